@@ -1,0 +1,86 @@
+"""All that can be known to be wrong before anything starts, and the fingerprints that complete a spec."""
+
+import functools
+import os
+from pathlib import Path
+
+from repro.data import source
+from repro.data.shards import Progress, is_remote, list_shards, open_shards
+from repro.errors import InputError
+from repro.rundir import CorruptRun, read_json, run_directories
+from repro.spec import FORMAT, RunSpec
+
+
+def complete(specs: list[RunSpec]) -> list[RunSpec]:
+    """Make paths absolute, and fill in the fingerprints of data and model. Raises InputError for data or a model that is not there."""
+    from repro.model_config import fingerprint
+
+    data_fingerprint = functools.lru_cache(source.fingerprint)
+    model_fingerprint = functools.lru_cache(fingerprint)
+    return [
+        spec.model_copy(
+            update={
+                "data": _absolute_pattern(spec.data),
+                "evals": tuple(str(Path(name).resolve()) if Path(name).is_dir() else name for name in spec.evals),
+                "data_fingerprint": data_fingerprint(spec.data),
+                "model_fingerprint": model_fingerprint(spec.model),
+            }
+        )
+        for spec in specs
+    ]
+
+
+def check_evals(specs: list[RunSpec]) -> None:
+    """Raises InputError for an evaluation that is neither a clip-benchmark folder nor one of its names."""
+    from repro.data.evalsets import check_eval, dataset_name
+
+    names = sorted({name for spec in specs for name in spec.evals} - {"shapes"})
+    by_name: dict[str, str] = {}
+    for name in names:
+        check_eval(name)
+        other = by_name.setdefault(dataset_name(name), name)
+        if other != name:
+            raise InputError(f"--eval {other} and {name} have the same name, and so would their metrics; rename one")
+
+
+def _absolute_pattern(data: str) -> str:
+    """Local parts of a data pattern as seen from anywhere; the embedded world and URLs as they are."""
+    if source.is_shapes(data):
+        return data
+    return "::".join(p if is_remote(p) else os.path.abspath(os.path.expanduser(p)) for p in data.split("::"))
+
+
+def check_runs_folder(runs: Path, sweep: str) -> None:
+    """Raises InputError for a folder that cannot be written, or holds runs of another format."""
+    folder = runs / sweep
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--runs {runs}: cannot be made or written ({error.strerror}): {error.filename}") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--runs {runs}: {folder} cannot be written; name another folder with --runs")
+    for directory in run_directories(runs, sweep):
+        try:
+            values = read_json(directory.spec_file)
+            found = values.get("format") if isinstance(values, dict) else FORMAT
+        except CorruptRun:
+            continue  # reported as a corrupt row of the table
+        if found != FORMAT:
+            raise InputError(
+                f"--runs {runs}: {directory.path.name} has format {found}, and this version of repro writes "
+                f"format {FORMAT}; name another folder with --runs"
+            )
+
+
+def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None = None) -> None:
+    """Draw the embedded world, or fetch and scan the shards, so that runs find all in the cache.
+
+    Raises InputError where there is no image-caption pair.
+    """
+    for data in {spec.data for spec in specs}:
+        if source.is_shapes(data):
+            source.make_world(data, processes, progress)
+        else:
+            open_shards(list_shards(data), progress)
+    if any("shapes" in spec.evals and not source.is_shapes(spec.data) for spec in specs):
+        source.make_world("shapes", processes, progress)

@@ -1,0 +1,71 @@
+"""The command `repro`. Commands import what they need when they run, so that --help and mistakes answer at once."""
+
+import importlib
+from typing import Any
+
+import click
+
+from repro.errors import InputError
+
+SECTIONS = {
+    "From a sweep to its report": {
+        "sweep": ("repro.cli.sweep:sweep", "Expand a sweep into runs and run what is missing; alone, list the sweeps."),
+        "status": ("repro.cli.status:status", "Show every run of a sweep: state, progress, speed, reason."),
+        "collect": ("repro.cli.collect:collect", "Write the results table, results/<sweep>.csv."),
+        "report": ("repro.cli.report:report", "Draw the figures beside the paper's and write the page."),
+    },
+    "One run": {
+        "run": ("repro.cli.run:run", "Run one spec in the foreground, also under torchrun."),
+        "eval": ("repro.cli.evaluate:evaluate", "Evaluate a run or a checkpoint with clip-benchmark."),
+    },
+    "Data": {
+        "data": ("repro.cli.data:data", "Make the embedded world; check shards of your own."),
+    },
+    "Measure": {
+        "bench": ("repro.cli.bench:bench", "Measure speed and memory beside other trainers."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class Repro(click.Group):
+    """Commands by sections, imported one at a time; a person's mistake is a message and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            from repro.errors import nearest
+
+            ctx.fail(f"unknown command '{args[0]}'{nearest(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in entries.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            message = click.ClickException(str(error))
+            message.exit_code = 2
+            raise message from None
+
+
+@click.command(
+    cls=Repro,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Start with: repro sweep batch-size --loss sigmoid softmax, then: repro report",
+)
+@click.version_option(package_name="siglip-repro")
+def main() -> None:
+    """How the sigmoid and the softmax loss behave as the batch grows: accuracy, speed, memory, beside the paper's."""

@@ -1,0 +1,28 @@
+"""repro collect: run directories → results/<sweep>.csv."""
+
+from pathlib import Path
+
+import click
+
+from repro.cli.options import runs_option
+
+
+@click.command()
+@click.argument("sweep", required=False)
+@runs_option
+@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: results/<sweep>.csv]")
+def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
+    """Write the results table of SWEEP (default: the most recent), one row a run."""
+    from rich.console import Console
+
+    from repro import results
+    from repro.cli.tables import results_table
+
+    name = results.choose_sweep(runs, sweep)
+    table = results.load(runs, name)
+    file = out or Path("results") / f"{name}.csv"
+    results.write_csv(table, file)
+    Console().print(results_table(table))
+    for row in table[table["status"] == "corrupt"].itertuples():
+        click.echo(f"corrupt: {row.reason}", err=True)
+    click.echo(f"\n{len(table)} runs in {file}")

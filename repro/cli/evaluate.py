@@ -1,0 +1,31 @@
+"""repro eval: clip-benchmark's numbers of a run or of any open_clip checkpoint."""
+
+import os
+from pathlib import Path
+
+import click
+
+from repro.cli.options import CommandWithSeveral, Several, runs_option
+
+
+@click.command("eval", cls=CommandWithSeveral)
+@click.argument("target", metavar="RUN|CHECKPOINT")
+@click.option("--eval", "evals", cls=Several, paths=True, metavar="DIR|NAME", help="Default: the run's own.")
+@click.option("--model", help="The checkpoint's model, where no open_clip_config.json lies beside it.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the JSON of a checkpoint that is no run.")
+@runs_option
+def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path | None, runs: Path) -> None:
+    """Evaluate a run (its id or directory), or an open_clip checkpoint (a file or local-dir folder).
+
+    A run's results are renewed; of a checkpoint the metrics are printed.
+    """
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from repro.cli.run import print_result
+    from repro.evaluating import evaluate_checkpoint, evaluate_run, find_run
+
+    directory = find_run(target, runs)
+    if directory is not None:
+        print_result(evaluate_run(directory, list(evals)))
+    else:
+        metrics = evaluate_checkpoint(Path(target), list(evals), model, out)
+        print_result({"status": "evaluated", "metrics": metrics})

@@ -1,0 +1,49 @@
+"""Options as people type them: several values after one option, with commas, or the option repeated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Several(click.Option):
+    """--loss sigmoid softmax = --loss sigmoid,softmax = --loss sigmoid --loss softmax. Paths keep their commas."""
+
+    def __init__(self, *args: Any, paths: bool = False, **kwargs: Any):
+        super().__init__(*args, multiple=True, **kwargs)
+        self.paths = paths
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        if not self.paths and value:
+            value = [part for text in value for part in str(text).split(",") if part]
+        return super().process_value(ctx, value)
+
+
+class CommandWithSeveral(click.Command):
+    """Gives each further value after a Several option its own copy of the option, which is what click reads."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        several = {name for p in self.params if isinstance(p, Several) for name in p.opts}
+        spelled_out: list[str] = []
+        current = None
+        for position, argument in enumerate(args):
+            if argument.startswith("-") and len(argument) > 1:
+                name, equals, _ = argument.partition("=")
+                current = name if name in several and not equals else None
+                spelled_out.append(argument)
+            elif current is not None and args[position - 1] != current:
+                spelled_out += [current, argument]
+            else:
+                spelled_out.append(argument)
+        return super().parse_args(ctx, spelled_out)
+
+
+def runs_option(command: Any) -> Any:
+    return click.option(
+        "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of all runs."
+    )(command)
+
+
+def joined(values: Sequence[str]) -> str:
+    return ", ".join(values)

@@ -1,0 +1,114 @@
+"""Progress of a launch: a live table of runs on a terminal, plain lines where the output is piped."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from repro.counts import format_examples
+from repro.launch import Cell
+
+STYLES = {"finished": "green", "running": "bold", "pending": "dim", "interrupted": "yellow"}
+LINE_SECONDS = 15.0
+"""Between two plain lines on the same running run."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """One run as a line of the table."""
+
+    label: str
+    state: str
+    examples_seen: int
+    total: int
+    rate: float | None
+    loss: float | None
+    reason: str
+
+    @property
+    def seconds_left(self) -> float | None:
+        if self.state != "running" or not self.rate:
+            return None
+        return (self.total - self.examples_seen) / self.rate
+
+
+def glance(cell: Cell) -> Glance:
+    state, line = cell.state(), cell.directory.last_logged() or {}
+    total = cell.spec.steps * cell.spec.batch_size
+    seen = total if state == "finished" else line.get("examples_seen", 0)
+    reason = ""
+    if state not in ("pending", "running", "finished", "corrupt"):
+        reason = (cell.directory.read_result() or {}).get("reason", "")
+    label = cell.spec.label
+    return Glance(label, state, seen, total, line.get("examples_per_second"), line.get("loss"), reason)
+
+
+class Progress:
+    """Shows the cells each time `update` is called; a context manager, as the live table must be closed."""
+
+    def __init__(self, cells: Sequence[Cell], console: Console):
+        self.cells, self.console = cells, console
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self.shown: dict[str, tuple[str, float]] = {}
+
+    def __enter__(self) -> "Progress":
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.live:
+            self.live.__exit__(*exception)
+
+    def update(self) -> None:
+        glances = [glance(cell) for cell in self.cells]
+        if self.live:
+            self.live.update(table(glances), refresh=True)
+            return
+        done = sum(g.state not in ("pending", "running", "interrupted") for g in glances)
+        for g in glances:
+            state, since = self.shown.get(g.label, ("pending", 0.0))
+            if g.state != state or (g.state == "running" and time.monotonic() - since > LINE_SECONDS):
+                self.shown[g.label] = (g.state, time.monotonic())
+                self.console.print(f"[{done}/{len(glances)}] {sentence(g)}", markup=False, highlight=False)
+
+
+def sentence(g: Glance) -> str:
+    """'sigmoid 1k s0: running, 32.8k of 65.5k examples, 1,800/s, loss 3.214, 18 s left'."""
+    parts = [g.state]
+    if g.examples_seen:
+        parts.append(f"{format_examples(g.examples_seen)} of {format_examples(g.total)} examples")
+    if g.rate:
+        parts.append(f"{g.rate:,.0f}/s")
+    if g.loss is not None:
+        parts.append(f"loss {g.loss:.3f}")
+    if g.seconds_left is not None:
+        parts.append(f"{duration(g.seconds_left)} left")
+    return f"{g.label}: {', '.join(parts)}" + (f": {g.reason}" if g.reason else "")
+
+
+def table(glances: Sequence[Glance]) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("run", "state", "examples seen", "examples/s", "loss", "time left"):
+        shown.add_column(name, justify="left" if name in ("run", "state") else "right", no_wrap=True)
+    for g in glances:
+        shown.add_row(
+            g.label,
+            f"[{STYLES.get(g.state, 'red')}]{g.state}[/]",
+            f"{format_examples(g.examples_seen)} / {format_examples(g.total)}" if g.examples_seen else "",
+            f"{g.rate:,.0f}" if g.rate else "",
+            f"{g.loss:.3f}" if g.loss is not None else "",
+            duration(g.seconds_left) if g.seconds_left is not None else "",
+        )
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """75 → '1:15', 18 → '18 s'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"

@@ -1,0 +1,62 @@
+"""repro run: one spec in the foreground; the same command under torchrun runs it on many ranks."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from repro.cli.options import runs_option
+
+
+@click.command()
+@click.argument("spec_file", metavar="SPEC.json", type=click.Path(path_type=Path))
+@click.option("--sweep", default="single", show_default=True, help="Name to file the run under, in the runs folder.")
+@runs_option
+@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data workers of each rank.")
+@click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
+def run(spec_file: Path, sweep: str, runs: Path, workers: int, checkpoint_seconds: float) -> None:
+    """Train and evaluate the run that SPEC.json describes.
+
+    A spec.json inside a run directory is run there. On several ranks:
+    torchrun --nproc-per-node 2 --no-python repro run SPEC.json
+    """
+    from repro import check
+    from repro.launch import Cell, read_spec_file
+
+    given = read_spec_file(spec_file)
+    (spec,) = check.complete([given])
+    inside_a_run = spec_file.name == "spec.json" and spec_file.resolve().parent.name == spec.run_id
+    if inside_a_run:
+        runs, sweep = spec_file.resolve().parents[2], spec_file.resolve().parents[1].name
+    check.check_evals([spec])
+    check.check_runs_folder(runs, sweep)
+    cell = Cell.of(spec, runs, sweep)
+    first = int(os.environ.get("RANK", 0)) == 0
+    if cell.state() == "finished":
+        click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None
+        return
+
+    from repro.errors import Interrupted
+    from repro.run import run as run_one
+    from repro.train.loop import Options
+
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    click.echo(f"{spec.run_id}: {spec.steps:,} steps, in {cell.directory.path}") if first else None
+    try:
+        result = run_one(spec, cell.directory, Options(workers, checkpoint_seconds))
+    except Interrupted as stopped:
+        click.echo(f"{stopped}; typed again, the command goes on.", err=True)
+        sys.exit(130)
+    if first:
+        print_result(result)
+    sys.exit(0 if result["status"] == "finished" else 1)
+
+
+def print_result(result: dict) -> None:
+    reason = f": {result['reason']}" if result.get("reason") else ""
+    click.echo(f"{result['status']}{reason}")
+    if result.get("examples_per_second"):
+        click.echo(f"{result['examples_per_second']:,.0f} examples/s")
+    for name, value in result.get("metrics", {}).items():
+        click.echo(f"{name}  {value:.4f}")

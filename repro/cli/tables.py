@@ -1,0 +1,81 @@
+"""Tables on the terminal: what a sweep would run, and what its runs found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from repro.counts import format_batch_size, format_bytes, format_examples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from repro.launch import Cell
+    from repro.spec import RunSpec
+
+BYTES_A_PARAMETER = 16
+"""Weight, gradient and two moments, in fp32."""
+MATRICES_OF_THE_LOSS = 3
+"""Similarity-sized matrices alive at once in the plain formula: logits, softplus, gradient."""
+
+
+def plan_table(specs: "Sequence[RunSpec]") -> Table:
+    """Runs with their steps, and the memory that one rank needs beside the towers' activations."""
+    from repro.model import count_parameters
+
+    parameters = {name: count_parameters(name) for name in {spec.model for spec in specs}}
+    columns = ["run", "steps", "forward passes a step", "parameters", "weights, optimizer", "similarity matrix", "data"]
+    shown = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    for spec in specs:
+        passes = -(-spec.batch_size // spec.micro_batch)
+        shown.add_row(
+            spec.run_id,
+            f"{spec.steps:,}",
+            "1" if passes == 1 else f"2 × {passes}",
+            format_examples(parameters[spec.model]),
+            format_bytes(BYTES_A_PARAMETER * parameters[spec.model]),
+            format_bytes(MATRICES_OF_THE_LOSS * 4 * spec.batch_size**2),
+            spec.data or "name it with --data",
+        )
+    return shown
+
+
+def print_results(runs: Path, cells: "Sequence[Cell]", console: Console) -> None:
+    """The cells' rows: loss, batch size, state, metrics, speed, memory."""
+    import pandas as pd
+
+    from repro import results
+
+    table = pd.DataFrame([results.row(cell.directory) for cell in cells])
+    console.print(results_table(table))
+
+
+def results_table(table: "pd.DataFrame") -> Table:
+    metrics = main_metrics(sorted(column for column in table.columns if "/" in column))
+    columns = ["loss", "batch size", "seed", "state", *metrics, "examples/s", "peak memory"]
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        shown.add_column(column, justify="left" if column in ("loss", "state") else "right", overflow="fold")
+    for row in table.to_dict("records"):
+        rate, memory = row.get("examples_per_second"), row.get("peak_memory_bytes")
+        shown.add_row(
+            str(row.get("loss", "")),
+            format_batch_size(row["batch_size"]) if is_number(row.get("batch_size")) else "",
+            str(row.get("seed", "")),
+            str(row["status"]),
+            *(f"{row[metric]:.1%}" if is_number(row.get(metric)) else "" for metric in metrics),
+            f"{rate:,.0f}" if is_number(rate) else "",
+            format_bytes(memory) if is_number(memory) else "",
+        )
+    return shown
+
+
+def main_metrics(metrics: Sequence[str]) -> list[str]:
+    """What fits a terminal: accuracy of classifications, recall at 1 of retrievals."""
+    return [m for m in metrics if m.endswith(("/acc1", "retrieval_recall@1"))] or list(metrics[:4])
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and value == value

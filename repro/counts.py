@@ -1,0 +1,66 @@
+"""Counts as people write them: 32k and 1M for batch sizes (k = 1,024), 65k and 3B for examples (k = 1,000).
+
+The paper rounds two batch sizes in decimal: its 98k is 98,304 = 96 · 1,024 and its 307k is 307,200 = 300 · 1,024.
+They are read and written under the paper's names.
+"""
+
+import re
+
+from repro.errors import InputError
+
+PAPER_BATCH_SIZES = {"98k": 98_304, "307k": 307_200}
+BINARY = {"": 1, "k": 1024, "m": 1024**2}
+DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def parse_batch_size(text: str | int) -> int:
+    """32k → 32,768; 98k → 98,304; 1M → 1,048,576. Raises InputError."""
+    if str(text).lower() in PAPER_BATCH_SIZES:
+        return PAPER_BATCH_SIZES[str(text).lower()]
+    return _parse(text, BINARY, "a batch size, such as 512, 32k (= 32,768) or 1M (= 1,048,576)")
+
+
+def parse_examples(text: str | int) -> int:
+    """65k → 65,000; 3B → 3,000,000,000. Raises InputError."""
+    return _parse(text, DECIMAL, "a number of examples, such as 65536, 65k (= 65,000) or 3B")
+
+
+def format_batch_size(count: int) -> str:
+    """32,768 → 32k, 1,048,576 → 1M; what parse_batch_size reads back to the same number."""
+    for name, value in PAPER_BATCH_SIZES.items():
+        if count == value:
+            return name
+    for letter, unit in (("M", 1024**2), ("k", 1024)):
+        if count >= unit and count % unit == 0:
+            return f"{count // unit}{letter}"
+    return str(count)
+
+
+def format_examples(count: float) -> str:
+    """65,536 → 65.5k, 3,000,000,000 → 3B: three figures, for reading."""
+    for letter, unit in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= unit:
+            return f"{count / unit:.1f}".rstrip("0").rstrip(".") + letter
+    return f"{count:g}"
+
+
+def format_bytes(count: float) -> str:
+    """1,572,864 → 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _parse(text: str | int, units: dict[str, int], expected: str) -> int:
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    match = re.fullmatch(r"([0-9][0-9_,]*(?:\.[0-9]+)?)([a-z]?)", str(text).strip().lower())
+    if match is None or match[2] not in units:
+        raise InputError(f"'{text}' is not {expected}")
+    number, unit = match[1].replace(",", "").replace("_", ""), units[match[2]]
+    count = float(number) * unit
+    if count != int(count):
+        raise InputError(f"'{text}' is not a whole number; expected {expected}")
+    return int(count)

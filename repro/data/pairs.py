@@ -1,0 +1,200 @@
+"""Image-caption pairs in a fixed order: positions → decoded, tokenized batches.
+
+The n-th sample of training is a function of (data, seed, n) alone, so ranks, workers and micro-batches only say who
+reads it, and a run resumes anywhere. A sample that cannot be used gives its place to the sample at the same
+position of the next epoch's order, again a function of the position, and is counted.
+"""
+
+import bisect
+import functools
+import io
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from repro.data.shards import JSON, ShardIndex
+from repro.errors import BadData
+
+CHUNK = 256
+"""Samples that a worker decodes at a time."""
+MOST_SUBSTITUTES = 100
+"""So many bad samples in a row mean that the data are no data."""
+
+
+class SampleOrder:
+    """A shuffle that needs no list: shards are permuted each epoch, and samples within windows of shards.
+
+    sizes: samples of each shard. shuffle_shards: shards of a window; a window that spans all shards is a full shuffle.
+    """
+
+    def __init__(self, sizes: list[int], seed: int, shuffle_shards: int):
+        self.sizes = np.asarray(sizes, np.int64)
+        self.total = int(self.sizes.sum())
+        self.seed = seed
+        self.shuffle_shards = shuffle_shards
+
+    def locate(self, position: int) -> tuple[int, int]:
+        """The shard, and the sample within it, that stand at a position of the endless order."""
+        epoch, place = divmod(position, self.total)
+        window = bisect.bisect_right(self._epoch(epoch)[1], place)
+        start, shards, ends, shuffled = self._window(epoch, window)
+        sample = int(shuffled[place - start])
+        which = bisect.bisect_right(ends, sample)
+        return shards[which], sample - (ends[which - 1] if which else 0)
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 an order lives as long as its run
+    def _epoch(self, epoch: int) -> tuple[np.ndarray, list[int]]:
+        """The epoch's order of shards, and the position in it at which each window ends."""
+        shards = np.random.default_rng((self.seed, epoch)).permutation(len(self.sizes))
+        ends = np.cumsum(self.sizes[shards])
+        last = np.arange(self.shuffle_shards, len(shards) + self.shuffle_shards, self.shuffle_shards) - 1
+        return shards, ends[np.minimum(last, len(shards) - 1)].tolist()
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def _window(self, epoch: int, window: int) -> tuple[int, list[int], list[int], np.ndarray]:
+        """Where a window starts, its shards, where each ends within it, and its samples shuffled."""
+        shards, window_ends = self._epoch(epoch)
+        chosen = shards[window * self.shuffle_shards : (window + 1) * self.shuffle_shards]
+        ends = np.cumsum(self.sizes[chosen])
+        shuffled = np.random.default_rng((self.seed, epoch, window + 1)).permutation(int(ends[-1]))
+        return (window_ends[window - 1] if window else 0), chosen.tolist(), ends.tolist(), shuffled
+
+
+@dataclass
+class PairBatch:
+    """images: [n, 3, H, W] uint8. tokens: [n, context_length]. bad: (shard, reason) → samples passed over."""
+
+    images: torch.Tensor
+    tokens: torch.Tensor
+    bad: Counter = field(default_factory=Counter)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @staticmethod
+    def join(chunks: list["PairBatch"]) -> "PairBatch":
+        if len(chunks) == 1:
+            return chunks[0]
+        return PairBatch(
+            torch.cat([chunk.images for chunk in chunks]),
+            torch.cat([chunk.tokens for chunk in chunks]),
+            sum((chunk.bad for chunk in chunks), Counter()),
+        )
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Ranges of positions → PairBatch.
+
+    resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
+    """
+
+    def __init__(
+        self,
+        files: list[Path],
+        indexes: list[ShardIndex],
+        order: SampleOrder,
+        resize: Callable[[Image.Image], Image.Image],
+        tokenize: Callable[[list[str]], torch.Tensor],
+    ):
+        self.files, self.indexes, self.order = files, indexes, order
+        self.resize, self.tokenize = resize, tokenize
+
+    def __getitem__(self, positions: range) -> PairBatch:
+        images: list[np.ndarray] = []
+        captions: list[str] = []
+        bad: Counter = Counter()
+        for position in positions:
+            image, caption = self._usable(position, bad)
+            images.append(image)
+            captions.append(caption)
+        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        return PairBatch(stacked, self.tokenize(captions), bad)
+
+    def _usable(self, position: int, bad: Counter) -> tuple[np.ndarray, str]:
+        for attempt in range(MOST_SUBSTITUTES):
+            shard, sample = self.order.locate(position + attempt * self.order.total)
+            try:
+                return self.read(shard, sample)
+            except UnusableSample as reason:
+                bad[self.files[shard].name, str(reason)] += 1
+        (shard_name, reason), _ = bad.most_common(1)[0]
+        raise BadData(f"{MOST_SUBSTITUTES} bad samples in a row, most in {shard_name}: {reason}")
+
+    def read(self, shard: int, sample: int) -> tuple[np.ndarray, str]:
+        """One pair: [H, W, 3] uint8 and its caption. Raises UnusableSample."""
+        index = self.indexes[shard]
+        caption = parse_caption(self._bytes(shard, index.caption[sample]), int(index.kind[sample]))
+        return decode_image(self._bytes(shard, index.image[sample]), self.resize), caption
+
+    def _bytes(self, shard: int, place: np.ndarray) -> bytes:
+        offset, size = int(place[0]), int(place[1])
+        try:
+            data = os.pread(_opened(self.files[shard]).fileno(), size, offset)
+        except OSError as error:
+            raise UnusableSample(f"cannot be read: {error.strerror}") from None
+        if len(data) != size:
+            raise UnusableSample("cut off")
+        return data
+
+
+class UnusableSample(ValueError):
+    """One sample cannot be used; the message is the reason that is counted."""
+
+
+def parse_caption(data: bytes, kind: int) -> str:
+    """Raises UnusableSample where there is none."""
+    try:
+        text = data.decode()
+        if kind == JSON:
+            text = json.loads(text).get("caption") or ""
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError):
+        raise UnusableSample("caption cannot be read") from None
+    if not isinstance(text, str) or not text.strip():
+        raise UnusableSample("empty caption")
+    return text.strip()
+
+
+def decode_image(data: bytes, resize: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """[H, W, 3] uint8. Raises UnusableSample."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL warns of odd palettes and EXIF, thousands of times
+            return np.asarray(resize(Image.open(io.BytesIO(data))).convert("RGB"))
+    except Exception as error:  # PIL raises whatever its decoders meet: OSError, SyntaxError, ValueError …
+        raise UnusableSample(f"image cannot be decoded ({type(error).__name__})") from None
+
+
+@functools.lru_cache(maxsize=128)
+def _opened(file: Path) -> io.FileIO:
+    """Kept open; closes when the cache lets go of it. pread moves no offset, so forked workers can share it."""
+    return io.FileIO(file)
+
+
+def local_positions(step: int, batch_size: int, rank: int, ranks: int, chunk: int = CHUNK) -> Iterator[range]:
+    """The ranges of positions that one rank reads for one step: its contiguous share of the global batch."""
+    local = batch_size // ranks
+    start = step * batch_size + rank * local
+    for first in range(start, start + local, chunk):
+        yield range(first, min(first + chunk, start + local))
+
+
+def batches(
+    pairs: Pairs, *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
+) -> Iterator[PairBatch]:
+    """This rank's local batch of each step from `first_step` on."""
+    ranges = (chunk for step in range(first_step, steps) for chunk in local_positions(step, batch_size, rank, ranks))
+    loader = torch.utils.data.DataLoader(
+        pairs, sampler=ranges, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
+    )
+    chunks = iter(loader)
+    per_step = len(list(local_positions(0, batch_size, rank, ranks)))
+    for _ in range(first_step, steps):
+        yield PairBatch.join([next(chunks) for _ in range(per_step)])

@@ -1,0 +1,11 @@
+"""The contrastive losses, for any trainer: loss = module(image_features, text_features, logit_scale, logit_bias)."""
+
+from repro.loss.sigmoid import SigmoidLoss
+from repro.loss.softmax import SoftmaxLoss
+
+__all__ = ["SigmoidLoss", "SoftmaxLoss", "make_loss"]
+
+
+def make_loss(name: str) -> SigmoidLoss | SoftmaxLoss:
+    """'sigmoid' or 'softmax' → its module, on the default process group if there is one."""
+    return {"sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}[name]()

@@ -1,0 +1,98 @@
+"""Towers, tokenizers and preprocessing: open_clip's, by its names or from a small JSON config of ours or yours.
+
+A run's checkpoints folder is an open_clip `local-dir`: config, tokenizer files, weights. Training, our evaluation
+and the stock tools all load from there, so they cannot disagree.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from repro.errors import InputError
+from repro.model_config import read_config, vocabulary_file
+from repro.rundir import write_atomically, write_json
+from repro.spec import RunSpec
+
+CONFIG_NAME = "open_clip_config.json"
+WEIGHTS_NAME = "open_clip_pytorch_model.bin"
+"""The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A model with what goes before it. `normalize` maps [n, 3, H, W] uint8 to what the image tower takes."""
+
+    model: torch.nn.Module
+    tokenize: Callable[[list[str]], torch.Tensor]
+    resize: Callable[[Image.Image], Image.Image]
+    normalize: Callable[[torch.Tensor], torch.Tensor]
+
+
+def export(spec: RunSpec, folder: Path) -> None:
+    """Make `folder` an open_clip local-dir for the spec's model: its config with t' and b, and its tokenizer."""
+    config, source = read_config(spec.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    model_cfg, text_cfg = config["model_cfg"], config["model_cfg"]["text_cfg"]
+    model_cfg["init_logit_scale"] = spec.init_logit_scale
+    model_cfg["init_logit_bias"] = spec.init_logit_bias
+    if vocabulary := vocabulary_file(config, source):
+        copy = folder.resolve() / vocabulary.name
+        write_atomically(copy, lambda temporary: shutil.copyfile(vocabulary, temporary) and None)
+        text_cfg["tokenizer_kwargs"]["bpe_path"] = str(copy)
+    if text_cfg.get("hf_tokenizer_name"):
+        _save_hub_tokenizer(text_cfg, folder)
+    write_json(folder / CONFIG_NAME, config)
+
+
+def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False) -> Towers:
+    """Towers from a local-dir: with its weights, or as initialised from torch's random state."""
+    import open_clip
+    from torchvision.transforms import Normalize
+
+    name = f"local-dir:{folder}"
+    model, _, transform = open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+    last = transform.transforms[-1]
+    if not isinstance(last, Normalize):
+        raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")
+    mean, std = (torch.tensor(values).view(3, 1, 1).to(device) for values in (last.mean, last.std))
+    pil_steps = [step for step in transform.transforms if "ToTensor" not in type(step).__name__ and step is not last]
+
+    def resize(image: Image.Image) -> Image.Image:
+        for step in pil_steps:
+            image = step(image)
+        return image
+
+    def normalize(images: torch.Tensor) -> torch.Tensor:
+        return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+
+    return Towers(model, open_clip.get_tokenizer(name), resize, normalize)
+
+
+def count_parameters(name: str) -> int:
+    """Weights of a model, counted without making them."""
+    import open_clip
+
+    config, _ = read_config(name)
+    model_cfg = config["model_cfg"]
+    custom_text = model_cfg.pop("custom_text", False)
+    model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in model_class(**model_cfg).parameters())
+
+
+def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
+    """Put a Hugging Face tokenizer's files into the folder, where open_clip's local-dir looks for them."""
+    if (folder / "tokenizer_config.json").exists():
+        return
+    from open_clip.tokenizer import HFTokenizer
+
+    name = text_cfg["hf_tokenizer_name"]
+    try:
+        HFTokenizer(name).tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise InputError(f"model: tokenizer '{name}' could not be had from the hub: {error}") from None

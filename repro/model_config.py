@@ -1,0 +1,58 @@
+"""Model configs by name or file: open_clip's, ours (repro/models/*.json), or the person's own JSON.
+
+Reading ours takes no torch, so that the command line answers at once.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from repro.errors import InputError, nearest
+from repro.resources import PACKAGE
+
+
+def read_config(name: str) -> tuple[dict[str, Any], Path]:
+    """{'model_cfg', 'preprocess_cfg'} by name or JSON file, and the folder that its file names are relative to.
+
+    Raises InputError with the nearest known name.
+    """
+    own = {file.stem: file for file in (PACKAGE / "models").glob("*.json")}
+    file = Path(name) if name.endswith(".json") else own.get(name)
+    if file is not None:
+        try:
+            config = json.loads(file.read_text())
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"model {name}: cannot be read: {error}") from None
+        config = config if "model_cfg" in config else {"model_cfg": config}
+        for key in ("embed_dim", "vision_cfg", "text_cfg"):
+            if key not in config["model_cfg"]:
+                raise InputError(f"model {name}: expected an open_clip model config; '{key}' is missing")
+        return config, file.parent
+    import open_clip
+
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise InputError(f"unknown model '{name}'{nearest(name, [*own, *open_clip.list_models()])}")
+    # No pretrained weights means no preprocessing of theirs: the paper's (images resized only, to [-1, 1]).
+    mean_and_std = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    return {"model_cfg": config, "preprocess_cfg": mean_and_std}, Path()
+
+
+def fingerprint(name: str) -> str:
+    """Sixteen hexadecimal digits of the config and of the vocabulary file it names. Raises InputError."""
+    config, folder = read_config(name)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    if vocabulary := vocabulary_file(config, folder):
+        digest.update(vocabulary.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def vocabulary_file(config: dict[str, Any], folder: Path) -> Path | None:
+    """The BPE merges file that the tokenizer names, relative to the config."""
+    bpe_path = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
+    if bpe_path is None:
+        return None
+    if not (folder / bpe_path).is_file():
+        raise InputError(f"model: the vocabulary file {folder / bpe_path} is missing")
+    return folder / bpe_path

@@ -1,0 +1,141 @@
+"""RunSpec: everything that changes a run's result, and nothing else (DESIGN, law 1).
+
+Two runs with the same spec are the same run, with the same id and directory. Where things lie does not
+change a result, so `data` and `evals` (places) stay out of the hash, and `data_fingerprint` (content) is in it.
+What only changes speed or place (ranks, worker count, executor, folders) is no field at all.
+"""
+
+import hashlib
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from repro.counts import format_batch_size, format_examples, parse_batch_size, parse_examples
+from repro.errors import InputError, nearest
+
+FORMAT = 1
+"""Version of the run directory. Raised when older code could no longer read what newer code writes."""
+
+SETUPS = ("siglip", "siglit", "msiglip", "finetune")
+SCALES = ("laptop", "gpu", "paper")
+LOSSES = ("sigmoid", "softmax")
+
+BatchSize = Annotated[int, BeforeValidator(parse_batch_size), Field(gt=0)]
+Examples = Annotated[int, BeforeValidator(parse_examples), Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RunSpec(BaseModel):
+    """One cell of a sweep. Frozen; unknown keys and impossible combinations are InputErrors (see `parse`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: Literal[1] = FORMAT
+    setup: Literal["siglip", "siglit", "msiglip", "finetune"]
+    scale: Literal["laptop", "gpu", "paper"]
+    seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
+
+    data: str = Field(description="shapes:EXAMPLES (the embedded world) or a pattern of shards")
+    data_fingerprint: str = Field("", description="content of the data; found by the sweep when empty")
+    shuffle_shards: int = Field(64, gt=0, description="samples are shuffled within windows of this many shards")
+    max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")
+    evals: tuple[str, ...] = Field((), description="clip-benchmark data sets: folders or names")
+
+    model: str = Field(description="a name known to open_clip, or of ours, or a model config (JSON file)")
+    model_fingerprint: str = Field("", description="content of the model config; found by the sweep")
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    loss: Literal["sigmoid", "softmax"]
+    exchange: Literal["gather"] = Field("gather", description="how ranks see each other's embeddings")
+    init_logit_scale: float = Field(math.log(10), description="t', the logarithm of the temperature")
+    init_logit_bias: float | None = Field(None, description="b; null for none. Sigmoid only")
+
+    batch_size: BatchSize = Field(description="global: the examples of one optimizer step over all ranks")
+    micro_batch: BatchSize = Field(description="at most this many examples pass a tower at once, on each rank")
+    examples_seen: Examples = Field(description="training length; steps = examples seen ÷ batch size")
+    threads: int = Field(1, gt=0, description="CPU threads of a rank: they split sums, so change last bits")
+
+    optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="adafactor: big_vision's variant")
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0, description="share of a weight lost a step at the peak of the schedule")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    epsilon: float = Field(1e-8, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_examples: Examples = 0
+    grad_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null for no limit")
+
+    @model_validator(mode="after")
+    def _combinations(self) -> "RunSpec":
+        if self.examples_seen < self.batch_size:
+            raise InputError(
+                f"examples_seen {self.examples_seen:,} is less than batch_size {self.batch_size:,}: not one step; "
+                f"use --examples {self.batch_size} or more, or a smaller batch size"
+            )
+        if self.batch_size > self.micro_batch and self.batch_size % self.micro_batch:
+            raise InputError(
+                f"micro_batch {self.micro_batch:,} does not divide batch_size {self.batch_size:,}; "
+                f"the nearest that does is {_nearest_divisor(self.batch_size, self.micro_batch):,}"
+            )
+        if self.warmup_examples > self.examples_seen:
+            raise InputError(
+                f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
+                f"use --set warmup_examples={self.examples_seen // 10} or a share such as 10%"
+            )
+        if self.loss == "softmax" and self.init_logit_bias is not None:
+            raise InputError("init_logit_bias: the softmax loss has no bias; expected null with loss softmax")
+        return self
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str) -> "RunSpec":
+        """A spec from plain values. Raises InputError naming `where`, the key, and the nearest that works."""
+        for key in values:
+            if key not in cls.model_fields:
+                raise InputError(f"{where}: unknown key '{key}'{nearest(key, cls.model_fields)}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise InputError("\n".join(f"{where}: {_explain(problem)}" for problem in error.errors())) from None
+
+    @property
+    def steps(self) -> int:
+        return self.examples_seen // self.batch_size
+
+    @property
+    def spec_hash(self) -> str:
+        """Eight hexadecimal digits of everything but where data and evaluations lie."""
+        values = self.model_dump(exclude={"data", "evals"})
+        if self.model_fingerprint:
+            del values["model"]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def run_id(self) -> str:
+        """Readable, and unique by the hash: siglip-sigmoid-bs1024-65.5k-s0-3f2a91c4."""
+        examples = format_examples(self.examples_seen)
+        return f"{self.setup}-{self.loss}-bs{self.batch_size}-{examples}-s{self.seed}-{self.spec_hash}"
+
+    @property
+    def label(self) -> str:
+        """What differs within a sweep, for progress lines: 'sigmoid 1k s0'."""
+        return f"{self.loss} {format_batch_size(self.batch_size)} s{self.seed}"
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One pydantic error as a sentence: the key, what is wrong, the nearest valid value."""
+    key = ".".join(str(part) for part in problem["loc"])
+    given = problem.get("input")
+    if problem["type"] == "missing":
+        return f"'{key}' is missing"
+    if problem["type"] == "literal_error":
+        valid = [str(name) for name in RunSpec.model_fields[key].annotation.__args__]
+        return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key} {given!r}: {message}" if key else message
+
+
+def _nearest_divisor(number: int, to: int) -> int:
+    divisors = [d for d in range(1, min(number, 2 * to) + 1) if number % d == 0]
+    return min(divisors, key=lambda d: abs(d - to))

@@ -1,0 +1,170 @@
+"""Sweep and recipe files → list[RunSpec].
+
+A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep (sweeps/<name>.yaml) says which
+fields vary at each scale, and what of the paper that reproduces. What is given later wins:
+recipe < the sweep's `set` < the sweep's `axes` < options of the command line.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.counts import parse_examples
+from repro.errors import InputError, nearest
+from repro.resources import resource
+from repro.spec import SCALES, SETUPS, RunSpec
+
+SWEEP_KEYS = {"title", "reproduces", "scales"}
+SCALE_KEYS = {"setup", "axes", "set"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked."""
+
+    name: str
+    title: str
+    reproduces: str
+    scales: dict[str, dict[str, Any]]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes: values of axes (lists), and single values of any field."""
+
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def list_sweeps() -> list[Sweep]:
+    """Every sweep that `load_sweep` finds by name: the person's own in ./sweeps, and those that come along."""
+    files = {file.stem: file for folder in _folders() for file in sorted(folder.glob("*.yaml"))}
+    return [load_sweep(name) for name in sorted(files)]
+
+
+def load_sweep(name: str) -> Sweep:
+    """By name, or by the path of a YAML file. Raises InputError that names the file and the key."""
+    file = Path(name)
+    if file.suffix not in (".yaml", ".yml"):
+        candidates = [folder / f"{name}.yaml" for folder in _folders()]
+        found = [candidate for candidate in candidates if candidate.is_file()]
+        if not found:
+            known = {f.stem for folder in _folders() for f in folder.glob("*.yaml")}
+            raise InputError(f"unknown sweep '{name}'{nearest(name, known)}")
+        file = found[0]
+    values = _read_yaml(file)
+    for key in values:
+        if key not in SWEEP_KEYS:
+            raise InputError(f"{file}: unknown key '{key}'{nearest(key, SWEEP_KEYS)}")
+    scales = values.get("scales")
+    if not isinstance(scales, dict) or not scales:
+        raise InputError(f"{file}: expected 'scales' with at least one of {', '.join(SCALES)}")
+    for scale, content in scales.items():
+        if scale not in SCALES:
+            raise InputError(f"{file}: unknown scale '{scale}'{nearest(scale, SCALES)}")
+        for key in content:
+            if key not in SCALE_KEYS:
+                raise InputError(f"{file}: scales.{scale}: unknown key '{key}'{nearest(key, SCALE_KEYS)}")
+        for axis, axis_values in content.get("axes", {}).items():
+            _check_key(axis, f"{file}: scales.{scale}.axes")
+            if not isinstance(axis_values, list) or not axis_values:
+                raise InputError(f"{file}: scales.{scale}.axes.{axis}: expected a list of values")
+    return Sweep(file.stem, values.get("title", file.stem), values.get("reproduces", ""), scales, file)
+
+
+def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
+    """The recipe's values, and its file. Raises InputError."""
+    if setup not in SETUPS:
+        raise InputError(f"unknown setup '{setup}'{nearest(setup, SETUPS)}")
+    if scale not in SCALES:
+        raise InputError(f"unknown scale '{scale}'{nearest(scale, SCALES)}")
+    folders = [folder / "recipes" for folder in _folders()]
+    for folder in folders:
+        if (file := folder / f"{setup}-{scale}.yaml").is_file():
+            return {**_read_yaml(file), "setup": setup, "scale": scale}, file
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise InputError(f"there is no recipe for setup '{setup}' at scale '{scale}'; known: {', '.join(known)}")
+
+
+def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
+    """The sweep's runs at one scale, in the order of its axes. Raises InputError."""
+    if scale not in sweep.scales:
+        raise InputError(
+            f"sweep '{sweep.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(sweep.scales)})"
+        )
+    for key in (*overrides.axes, *overrides.values):
+        _check_key(key, "--set")
+    content = sweep.scales[scale]
+    axes = {"setup": [content.get("setup", "siglip")], **content.get("axes", {})}
+    axes = {name: values for name, values in axes.items() if name not in overrides.values} | overrides.axes
+    specs = []
+    for cell in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, cell, strict=True)) | overrides.values
+        recipe, file = load_recipe(chosen.pop("setup", content.get("setup", "siglip")), scale)
+        specs.append(_resolve(recipe | content.get("set", {}) | chosen, chosen, f"{sweep.file.name}, {file.name}"))
+    return list({spec.run_id: spec for spec in specs}.values())
+
+
+def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
+    """One cell's values → RunSpec: shares become counts, and softmax loses the bias that nobody asked for."""
+    if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
+        values["init_logit_bias"] = None
+    if not values.get("data"):
+        raise InputError(f"{where}: this recipe comes without data; name shards of your own with --data PATTERN")
+    warmup = values.get("warmup_examples", 0)
+    if isinstance(warmup, str) and warmup.endswith("%"):
+        try:
+            share = float(warmup[:-1]) / 100
+        except ValueError:
+            raise InputError(f"{where}: warmup_examples '{warmup}' is not a share such as 10%") from None
+        values["warmup_examples"] = int(share * parse_examples(values["examples_seen"]))
+    return RunSpec.parse(values, where)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'key=value' of --set, the value read as YAML. Raises InputError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set '{text}': expected key=value, such as --set learning_rate=3e-4")
+    _check_key(key, "--set")
+    if key in ("batch_size", "micro_batch", "examples_seen", "warmup_examples", "data", "model"):
+        return key, value
+    try:
+        parsed = yaml.safe_load(value)
+        return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
+    except yaml.YAMLError:
+        raise InputError(f"--set {key}: '{value}' cannot be read as a YAML value") from None
+
+
+def _is_number(text: str) -> bool:
+    """YAML 1.1 reads 3e-4 as a string; people mean the number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_key(key: str, where: str) -> None:
+    if key not in RunSpec.model_fields:
+        raise InputError(f"{where}: unknown key '{key}'{nearest(key, RunSpec.model_fields)}")
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{file}: cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _folders() -> list[Path]:
+    return [folder for folder in (Path("sweeps"), resource("sweeps")) if folder.is_dir()]
