@@ -5,6 +5,10 @@ clip_benchmark eval --model local-dir:RUN/checkpoints --pretrained final.pt --da
 (and --task zeroshot_retrieval --recall_k 1 5 10 where the data set is for retrieval).
 """
 
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import torch
 
 from repro import model as models
 from repro.data.evalsets import dataset_name, named_datasets_folder, webdataset_task
+from repro.errors import InputError
 from repro.rundir import read_json, write_json
 
 BATCH_SIZE = 64
@@ -32,26 +37,60 @@ def evaluate(
         if redo or not file.exists():
             towers = towers or models.load(checkpoints, device, weights=True)
             towers.model.eval()
-            write_json(file, _evaluate_one(towers, name, checkpoints, device))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
+                write_json(file, _evaluate_one(towers, name, checkpoints, device))
         metrics |= {f"{dataset_name(name)}/{key}": value for key, value in read_json(file)["metrics"].items()}
     return metrics
 
 
+def evaluate_checkpoint(
+    checkpoint: Path, evals: Sequence[str], model: str | None = None, output: Path | None = None
+) -> dict[str, float]:
+    """Metrics of an open_clip local-dir, or of a weights file of `model`. Raises InputError.
+
+    output: where clip-benchmark's JSON goes; nowhere by default.
+    """
+    if not evals:
+        raise InputError(f"{checkpoint}: name what to evaluate on with --eval")
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: neither a run nor a checkpoint; expected a run's id, a folder or a file")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = checkpoint if checkpoint.is_dir() else Path(scratch) / "local-dir"
+        if checkpoint.is_file():
+            _make_local_dir(checkpoint.resolve(), model, folder)
+        if not (folder / models.CONFIG_NAME).is_file():
+            raise InputError(f"{folder}: expected {models.CONFIG_NAME} in the folder of a checkpoint")
+        return evaluate(folder, list(evals), output or Path(scratch) / "evals", device, redo=True)
+
+
+def _make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
+    """A local-dir for a weights file: its own folder's config, or the named model's."""
+    if model is None and (weights.parent / models.CONFIG_NAME).is_file():
+        shutil.copytree(weights.parent, folder, ignore=shutil.ignore_patterns("*.pt", "*.bin"))
+    elif model is not None:
+        state = torch.load(weights, map_location="meta", weights_only=True)
+        has_bias = any(key.endswith("logit_bias") for key in state.get("state_dict", state))
+        models.export(model, folder, init_logit_bias=0.0 if has_bias else None)
+    else:
+        raise InputError(f"{weights}: no {models.CONFIG_NAME} beside it; name its model with --model")
+    (folder / models.WEIGHTS_NAME).symlink_to(weights)
+
+
 def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: torch.device) -> dict[str, Any]:
     """One data set → the dictionary that the stock command writes."""
-    import open_clip
     from clip_benchmark.datasets.builder import build_dataset, get_dataset_collate_fn, get_dataset_default_task
     from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
     from torch.utils.data import DataLoader
 
     is_webdataset = Path(name).is_dir() or "://" in name
-    preprocess = open_clip.PreprocessCfg(**open_clip.get_model_preprocess_cfg(towers.model))
     dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else name
     task = webdataset_task(name) if is_webdataset else get_dataset_default_task(name)
     dataset = build_dataset(
         dataset_id,
         root=name if is_webdataset else str(named_datasets_folder() / name),
-        transform=open_clip.image_transform_v2(preprocess, is_train=False),
+        transform=towers.transform,
         split="test",
         task=task,
     )

@@ -80,6 +80,7 @@ def launch(
             cell.directory.write_spec(cell.spec)
             if retry:
                 cell.directory.result_file.unlink(missing_ok=True)
+    os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
     if executor == "inline":
         _launch_inline(waiting, settings, watch)
     else:
@@ -105,7 +106,6 @@ def _launch_inline(waiting: list[Cell], settings: JobSettings, watch: Callable[[
 
 def _launch_local(waiting: list[Cell], settings: JobSettings, jobs: int, watch: Callable[[], None]) -> None:
     """Each job in a process of its own, forked from one that has imported what all of them need."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     processes: dict[Any, Cell] = {}
@@ -148,7 +148,6 @@ def _run(cell: Cell, settings: JobSettings) -> None:
     from repro.run import run
     from repro.train.loop import Options
 
-    os.environ["TQDM_DISABLE"] = "1"
     run(cell.spec, cell.directory, Options(settings.workers, settings.checkpoint_seconds))
 
 

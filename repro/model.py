@@ -4,6 +4,8 @@ A run's checkpoints folder is an open_clip `local-dir`: config, tokenizer files,
 and the stock tools all load from there, so they cannot disagree.
 """
 
+import logging
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +18,6 @@ from PIL import Image
 from repro.errors import InputError
 from repro.model_config import read_config, vocabulary_file
 from repro.rundir import write_atomically, write_json
-from repro.spec import RunSpec
 
 CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
@@ -25,21 +26,27 @@ WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 
 @dataclass(frozen=True)
 class Towers:
-    """A model with what goes before it. `normalize` maps [n, 3, H, W] uint8 to what the image tower takes."""
+    """A model with what goes before it.
+
+    transform (open_clip's own) is resize, PIL image to PIL image, then normalize, [n, 3, H, W] uint8 to fp32.
+    """
 
     model: torch.nn.Module
     tokenize: Callable[[list[str]], torch.Tensor]
+    transform: Callable[[Image.Image], torch.Tensor]
     resize: Callable[[Image.Image], Image.Image]
     normalize: Callable[[torch.Tensor], torch.Tensor]
 
 
-def export(spec: RunSpec, folder: Path) -> None:
-    """Make `folder` an open_clip local-dir for the spec's model: its config with t' and b, and its tokenizer."""
-    config, source = read_config(spec.model)
+def export(
+    name: str, folder: Path, init_logit_scale: float = math.log(10), init_logit_bias: float | None = None
+) -> None:
+    """Make `folder` an open_clip local-dir for a model: its config with t' and b, and its tokenizer."""
+    config, source = read_config(name)
     folder.mkdir(parents=True, exist_ok=True)
     model_cfg, text_cfg = config["model_cfg"], config["model_cfg"]["text_cfg"]
-    model_cfg["init_logit_scale"] = spec.init_logit_scale
-    model_cfg["init_logit_bias"] = spec.init_logit_bias
+    model_cfg["init_logit_scale"] = init_logit_scale
+    model_cfg["init_logit_bias"] = init_logit_bias
     if vocabulary := vocabulary_file(config, source):
         copy = folder.resolve() / vocabulary.name
         write_atomically(copy, lambda temporary: shutil.copyfile(vocabulary, temporary) and None)
@@ -55,7 +62,12 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     from torchvision.transforms import Normalize
 
     name = f"local-dir:{folder}"
-    model, _, transform = open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+    if not weights:
+        logging.disable(logging.WARNING)  # open_clip warns that it found none
+    try:
+        model, _, transform = open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+    finally:
+        logging.disable(logging.NOTSET)
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
         raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")
@@ -70,7 +82,7 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     def normalize(images: torch.Tensor) -> torch.Tensor:
         return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
 
-    return Towers(model, open_clip.get_tokenizer(name), resize, normalize)
+    return Towers(model, open_clip.get_tokenizer(name), transform, resize, normalize)
 
 
 def count_parameters(name: str) -> int:

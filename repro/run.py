@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -71,6 +71,21 @@ def _train_and_evaluate(
     if distributed.rank() == 0:
         result["metrics"] = evaluate(directory.checkpoints, eval_folders(spec), directory.evals, device)
     distributed.barrier()
+    return result
+
+
+def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[str, Any]:
+    """Evaluate a finished run anew on its own data sets, or on others, and renew its result. Raises InputError."""
+    spec, result = directory.read_spec(), directory.read_result()
+    if result is None or not directory.final.exists():
+        raise InputError(f"{directory.path}: has no final weights to evaluate ({directory.status()})")
+    wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
+    if not wanted:
+        raise InputError(f"{directory.path}: its spec names no evaluation; name some with --eval")
+    with directory.lock():
+        metrics = evaluate(directory.checkpoints, wanted, directory.evals, distributed.start(), redo=True)
+        result = result | {"metrics": result.get("metrics", {}) | metrics}
+        directory.write_result(result)
     return result
 
 

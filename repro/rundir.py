@@ -144,6 +144,15 @@ def run_directories(runs: Path, sweep: str | None = None) -> list[RunDirectory]:
     return [RunDirectory(file.parent) for file in sorted(specs)]
 
 
+def find_run(target: str, runs: Path) -> RunDirectory | None:
+    """A run by its directory, any path inside it, or its id below `runs`; None where there is no such run."""
+    for folder in (Path(target), *Path(target).parents):
+        if (folder / "spec.json").is_file():
+            return RunDirectory(folder)
+    found = list(runs.glob(f"*/{target}/spec.json")) if "/" not in target else []
+    return RunDirectory(found[0].parent) if found else None
+
+
 def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `file`, sync it to disk, and rename it into place."""
     file.parent.mkdir(parents=True, exist_ok=True)

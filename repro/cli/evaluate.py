@@ -21,11 +21,17 @@ def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path |
     """
     os.environ.setdefault("TQDM_DISABLE", "1")
     from repro.cli.run import print_result
-    from repro.evaluating import evaluate_checkpoint, evaluate_run, find_run
+    from repro.data.evalsets import check_eval
+    from repro.rundir import find_run
 
+    for name in set(evals) - {"shapes"}:
+        check_eval(name)
     directory = find_run(target, runs)
     if directory is not None:
-        print_result(evaluate_run(directory, list(evals)))
+        from repro.run import evaluate_again
+
+        print_result(evaluate_again(directory, evals))
     else:
-        metrics = evaluate_checkpoint(Path(target), list(evals), model, out)
-        print_result({"status": "evaluated", "metrics": metrics})
+        from repro.evaluate import evaluate_checkpoint
+
+        print_result({"status": "evaluated", "metrics": evaluate_checkpoint(Path(target), evals, model, out)})

@@ -15,9 +15,8 @@ class Several(click.Option):
         self.paths = paths
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
-        if not self.paths and value:
-            value = [part for text in value for part in str(text).split(",") if part]
-        return super().process_value(ctx, value)
+        values = super().process_value(ctx, value)
+        return values if self.paths else tuple(part for text in values for part in text.split(",") if part)
 
 
 class CommandWithSeveral(click.Command):

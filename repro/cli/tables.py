@@ -54,7 +54,7 @@ def print_results(runs: Path, cells: "Sequence[Cell]", console: Console) -> None
 
 def results_table(table: "pd.DataFrame") -> Table:
     metrics = main_metrics(sorted(column for column in table.columns if "/" in column))
-    columns = ["loss", "batch size", "seed", "state", *metrics, "examples/s", "peak memory"]
+    columns = ["loss", "batch size", "seed", "state", *map(short_name, metrics), "examples/s", "peak memory"]
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         shown.add_column(column, justify="left" if column in ("loss", "state") else "right", overflow="fold")
@@ -75,6 +75,12 @@ def results_table(table: "pd.DataFrame") -> Table:
 def main_metrics(metrics: Sequence[str]) -> list[str]:
     """What fits a terminal: accuracy of classifications, recall at 1 of retrievals."""
     return [m for m in metrics if m.endswith(("/acc1", "retrieval_recall@1"))] or list(metrics[:4])
+
+
+def short_name(metric: str) -> str:
+    """'wds_emoji_en/image_retrieval_recall@1' → 'emoji_en image R@1', to fit a column."""
+    dataset, _, name = metric.rpartition("/")
+    return f"{dataset.removeprefix('wds_')} {name.replace('_retrieval_recall', ' R')}".strip()
 
 
 def is_number(value: object) -> bool:

@@ -13,7 +13,8 @@ from repro.data.shapes_scenes import NOISE, PATTERN_CONTRAST, PATTERNS, SHAPES, 
 
 PIXELS_AT_ONCE = 128 * 32 * 32  # an array of this many float32 stays in the processor's cache
 STRIPE_PERIOD, CELL_PERIOD = 0.25, 0.31  # in half widths: 4 and 5 of 32 pixels
-OUTLINE_WIDTH = 0.09
+OUTLINE_WIDTH = 0.10
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def draw(scenes: Scenes, rng: np.random.Generator, image_size: int) -> np.ndarray:
@@ -40,7 +41,7 @@ def _draw_few(scenes: Scenes, rows: np.ndarray, rng: np.random.Generator, image_
     rgb = scenes.rgb[rows[scene], slot].astype(np.float32)
     texture = scenes.groups.texture[rows[scene], scenes.group[rows[scene], slot]]
     strength = np.where(texture == TEXTURES.index("outlined"), 1.0, TEXTURE_CONTRAST)
-    towards = _contrast(rgb, strength) - rgb
+    towards = _towards_second(rgb, scenes.background_rgb[rows[scene]], strength)
     for number in range(3):  # one object of a scene at a time: a scene's planes are written once in each round
         these = np.flatnonzero(slot == number)
         planes, alpha, second = canvas[scene[these]], cover[these], mix[these]
@@ -64,7 +65,7 @@ def _backgrounds(scenes: Scenes, rows: np.ndarray, axis: np.ndarray) -> np.ndarr
     """float32 [rows, 3, H, W]"""
     pixels = len(axis) / 2
     rgb = scenes.background_rgb[rows].astype(np.float32)
-    towards = (_contrast(rgb, PATTERN_CONTRAST) - rgb)[:, :, None, None]
+    towards = _towards_second(rgb, rgb, np.full(len(rgb), PATTERN_CONTRAST))[:, :, None, None]
     canvas = np.empty((len(rows), 3, len(axis), len(axis)), np.float32)
     canvas[:] = rgb[:, :, None, None]
     for number, pattern in enumerate(PATTERNS):
@@ -100,6 +101,7 @@ def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.nda
         if not len(these) or name == "solid":
             continue
         if name == "outlined":
+            distance[these] -= OUTLINE_WIDTH / 2  # half of it lies outside, or thin shapes would be all outline
             mix[these] = np.clip((distance[these] + OUTLINE_WIDTH) * pixels + 0.5, 0, 1)
         else:
             across = scenes.direction[row[these], slot[these]]
@@ -129,11 +131,15 @@ def _wave(t: np.ndarray) -> np.ndarray:
     return np.abs(t - np.floor(t) - 0.5) - 0.25
 
 
-def _contrast(rgb: np.ndarray, strength) -> np.ndarray:
-    """The second colour [n, 3]: light colours go towards black and dark ones towards white."""
-    luminance = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    goal = np.where(luminance > 115, 10.0, 250.0)[:, None]
-    return (rgb + np.reshape(strength, (-1, 1)) * (goal - rgb)).astype(np.float32)
+def _towards_second(rgb, behind, strength) -> np.ndarray:
+    """What turns colours [n, 3] into their second colours: grey levels far from what is `behind` them [n, 3].
+
+    On a dark background stripes and outlines are light, so that they do not eat the shape; of a white object, gray.
+    """
+    luminance, luminance_behind = rgb @ LUMINANCE, behind @ LUMINANCE
+    goal = np.where(luminance_behind < 115, 250, 10)
+    goal = np.where(np.abs(goal - luminance) < 40, 128, goal)[:, None]
+    return (strength[:, None] * (goal - rgb)).astype(np.float32)
 
 
 def _length(u, v):

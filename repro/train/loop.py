@@ -85,7 +85,7 @@ class Trainer:
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
         check_ranks(spec, self.ranks)
         if self.rank == 0:
-            models.export(spec, directory.checkpoints)
+            models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         distributed.barrier()
         torch.manual_seed(spec.seed)
         self.towers = models.load(directory.checkpoints, device)
