@@ -12,9 +12,18 @@ from repro.spec import FORMAT, RunSpec
 
 
 def complete(specs: list[RunSpec]) -> list[RunSpec]:
-    """Make paths absolute, and fill in the fingerprints of data and model. Raises InputError for data or a model that is not there."""
+    """Make paths absolute, and fill in the fingerprints of data and model.
+
+    Raises InputError for data or a model that is not there.
+    """
     from repro.model_config import fingerprint
 
+    for spec in specs:
+        if not spec.data:
+            raise InputError(
+                f"setup {spec.setup} at scale {spec.scale} comes without data; "
+                "name shards of your own with --data PATTERN"
+            )
     data_fingerprint = functools.lru_cache(source.fingerprint)
     model_fingerprint = functools.lru_cache(fingerprint)
     return [

@@ -108,7 +108,7 @@ def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: t
         )
     return {
         "dataset": dataset_id,
-        "model": f"local-dir:{checkpoints}",
+        "model": f"local-dir:{checkpoints.resolve()}",
         "pretrained": "final.pt",
         "task": task,
         "metrics": {key: float(value) for key, value in metrics.items()},

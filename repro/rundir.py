@@ -40,6 +40,7 @@ class RunDirectory:
         self.result_file = self.path / "result.json"
         self.job = self.path / "job"
         self.output_file = self.job / "output.log"
+        self.process_file = self.job / "process"
 
     def write_spec(self, spec: RunSpec) -> None:
         self.job.mkdir(parents=True, exist_ok=True)
@@ -118,6 +119,7 @@ class RunDirectory:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(f"{self.path}: another process is running this run") from None
+            self.process_file.write_text(str(os.getpid()))
             yield
 
     def is_locked(self) -> bool:

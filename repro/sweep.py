@@ -113,8 +113,6 @@ def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunS
     """One cell's values → RunSpec: shares become counts, and softmax loses the bias that nobody asked for."""
     if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
         values["init_logit_bias"] = None
-    if not values.get("data"):
-        raise InputError(f"{where}: this recipe comes without data; name shards of your own with --data PATTERN")
     warmup = values.get("warmup_examples", 0)
     if isinstance(warmup, str) and warmup.endswith("%"):
         try:

@@ -137,7 +137,8 @@ class Pairs(torch.utils.data.Dataset):
     def _bytes(self, shard: int, place: np.ndarray) -> bytes:
         offset, size = int(place[0]), int(place[1])
         try:
-            data = os.pread(_opened(self.files[shard]).fileno(), size, offset)
+            file = _opened(self.files[shard])  # held, so that no other thread's miss in the cache closes it
+            data = os.pread(file.fileno(), size, offset)
         except OSError as error:
             raise UnusableSample(f"cannot be read: {error.strerror}") from None
         if len(data) != size:
@@ -197,4 +198,7 @@ def batches(
     chunks = iter(loader)
     per_step = len(list(local_positions(0, batch_size, rank, ranks)))
     for _ in range(first_step, steps):
-        yield PairBatch.join([next(chunks) for _ in range(per_step)])
+        try:
+            yield PairBatch.join([next(chunks) for _ in range(per_step)])
+        except BadData as error:  # a worker's comes with its traceback in the message: it ends with what is wanted
+            raise BadData(str(error).rpartition("BadData: ")[2].strip()) from None

@@ -1,7 +1,7 @@
 """True captions of scenes: each names a random part of what is there, in one of many wordings.
 
-Written from the same description that an example's `.json` holds, so that a caption can be checked against it.
-`lot` is anywhere a function () -> float in [0, 1), usually `random.Random(seed).random`.
+Written from the description that an example's `.json` holds, so that a caption can be checked against it.
+`lot` is everywhere a function that gives numbers in [0, 1), such as `random.Random(seed).random`.
 """
 
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def _sentence(scene: dict, naming: Naming, lot: Lot) -> str:
     groups = groups[start:] + groups[:start]
     named = [group for i, group in enumerate(groups) if i == 0 or lot() < naming.group]
     if len(named) == 1 and lot() < 0.1:
-        return _told(named[0], naming, lot) + background
+        return _told(named[0], naming, lot)
     phrases = [_phrase(group, naming, lot) for group in named]
     if len(named) == 1:
         where = place(named[0]) if lot() < naming.place else []
@@ -114,10 +114,7 @@ def _phrase(group: dict, naming: Naming, lot: Lot) -> str:
     """ "two small striped red circles", "a circle with stripes", "a red shape" """
     adjectives, noun, after = _words(group, naming, lot)
     words = " ".join([*adjectives, noun])
-    if group["count"] > 1:
-        article = NUMBERS[group["count"]]
-    else:
-        article = "an" if words[0] in "aeiou" else "a"
+    article = NUMBERS.get(group["count"], "an" if words[0] in "aeiou" else "a")
     return f"{article} {words}{after}"
 
 
@@ -125,9 +122,8 @@ def _told(group: dict, naming: Naming, lot: Lot) -> str:
     """ "the small circle is red", "the two circles are striped" """
     kind = "colour" if lot() < 0.6 else "texture"
     adjectives, noun, after = _words(group, naming._replace(shape=1.0, **{kind: 0.0}), lot)
-    if group["count"] > 1:
-        return f"the {' '.join([NUMBERS[group['count']], *adjectives, noun])}{after} are {_say(group[kind], lot)}"
-    return f"the {' '.join([*adjectives, noun])}{after} is {_say(group[kind], lot)}"
+    number, verb = ([NUMBERS[group["count"]]], "are") if group["count"] > 1 else ([], "is")
+    return f"{' '.join(['the', *number, *adjectives, noun])}{after} {verb} {_say(group[kind], lot)}"
 
 
 def _words(group: dict, naming: Naming, lot: Lot) -> tuple[list[str], str, str]:

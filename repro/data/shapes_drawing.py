@@ -1,7 +1,7 @@
 """Scenes → pixels: signed distances to every outline, for a whole batch of scenes at once, in numpy.
 
-A signed distance is negative inside a shape and positive outside, so that `clip(0.5 - distance in pixels)` is how
-much of a pixel the shape covers: edges come out smooth without drawing at a higher resolution.
+A signed distance is negative inside a shape and positive outside, so that `clip(0.5 - distance in pixels)` is
+how much of a pixel the shape covers: edges come out smooth without drawing at a higher resolution.
 Shapes are defined in a circle of radius 1 about (0, 0); u runs to the right and v, unlike y, upwards.
 """
 
@@ -9,26 +9,40 @@ from math import cos, hypot, pi, sin
 
 import numpy as np
 
-from repro.data.shapes_scenes import NOISE, PATTERN_CONTRAST, PATTERNS, SHAPES, TEXTURE_CONTRAST, TEXTURES, Scenes
+from repro.data.shapes_scenes import (
+    COLOURS,
+    NOISE,
+    PATTERN_CONTRAST,
+    PATTERNS,
+    SHAPES,
+    TEXTURE_CONTRAST,
+    TEXTURES,
+    Scenes,
+)
 
-PIXELS_AT_ONCE = 128 * 32 * 32  # an array of this many float32 stays in the processor's cache
+PIXELS_AT_ONCE = 64 * 32 * 32  # an array of this many float32 stays in the processor's cache
 STRIPE_PERIOD, CELL_PERIOD = 0.25, 0.31  # in half widths: 4 and 5 of 32 pixels
 OUTLINE_WIDTH = 0.10
-LUMINANCE = (0.299, 0.587, 0.114)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+NAMED_RGB = np.array(list(COLOURS.values()), np.float32)
 
 
-def draw(scenes: Scenes, rng: np.random.Generator, image_size: int) -> np.ndarray:
-    """uint8 [n, image_size, image_size, 3]. `rng` gives the noise: as many bytes for each scene, in order."""
-    images = np.empty((len(scenes), image_size, image_size, 3), np.uint8)
+def draw(scenes: Scenes, rng: np.random.Generator, image_size: int, rows: int | None = None) -> np.ndarray:
+    """The first `rows` scenes, or all: uint8 [rows, image_size, image_size, 3].
+
+    `rng` gives the noise: the scenes take it in order, so that fewer rows are drawn the same.
+    """
+    rows = len(scenes) if rows is None else rows
+    images = np.empty((rows, image_size, image_size, 3), np.uint8)
     at_once = max(1, PIXELS_AT_ONCE // image_size**2)
-    for start in range(0, len(scenes), at_once):
-        rows = slice(start, start + at_once)
-        images[rows] = _draw_few(scenes, np.arange(len(scenes))[rows], rng, image_size)
+    for start in range(0, rows, at_once):
+        few = np.arange(start, min(start + at_once, rows))
+        images[few] = _draw_few(scenes, few, rng, image_size)
     return images
 
 
 def _draw_few(scenes: Scenes, rows: np.ndarray, rng: np.random.Generator, image_size: int) -> np.ndarray:
-    """uint8 [rows, H, W, 3]. Planes of colour [rows, 3, H, W] until the last line: numpy is faster on those."""
+    """uint8 [rows, H, W, 3]. Until the last line planes of colour, [rows, 3, H, W]: numpy is faster so."""
     axis = ((np.arange(image_size) + 0.5) * (2 / image_size) - 1).astype(np.float32)
     canvas = _backgrounds(scenes, rows, axis)
 
@@ -40,9 +54,12 @@ def _draw_few(scenes: Scenes, rows: np.ndarray, rng: np.random.Generator, image_
 
     rgb = scenes.rgb[rows[scene], slot].astype(np.float32)
     texture = scenes.groups.texture[rows[scene], scenes.group[rows[scene], slot]]
-    strength = np.where(texture == TEXTURES.index("outlined"), 1.0, TEXTURE_CONTRAST)
-    towards = _towards_second(rgb, scenes.background_rgb[rows[scene]], strength)
-    for number in range(3):  # one object of a scene at a time: a scene's planes are written once in each round
+    strength = np.where(texture == TEXTURES.index("outlined"), 1.0, TEXTURE_CONTRAST).astype(np.float32)
+    named = NAMED_RGB[scenes.groups.colour[rows[scene], scenes.group[rows[scene], slot]]]
+    towards = strength[:, None] * (_second_level(named, scenes.background_rgb[rows[scene]]) - rgb)
+    for number in range(
+        3
+    ):  # one object of a scene at a time: a scene's planes are written once in each round
         these = np.flatnonzero(slot == number)
         planes, alpha, second = canvas[scene[these]], cover[these], mix[these]
         for channel in range(3):
@@ -65,7 +82,7 @@ def _backgrounds(scenes: Scenes, rows: np.ndarray, axis: np.ndarray) -> np.ndarr
     """float32 [rows, 3, H, W]"""
     pixels = len(axis) / 2
     rgb = scenes.background_rgb[rows].astype(np.float32)
-    towards = _towards_second(rgb, rgb, np.full(len(rgb), PATTERN_CONTRAST))[:, :, None, None]
+    towards = PATTERN_CONTRAST * (_second_level(rgb, rgb) - rgb)[:, :, None, None]
     canvas = np.empty((len(rows), 3, len(axis), len(axis)), np.float32)
     canvas[:] = rgb[:, :, None, None]
     for number, pattern in enumerate(PATTERNS):
@@ -78,10 +95,10 @@ def _backgrounds(scenes: Scenes, rows: np.ndarray, axis: np.ndarray) -> np.ndarr
 
 
 def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each pixel an object covers, and how much of that is its second colour: float32 [objects, H, W]."""
+    """Of each pixel, the share an object covers, and its second colour's share of that: [objects, H, W]."""
     pixels = len(axis) / 2  # a half width, in pixels
     tilt, radius = scenes.tilt[row, slot], scenes.radius[row, slot].astype(np.float32)[:, None, None]
-    right, up = np.cos(tilt).astype(np.float32)[:, None, None], np.sin(tilt).astype(np.float32)[:, None, None]
+    right, up = _turn(tilt)
     x = axis[None, None, :] - scenes.x[row, slot].astype(np.float32)[:, None, None]
     y = scenes.y[row, slot].astype(np.float32)[:, None, None] - axis[None, :, None]
     u, v = x * (right / radius) + y * (up / radius), y * (right / radius) - x * (up / radius)
@@ -101,7 +118,9 @@ def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.nda
         if not len(these) or name == "solid":
             continue
         if name == "outlined":
-            distance[these] -= OUTLINE_WIDTH / 2  # half of it lies outside, or thin shapes would be all outline
+            distance[these] -= (
+                OUTLINE_WIDTH / 2
+            )  # half of it lies outside, or thin shapes would be all outline
             mix[these] = np.clip((distance[these] + OUTLINE_WIDTH) * pixels + 0.5, 0, 1)
         else:
             across = scenes.direction[row[these], slot[these]]
@@ -114,8 +133,8 @@ def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.nda
 def _pattern(name: str, x, y, direction: np.ndarray, pixels: float) -> np.ndarray:
     """Share of the second colour, float32 [rows, H, W]; `direction` [rows] is that across stripes."""
     if name == "striped":
-        across = direction.astype(np.float32)[:, None, None]
-        wave = _wave((np.cos(across) * x + np.sin(across) * y) / STRIPE_PERIOD)
+        right, up = _turn(direction)
+        wave = _wave((right * x + up * y) / STRIPE_PERIOD)
         return np.clip((wave - 0.03) * (STRIPE_PERIOD * pixels) + 0.5, 0, 1)
     if name == "dotted":
         # The corners of the cells are the centres of the dots; sqrt is the one slow operation here.
@@ -131,15 +150,19 @@ def _wave(t: np.ndarray) -> np.ndarray:
     return np.abs(t - np.floor(t) - 0.5) - 0.25
 
 
-def _towards_second(rgb, behind, strength) -> np.ndarray:
-    """What turns colours [n, 3] into their second colours: grey levels far from what is `behind` them [n, 3].
+def _second_level(rgb, behind) -> np.ndarray:
+    """The gray level [n, 1] of stripes, dots or outline on colours [n, 3] that stand before others [n, 3].
 
-    On a dark background stripes and outlines are light, so that they do not eat the shape; of a white object, gray.
+    On a dark background it is light, so that stripes do not eat the shape; on a white object there, medium.
     """
-    luminance, luminance_behind = rgb @ LUMINANCE, behind @ LUMINANCE
-    goal = np.where(luminance_behind < 115, 250, 10)
-    goal = np.where(np.abs(goal - luminance) < 40, 128, goal)[:, None]
-    return (strength[:, None] * (goal - rgb)).astype(np.float32)
+    luminance, luminance_behind = ((colours * LUMINANCE).sum(axis=1) for colours in (rgb, behind))
+    level = np.where(luminance_behind < 115, 250, 10)
+    return np.where(np.abs(level - luminance) < 30, 128, level)[:, None].astype(np.float32)
+
+
+def _turn(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine, [n, 1, 1]; rounded, because processors differ in their last bits."""
+    return tuple(f(angle).round(4).astype(np.float32)[:, None, None] for f in (np.cos, np.sin))
 
 
 def _length(u, v):
@@ -168,7 +191,7 @@ def _diamond(u, v):
 
 
 def _star(u, v):
-    """Five points, folded onto one edge: the plane is mirrored until a tenth of the star stands for all of it."""
+    """The plane is folded until one of the star's ten edges stands for all of them."""
     c, s = cos(pi / 5), sin(pi / 5)
     u = np.abs(u)
     for side in (1, -1):

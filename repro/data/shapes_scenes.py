@@ -97,13 +97,13 @@ CLASSES = _names(_CLASSES)
 """The 96 pairs (colour, shape) to tell apart in zero-shot classification; the 24 held out are among them."""
 
 _RGB = np.array(list(COLOURS.values()), np.float32)
-_BACKGROUND_RGB = 0.8 * np.array([COLOURS[name] for name in BACKGROUNDS], np.float32) + 0.2 * 128
-_CLEAR = np.linalg.norm(_BACKGROUND_RGB[:, None] - _RGB, axis=-1) > COLOUR_DISTANCE
+BACKGROUND_RGB = 0.8 * np.array([COLOURS[name] for name in BACKGROUNDS], np.float32) + 0.2 * 128
+_CLEAR = np.linalg.norm(BACKGROUND_RGB[:, None] - _RGB, axis=-1) > COLOUR_DISTANCE
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Up to three groups of like objects in each of n scenes: arrays [n, 3] of indices into the vocabulary."""
+    """Up to three groups of like objects in each of n scenes: indices into the vocabulary, [n, 3]."""
 
     count: np.ndarray  # 0 where there is no such group
     shape: np.ndarray
@@ -133,7 +133,9 @@ class Scenes:
         return len(self.background)
 
 
-def sample_groups(rng: np.random.Generator, n: int, scenes: dict[tuple[int, ...], float], held_out: bool) -> Groups:
+def sample_groups(
+    rng: np.random.Generator, n: int, scenes: dict[tuple[int, ...], float], held_out: bool
+) -> Groups:
     """Groups of n scenes, of the kinds and shares in `scenes`; with held-out pairs or without."""
     kinds = np.array([kind + (0,) * (3 - len(kind)) for kind in scenes])
     count = kinds[_pick(rng, list(scenes.values()), (n,))]
@@ -164,7 +166,7 @@ def classification_groups(rng: np.random.Generator, n: int) -> tuple[np.ndarray,
 
 
 def lay_out(rng: np.random.Generator, groups: Groups) -> Scenes:
-    """Place the groups' objects, choose backgrounds they stand out from, and draw all that captions leave open."""
+    """Place the groups' objects, choose backgrounds they stand out from, and whatever captions leave open."""
     n = len(groups.count)
     total = groups.count.sum(axis=1)
     ends = groups.count.cumsum(axis=1)
@@ -188,7 +190,7 @@ def lay_out(rng: np.random.Generator, groups: Groups) -> Scenes:
         groups=groups,
         background=background,
         pattern=_pick(rng, [PLAIN_SHARE] + [patterned] * (len(PATTERNS) - 1), (n,)),
-        background_rgb=_BACKGROUND_RGB[background] + jitter[:, 3],
+        background_rgb=BACKGROUND_RGB[background] + jitter[:, 3],
         light=LIGHT * (2 * rng.random((n, 2)) - 1),
         group=group,
         x=centre[..., 0].round(3),
@@ -220,12 +222,14 @@ def describe(scenes: Scenes) -> list[dict]:
                 group |= {"texture": TEXTURES[texture], "size": SIZES[size], "at": at[first : first + count]}
                 described.append(group)
                 first += count
-        descriptions.append({"background": BACKGROUNDS[background], "pattern": PATTERNS[pattern], "groups": described})
+        descriptions.append(
+            {"background": BACKGROUNDS[background], "pattern": PATTERNS[pattern], "groups": described}
+        )
     return descriptions
 
 
 def _pick(rng: np.random.Generator, shares, size: tuple[int, ...]) -> np.ndarray:
-    """Indices drawn with the given shares. Only `rng.random` is used: its stream is the most stable of numpy's."""
+    """Indices drawn with the given shares. Only by `rng.random`: its stream is the most stable of numpy's."""
     edges = np.cumsum(shares)
     return np.minimum(np.searchsorted(edges, rng.random(size) * edges[-1], side="right"), len(edges) - 1)
 
@@ -241,7 +245,7 @@ def _textures(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _layouts() -> dict[int, np.ndarray]:
-    """For 1, 2 or 3 objects, the ways to share out the image: [ways, 3, 4] of cells (x, y, half width, half height)."""
+    """By number of objects, ways to share out the image: cells x, y, half width, half height, [ways, 3, 4]."""
     corners = [(x, y, 0.5, 0.5) for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
     side_by_side = [(-0.5, 0.0, 0.5, 0.8), (0.5, 0.0, 0.5, 0.8)]
     stacked = [(0.0, -0.5, 0.8, 0.5), (0.0, 0.5, 0.8, 0.5)]
@@ -252,7 +256,9 @@ def _layouts() -> dict[int, np.ndarray]:
         3: list(combinations(corners, 3)),
     }
     return {
-        total: np.array([list(order) + [order[0]] * (3 - total) for way in ways for order in permutations(way)])
+        total: np.array(
+            [list(order) + [order[0]] * (3 - total) for way in ways for order in permutations(way)]
+        )
         for total, ways in choices.items()
     }
 

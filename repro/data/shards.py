@@ -6,17 +6,19 @@ read by position without reading what is before it. That is what makes the sampl
 """
 
 import contextlib
-import functools
 import glob
 import hashlib
 import os
-import shutil
+import re
+import subprocess
 import tarfile
+import zipfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import numpy as np
 
@@ -26,8 +28,11 @@ from repro.rundir import write_atomically
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT, JSON = 0, 1
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 HEADS_READ = 256
 """The fingerprint reads the first bytes of at most this many shards, evenly spaced."""
+SCAN_VERSION = 1
+"""Raised when a scan finds something else in the same file: indexes kept in the cache are then made anew."""
 
 Progress = Callable[[int, int], None]
 
@@ -59,12 +64,18 @@ def list_shards(pattern: str) -> list[str]:
 
     shards: list[str] = []
     for part in pattern.split("::"):
+        if not part:
+            raise InputError(f"--data '{pattern}': names no shards; expected such as 'cc12m/{{00000..01242}}.tar'")
+        try:
+            named = list(braceexpand.braceexpand(part))
+        except braceexpand.UnbalancedBracesError:
+            raise InputError(f"--data {part}: a brace has no partner; expected such as {{00000..01242}}") from None
         if is_remote(part):
-            shards += braceexpand.braceexpand(part)
+            shards += named
             continue
-        if Path(part).is_dir():
+        if Path(part).expanduser().is_dir():
             raise InputError(f"--data {part}: is a folder; name the shards in it: '{part.rstrip('/')}/*.tar'")
-        named = list(braceexpand.braceexpand(os.path.expanduser(part)))
+        named = [os.path.expanduser(name) for name in named]
         found = [sorted(glob.glob(name)) if any(c in name for c in "*?[") else [name] for name in named]
         missing = [name for name, files in zip(named, found, strict=True) if not files or not Path(files[0]).is_file()]
         if len(missing) == len(named):
@@ -80,9 +91,12 @@ def is_remote(name: str) -> bool:
 
 
 def fingerprint(shards: list[str]) -> str:
-    """Sixteen hexadecimal digits of the shards' names, sizes and first bytes; remote ones by URL."""
+    """Sixteen hexadecimal digits of the shards' names, sizes and first bytes; remote ones by URL.
+
+    Raises InputError for a shard that cannot be read.
+    """
     digest = hashlib.sha256()
-    step = max(1, len(shards) // HEADS_READ)
+    step = -(-len(shards) // HEADS_READ)
     for number, shard in enumerate(shards):
         if is_remote(shard):
             digest.update(f"{shard}\n".encode())
@@ -90,8 +104,11 @@ def fingerprint(shards: list[str]) -> str:
         path = Path(shard)
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         if number % step == 0:
-            with path.open("rb") as file:
-                digest.update(file.read(4096))
+            try:
+                with path.open("rb") as file:
+                    digest.update(file.read(4096))
+            except OSError as error:
+                raise InputError(f"--data {shard}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()[:16]
 
 
@@ -121,9 +138,21 @@ def open_shards(shards: list[str], progress: Progress | None = None) -> tuple[li
     return files, indexes
 
 
+def count_unusable(names: list[str], indexes: list[ShardIndex]) -> Counter:
+    """(shard, reason) → samples that the scan could not pair. What a broken shard lost is taken from the median one."""
+    usual = sorted(map(len, indexes))[len(indexes) // 2]
+    unusable: Counter = Counter()
+    for name, index in zip(names, indexes, strict=True):
+        if index.unpaired:
+            unusable[name, "image or caption missing"] += index.unpaired
+        if index.broken:
+            unusable[name, f"broken tar ({index.broken})"] += max(1, usual - len(index))
+    return unusable
+
+
 def scan(file: Path) -> ShardIndex:
     """Read a tar's headers. A shard that breaks off keeps what came before the break."""
-    pairs: list[tuple[tarfile.TarInfo, tarfile.TarInfo, int]] = []
+    pairs: list[tuple[tuple[int, int], tuple[int, int], int]] = []
     unpaired, broken = 0, ""
     key, members = "", {}
 
@@ -137,43 +166,78 @@ def scan(file: Path) -> ShardIndex:
             unpaired += 1
 
     try:
-        with tarfile.open(file) as tar:
+        with tarfile.open(file, "r:", tarinfo=_Member) as tar:
             for member in tar:
-                folder, name = os.path.split(member.name)
+                tar.members = []  # keeps memory flat over a shard of a million members
+                folder, slash, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if not member.isfile() or not stem:
                     continue
-                if os.path.join(folder, stem) != key:
+                if folder + slash + stem != key:
                     finish_sample()
-                    key, members = os.path.join(folder, stem), {}
-                members[extension.lower()] = member
-                tar.members = []  # keeps memory flat over a shard of a million members
+                    key, members = folder + slash + stem, {}
+                members[extension.lower()] = (member.offset_data, member.size)
             broken = _rest(file, tar.offset)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except tarfile.TarError as error:
+        broken = f"{type(error).__name__}: {error}" if key else _what_it_is(file)
+    except (OSError, EOFError) as error:
         broken = f"{type(error).__name__}: {error}"
     finish_sample()
     return ShardIndex(
-        np.array([(i.offset_data, i.size) for i, _, _ in pairs], np.int64).reshape(-1, 2),
-        np.array([(t.offset_data, t.size) for _, t, _ in pairs], np.int64).reshape(-1, 2),
+        np.array([image for image, _, _ in pairs], np.int64).reshape(-1, 2),
+        np.array([text for _, text, _ in pairs], np.int64).reshape(-1, 2),
         np.array([kind for _, _, kind in pairs], np.uint8),
         unpaired,
         broken,
     )
 
 
+class _Member(tarfile.TarInfo):
+    """A tar header, of which plain files are read three times as fast: name and size are all that a scan needs."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
+        plain = len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE
+        if not plain or sum(buf) - sum(buf[148:156]) + 8 * ord(" ") != tarfile.nti(buf[148:156]):
+            return super().frombuf(buf, encoding, errors)  # folders, extended headers, damage
+        name, folder = (tarfile.nts(part, encoding, errors) for part in (buf[:100], buf[345:500]))
+        member = cls(f"{folder}/{name}" if folder else name)
+        member.size = tarfile.nti(buf[124:136])
+        return member
+
+
 def _rest(file: Path, offset: int) -> str:
-    """tarfile takes a damaged header in the middle for the end: whatever is not zero there is damage."""
+    """tarfile takes damage in the middle for the end: after a true end come zeros, and nothing else."""
     with file.open("rb") as stream:
         stream.seek(offset)
-        return f"not a tar header at byte {offset}" if stream.read(512).strip(b"\0") else ""
+        header = stream.read(tarfile.BLOCKSIZE)
+        if not header:
+            return f"breaks off at byte {offset}"
+        if header.strip(b"\0"):
+            return f"not a tar header at byte {offset}"
+        while block := stream.read(1 << 20):
+            if block.strip(b"\0"):
+                return f"ends at byte {offset} of {file.stat().st_size}, with data after the end"
+    return ""
+
+
+def _what_it_is(file: Path) -> str:
+    """What a file is that does not begin like a tar."""
+    with file.open("rb") as stream:
+        head = stream.read(8)
+    for magic, method in COMPRESSED.items():
+        if head.startswith(magic):
+            return f"compressed ({method}); unpack it to a plain tar, in which samples are read by their place"
+    return "not a tar file" if head else "an empty file"
 
 
 def _cached_index(file: Path) -> ShardIndex:
     """The index from the cache, where the file is the one it was made from; else scan and keep it."""
     stat = file.stat()
-    identity = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    identity = f"{SCAN_VERSION} {file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     kept = cache_folder() / "index" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError), np.load(kept, allow_pickle=False) as arrays:
+    unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*unreadable), np.load(kept, allow_pickle=False) as arrays:
         return ShardIndex(
             *(arrays[name] for name in ("image", "caption", "kind")),
             int(arrays["unpaired"]),
@@ -190,42 +254,40 @@ def _cached_index(file: Path) -> ShardIndex:
 
 
 def _fetch(url: str) -> Path:
-    """Copy a remote shard into the cache, once."""
-    file = cache_folder() / "shards" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.tar"
+    """Copy a remote shard into the cache, once. Raises InputError where nothing comes, or no tar file."""
+    readable = re.sub(r"[^\w.-]+", "-", url.split("?")[0].removesuffix(".tar"))[-60:]
+    file = cache_folder() / "shards" / f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:16]}.tar"
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as target:
+            _download(url, target)
+        if not tarfile.is_tarfile(temporary):
+            # Servers and commands answer with a page that says "not found": it must not stay in the cache.
+            with temporary.open("rb") as stream:
+                raise InputError(f"--data {url}: expected a tar file; what came begins with {stream.read(40)!r}")
+
     if not file.exists():
-
-        def write(temporary: Path) -> None:
-            with _open_remote(url) as source, temporary.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-
         write_atomically(file, write)
     return file
 
 
-def _open_remote(url: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    """Raises InputError where the server or the command says no."""
+def _download(url: str, target: BinaryIO) -> None:
+    """Raises InputError where the server or the command says no, or breaks off."""
     if url.startswith("pipe:"):
-        from webdataset.gopen import gopen
-
-        return _checked_pipe(gopen(url, "rb"), url)
+        command = url.removeprefix("pipe:")
+        status = subprocess.run(command, shell=True, stdout=target).returncode  # noqa: S602 the person's own command
+        if status:
+            raise InputError(f"--data {url}: the command failed with exit code {status}")
+        return
     import requests
 
     try:
-        response = requests.get(url, stream=True, timeout=60)
-        response.raise_for_status()
+        with requests.get(url, stream=True, timeout=60) as response:
+            response.raise_for_status()
+            for block in response.iter_content(1 << 20):
+                target.write(block)
     except requests.RequestException as error:
         raise InputError(f"--data {url}: {error}") from None
-    response.raw.read = functools.partial(response.raw.read, decode_content=True)
-    return contextlib.closing(response.raw)
-
-
-@contextlib.contextmanager
-def _checked_pipe(stream: BinaryIO, url: str):
-    try:
-        yield stream
-        stream.close()
-    except OSError as error:
-        raise InputError(f"--data {url}: the command failed: {error}") from None
 
 
 def _where_tars_are(file: Path) -> str:

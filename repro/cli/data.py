@@ -1,0 +1,182 @@
+"""repro data: make the embedded world; look through shards before runs are spent on them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from repro.data.check import LookedAt, Scanned
+
+WORST_SHOWN = 10
+"""Lines of broken shards and of bad samples; the rest is counted."""
+
+
+@click.group()
+def data() -> None:
+    """Make the embedded world; check shards of your own."""
+
+
+@data.command(short_help="Make the embedded world: shards to train on, data sets to evaluate on.")
+@click.option("--examples", default="65536", show_default=True, help="Training examples: 65536, 65k, 1M (k = 1,000).")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder to make.  [default: in the cache]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, another world.")
+@click.option("--image-size", type=click.IntRange(16), default=32, show_default=True, help="Width and height, pixels.")
+@click.option("--processes", type=click.IntRange(1), help="Processes that draw.  [default: one a core]")
+def shapes(examples: str, out: Path | None, seed: int, image_size: int, processes: int | None) -> None:
+    """Make the embedded world "shapes": training shards and two clip-benchmark data sets."""
+    import os
+    import shlex
+
+    from repro.counts import parse_examples
+    from repro.data import shapes
+    from repro.errors import InputError
+    from repro.resources import cache_folder
+
+    count = parse_examples(examples)
+    folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size)
+    try:
+        world = shapes.make(
+            folder, count, seed, image_size, processes or os.cpu_count() or 1, progress=lines_on_stderr("drawn")
+        )
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made or written ({error.strerror})") from None
+    click.echo(f"{count:,} training pairs in {world.train_pattern}")
+    for name in world.evals:
+        click.echo(f"evaluation in {name}")
+    command = ["repro", "sweep", "batch-size", "--data", world.train_pattern, "--eval", *world.evals]
+    click.echo(f"\nNext: {shlex.join(command)}")
+
+
+@data.command(short_help="Look through shards: counts, sizes, bad samples, captions, a picture.")
+@click.argument("pattern")
+@click.option("--samples", default="10k", show_default=True, help="Samples to decode, evenly spread (k = 1,000).")
+@click.option("--all", "every", is_flag=True, help="Decode every sample.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("data-check.png"), show_default=True, help="Contact sheet."
+)
+def check(pattern: str, samples: str, every: bool, out: Path) -> None:
+    """Look through the shards of PATTERN: counts, sizes, bad samples, captions, and a contact sheet.
+
+    PATTERN is what --data takes: 'cc12m/{00000..01242}.tar', globs, several joined by '::', pipe: and http(s): URLs.
+    Exit code 1 where a run would refuse the data as bad.
+    """
+    import shlex
+
+    from repro.counts import parse_examples
+    from repro.data import check as checking
+    from repro.data.source import is_shapes, make_world
+    from repro.errors import InputError
+    from repro.spec import RunSpec
+
+    if (count := parse_examples(samples)) < 1:
+        raise InputError(f"--samples {samples}: expected at least one")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    shards = make_world(pattern, progress=lines_on_stderr("drawn")).train_pattern if is_shapes(pattern) else pattern
+    scan, looked_at, sheet = checking.check(shards, None if every else count, lines_on_stderr("looked at"))
+    _print(scan, looked_at)
+    out = out / "data-check.png" if out.is_dir() else out
+    try:
+        sheet.save(out, "PNG")
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    click.echo(f"contact sheet: {out}")
+    max_bad_share = RunSpec.model_fields["max_bad_share"].default
+    refusals = checking.refusals(scan, looked_at, max_bad_share)
+    for reason in refusals:
+        click.echo(f"A run would refuse these data: {reason}; max_bad_share allows {max_bad_share:.1%}.", err=True)
+    if refusals:
+        sys.exit(1)
+    click.echo(f"\nNext: {shlex.join(['repro', 'sweep', 'batch-size', '--data', pattern, '--eval'])} DIR")
+
+
+def lines_on_stderr(what: str) -> Callable[[int, int], None]:
+    """Says how far a long piece of work is, every two seconds."""
+    import time
+
+    last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            click.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    return show
+
+
+def _print(scan: "Scanned", looked_at: "LookedAt") -> None:
+    from rich.console import Console
+
+    console = Console()
+    for table in (_counts(scan, looked_at), _spreads(scan, looked_at), _broken(scan), _bad(looked_at)):
+        if table.row_count:
+            console.print(table)
+            console.print()
+
+
+def _counts(scan: "Scanned", looked_at: "LookedAt") -> "Table":
+    from repro.counts import format_bytes
+
+    bad, usable = sum(looked_at.bad.values()), looked_at.samples - sum(looked_at.bad.values())
+    table = _table("", ">", "")
+    table.add_row("shards", f"{scan.shards:,}", format_bytes(scan.shard_bytes))
+    table.add_row("broken shards", f"{len(scan.broken):,}")
+    from_json = f"captions: {scan.pairs - scan.json_captions:,} from txt, {scan.json_captions:,} from json"
+    table.add_row("pairs", f"{scan.pairs:,}", from_json)
+    table.add_row("unpaired samples", f"{scan.unpaired:,}", "with an image or a caption only")
+    everything = "every pair" if looked_at.samples == scan.pairs else "evenly spread; --all for every pair"
+    table.add_row("looked at", f"{looked_at.samples:,}", everything)
+    table.add_row("bad samples", f"{bad:,}", f"{bad / looked_at.samples:.2%} of those looked at")
+    if not usable:
+        return table
+    table.add_row("image formats", "", ", ".join(f"{name} {n / usable:.1%}" for name, n in looked_at.formats.items()))
+    if looked_at.transparent:
+        note = "it is dropped: towers see the colours beneath"
+        table.add_row("images with alpha", f"{looked_at.transparent / usable:.1%}", note)
+    for tokens, share in looked_at.longer_than.items():
+        table.add_row(f"captions over {tokens} tokens", f"{share:.1%}")
+    table.add_row("repeated captions", f"{looked_at.duplicates:.1%}", "of those looked at")
+    return table
+
+
+def _spreads(scan: "Scanned", looked_at: "LookedAt") -> "Table":
+    table = _table("", ">least", ">median", ">most")
+    for name, values in {"image bytes": scan.image_bytes, **looked_at.spreads}.items():
+        table.add_row(name, *(f"{value:,.0f}" for value in values))
+    return table
+
+
+def _broken(scan: "Scanned") -> "Table":
+    table = _table("broken shard", "why")
+    for name, why in list(scan.broken.items())[:WORST_SHOWN]:
+        table.add_row(name, why)
+    return _and_more(table, len(scan.broken))
+
+
+def _bad(looked_at: "LookedAt") -> "Table":
+    table = _table("bad samples", ">", "in shard")
+    for (shard, reason), count in looked_at.bad.most_common(WORST_SHOWN):
+        table.add_row(reason, f"{count:,}", shard)
+    return _and_more(table, len(looked_at.bad))
+
+
+def _and_more(table: "Table", rows: int) -> "Table":
+    if rows > table.row_count:
+        table.add_row(f"and {rows - table.row_count:,} more such lines")
+    return table
+
+
+def _table(*columns: str) -> "Table":
+    """Columns that begin with > are set to the right."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim", show_header=any(c.strip(">") for c in columns))
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+    return table

@@ -1,0 +1,39 @@
+"""What tests share: a cache of their own, a small world, offline hubs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TQDM_DISABLE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tests neither read nor fill the person's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["REPRO_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world(cache: Path):
+    """The embedded world with 2,048 examples."""
+    from repro.data.source import make_world
+
+    return make_world("shapes:2048")
+
+
+@pytest.fixture
+def make_spec(world):
+    """A small complete RunSpec, with any field changed: make_spec(loss='softmax')."""
+    from repro.check import complete
+    from repro.sweep import Overrides, expand, load_sweep
+
+    def make(**values):
+        small = {"data": "shapes:2048", "evals": (), "examples_seen": 512, "batch_size": 64, "loss": "sigmoid"}
+        (spec,) = complete(expand(load_sweep("batch-size"), "laptop", Overrides({}, small | values)))
+        return spec
+
+    return make

@@ -1,0 +1,36 @@
+"""Counts are read as people write them, and written so that they read back the same."""
+
+import pytest
+
+from repro.counts import format_batch_size, format_bytes, format_examples, parse_batch_size, parse_examples
+from repro.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("512", 512), ("1k", 1024), ("32k", 32_768), ("98k", 98_304), ("307k", 307_200), ("1M", 1_048_576), (64, 64)],
+)
+def test_a_k_in_a_batch_size_is_1024_and_the_papers_names_are_the_papers_numbers(text, count):
+    assert parse_batch_size(text) == count
+
+
+@pytest.mark.parametrize(("text", "count"), [("65k", 65_000), ("3B", 3 * 10**9), ("65_536", 65_536), ("0.5M", 500_000)])
+def test_a_k_of_examples_is_decimal(text, count):
+    assert parse_examples(text) == count
+
+
+@pytest.mark.parametrize("count", [1, 32, 512, 1024, 1536, 32_768, 98_304, 245_760, 307_200, 1_048_576])
+def test_a_batch_size_reads_back_as_it_was_written(count):
+    assert parse_batch_size(format_batch_size(count)) == count
+
+
+@pytest.mark.parametrize("text", ["many", "1.5", "k", "-4", "3T", ""])
+def test_what_is_no_count_is_an_error_that_says_what_is(text):
+    with pytest.raises(InputError, match=r"32k|whole number"):
+        parse_batch_size(text)
+
+
+def test_numbers_for_reading():
+    assert format_examples(65_536) == "65.5k"
+    assert format_examples(3e9) == "3B"
+    assert format_bytes(1_572_864) == "1.5 MiB"

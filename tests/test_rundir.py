@@ -1,0 +1,92 @@
+"""A run directory holds whole files or none, and says what became of its run."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from repro.errors import InputError
+from repro.rundir import CorruptRun, RunDirectory, find_run, write_json
+
+
+@pytest.fixture
+def directory(tmp_path, make_spec):
+    directory = RunDirectory(tmp_path / "runs" / "mine" / "a-run")
+    directory.write_spec(make_spec())
+    return directory
+
+
+def test_a_spec_is_read_back_as_it_was_written(directory, make_spec):
+    assert directory.read_spec() == make_spec()
+
+
+def test_states_follow_from_the_files(directory):
+    assert directory.status() == "pending"
+    directory.log({"step": 1})
+    assert directory.status() == "interrupted"
+    with directory.lock():
+        assert directory.status() == "running"
+    directory.write_result({"status": "oom", "reason": "too big"})
+    assert directory.status() == "oom"
+
+
+def hold_lock(path, held, end):
+    with RunDirectory(path).lock():
+        held.set()
+        end.wait(30)
+
+
+def test_two_processes_cannot_run_one_run_and_a_killed_one_lets_go(directory):
+    context = multiprocessing.get_context("forkserver")
+    held, end = context.Event(), context.Event()
+    process = context.Process(target=hold_lock, args=(directory.path, held, end))
+    process.start()
+    assert held.wait(30)
+    with pytest.raises(InputError, match="another process"), directory.lock():
+        pass
+    process.kill()
+    process.join()
+    with directory.lock():
+        pass
+
+
+def test_a_number_that_is_not_finite_is_logged_as_null(directory):
+    directory.log({"loss": float("nan")})
+    assert directory.read_log() == [{"loss": None}]
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(directory):
+    directory.log({"step": 1})
+    with directory.log_file.open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert directory.read_log() == [{"step": 1}]
+    assert directory.last_logged() == {"step": 1}
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    write_json(tmp_path / "a.json", {"old": True})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"new": object()})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": True}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "spec.json"),
+        ("[]", "expected keys"),
+        ('{"format": 99}', "format 99.*reads format 1"),
+        ('{"format": 1}', "missing"),
+    ],
+)
+def test_a_spec_that_cannot_be_read_names_the_file_and_why(directory, text, message):
+    directory.spec_file.write_text(text)
+    with pytest.raises(CorruptRun, match=message):
+        directory.read_spec()
+
+
+def test_a_run_is_found_by_id_by_directory_and_by_any_file_in_it(directory, tmp_path):
+    for target in ("a-run", str(directory.path), str(directory.final)):
+        assert find_run(target, tmp_path / "runs").path == directory.path
+    assert find_run("no-run", tmp_path / "runs") is None

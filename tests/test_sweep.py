@@ -1,0 +1,128 @@
+"""Sweep and recipe files become runs; what is given later wins; mistakes name the file, the key and the nearest."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro.errors import InputError
+from repro.resources import resource
+from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, parse_setting
+
+PAPER_DATA = {"data": "/data/{00000..00009}.tar"}
+
+
+def runs(scale="laptop", axes=None, values=None, name="batch-size"):
+    return expand(load_sweep(name), scale, Overrides(axes or {}, values or {}))
+
+
+def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
+    for sweep in list_sweeps():
+        for scale in sweep.scales:
+            assert expand(sweep, scale, Overrides({}, PAPER_DATA))
+
+
+def test_every_value_of_a_recipe_says_where_it_comes_from():
+    for file in (resource("sweeps") / "recipes").glob("*.yaml"):
+        for line in file.read_text().splitlines():
+            assert line.startswith("#") or "#" in line, f"{file.name}: {line}"
+
+
+def test_the_batch_size_sweep_pairs_both_losses_at_every_size():
+    laptop = runs()
+    assert {spec.loss for spec in laptop} == {"sigmoid", "softmax"}
+    sizes = {loss: [s.batch_size for s in laptop if s.loss == loss] for loss in ("sigmoid", "softmax")}
+    assert sizes["sigmoid"] == sizes["softmax"]
+
+
+def test_the_losses_differ_in_nothing_but_the_bias():
+    pairs = {}
+    for spec in runs():
+        pairs.setdefault(spec.batch_size, []).append(spec.model_dump(exclude={"loss", "init_logit_bias"}))
+    assert all(one == other for one, other in pairs.values())
+
+
+def test_the_paper_scale_holds_the_papers_values():
+    paper = runs("paper", values=PAPER_DATA)
+    assert {s.batch_size for s in paper} == {512, 1024, 2048, 4096, 8192, 16_384, 32_768, 98_304, 307_200}
+    assert {s.examples_seen for s in paper} == {3 * 10**9, 9 * 10**9}
+    spec = paper[0]
+    assert (spec.learning_rate, spec.weight_decay, spec.beta1, spec.beta2) == (1e-3, 1e-4, 0.9, 0.95)
+    assert spec.init_logit_scale == pytest.approx(2.302585)
+    assert (spec.init_logit_bias, spec.warmup_examples, spec.optimizer) == (-10, 200_000_000, "adafactor")
+
+
+def test_options_replace_an_axis_and_set_changes_any_field():
+    chosen = runs(axes={"batch_size": ["512", "1k"], "loss": ["softmax"]}, values={"learning_rate": 0.01})
+    assert [(s.loss, s.batch_size, s.learning_rate) for s in chosen] == [
+        ("softmax", 512, 0.01),
+        ("softmax", 1024, 0.01),
+    ]
+
+
+def test_an_axis_of_the_sweep_can_be_set_to_one_value():
+    assert {s.batch_size for s in runs(values={"batch_size": "256"})} == {256}
+
+
+def test_the_same_run_named_twice_is_one_run():
+    assert len(runs(axes={"batch_size": ["1k", "1024"], "loss": ["sigmoid"]})) == 1
+
+
+def test_a_warm_up_share_is_of_the_training_length():
+    (spec,) = runs(axes={"loss": ["sigmoid"], "batch_size": [64]}, values={"examples_seen": "10k"})
+    assert spec.warmup_examples == 1000
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: load_sweep("batchsize"), "unknown sweep 'batchsize'; the nearest is 'batch-size'"),
+        (lambda: load_sweep("no/such.yaml"), "no/such.yaml: no such file"),
+        (lambda: runs("labtop"), "has no scale 'labtop'; the nearest is 'laptop'"),
+        (lambda: runs(axes={"loss": ["sigmod"]}), "loss 'sigmod' is unknown; the nearest is 'sigmoid'"),
+        (lambda: runs(values={"lr": 1}), "unknown key 'lr'"),
+        (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
+        (
+            lambda: load_recipe("finetune", "laptop"),
+            "no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu",
+        ),
+        (lambda: parse_setting("learning_rate"), "expected key=value"),
+        (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
+    ],
+)
+def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("learning_rate=3e-4", 3e-4), ("grad_clip=null", None), ("seed=2", 2), ("schedule=linear", "linear")],
+)
+def test_settings_are_read_as_people_mean_them(text, value):
+    assert parse_setting(text)[1] == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": {}}, "unknown key 'scale'; the nearest is 'scales'"),
+        ({"scales": {}}, "expected 'scales'"),
+        ({"scales": {"tiny": {}}}, "unknown scale 'tiny'"),
+        ({"scales": {"laptop": {"axis": {}}}}, "unknown key 'axis'"),
+        ({"scales": {"laptop": {"axes": {"batchsize": [1]}}}}, "the nearest is 'batch_size'"),
+        ({"scales": {"laptop": {"axes": {"batch_size": 1}}}}, "expected a list"),
+    ],
+)
+def test_a_persons_own_sweep_file_is_checked(tmp_path: Path, change, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"title": "Mine", "scales": {"laptop": {"axes": {"loss": ["sigmoid"]}}}} | change))
+    with pytest.raises(InputError, match=message) as error:
+        load_sweep(str(file))
+    assert str(file) in str(error.value)
+
+
+def test_yaml_that_is_none_names_the_file(tmp_path: Path):
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(InputError, match=r"bad\.yaml: cannot be read as YAML"):
+        load_sweep(str(tmp_path / "bad.yaml"))

@@ -1,0 +1,142 @@
+"""Training as a whole: exact resume, the same run on any number of ranks, and honest ends."""
+
+import math
+
+import pytest
+import torch
+
+from repro.errors import BadData, Diverged, InputError, Interrupted
+from repro.rundir import RunDirectory
+from repro.train.loop import Options, check_ranks, train
+from tests.ranks import on_ranks
+
+CPU = torch.device("cpu")
+
+
+def weights(directory: RunDirectory):
+    return torch.load(directory.final, weights_only=True)
+
+
+def trained(spec, path, options=None, stop=lambda: False):
+    """A run directory after training; spec fields and path as given."""
+    torch.set_num_threads(1)
+    directory = RunDirectory(path)
+    directory.write_spec(spec)
+    result = train(spec, directory, CPU, options or Options(), stop)
+    return directory, result
+
+
+class StopAfter:
+    """Says stop when asked for the n-th time: the n-th step."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+@pytest.mark.parametrize("change", [{}, {"micro_batch": 32}, {"loss": "softmax"}, {"optimizer": "adafactor"}])
+def test_a_run_stopped_half_way_and_resumed_ends_with_the_same_bits(make_spec, tmp_path, change):
+    spec = make_spec(**change)
+    undisturbed, _ = trained(spec, tmp_path / "a")
+    with pytest.raises(Interrupted, match="stopped after 256 of 512"):
+        trained(spec, tmp_path / "b", stop=StopAfter(4))
+    resumed, _ = trained(spec, tmp_path / "b")
+    for name, value in weights(undisturbed).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    assert [line["loss"] for line in undisturbed.read_log()] == [line["loss"] for line in resumed.read_log()]
+
+
+def test_the_same_spec_twice_gives_the_same_bits_and_another_seed_does_not(make_spec, tmp_path):
+    one, _ = trained(make_spec(examples_seen=128), tmp_path / "a")
+    again, _ = trained(make_spec(examples_seen=128), tmp_path / "b")
+    other, _ = trained(make_spec(examples_seen=128, seed=1), tmp_path / "c")
+    assert all(torch.equal(v, weights(again)[k]) for k, v in weights(one).items())
+    assert not all(torch.equal(v, weights(other)[k]) for k, v in weights(one).items())
+
+
+def train_on_rank(spec, path):
+    return trained(spec, path)[1]
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+def test_two_ranks_train_the_run_of_one(make_spec, tmp_path, loss):
+    # With Adam's usual epsilon a gradient that is zero but for rounding (of a key's bias) takes full steps.
+    spec = make_spec(loss=loss, examples_seen=640, epsilon=1e-3)
+    one, _ = trained(spec, tmp_path / "one")
+    on_ranks(2, train_on_rank, spec, tmp_path / "two")
+    two = RunDirectory(tmp_path / "two")
+    for mine, theirs in zip(one.read_log(), two.read_log(), strict=True):
+        for key in ("loss", "logit_scale", "positive_logit", "negative_logit", "gradient_norm"):
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-4), key
+    for name, value in weights(one).items():
+        torch.testing.assert_close(value, weights(two)[name], rtol=1e-5, atol=1e-5)
+
+
+def test_micro_batches_train_the_run_of_whole_batches(make_spec, tmp_path):
+    whole, _ = trained(make_spec(micro_batch=64), tmp_path / "whole")
+    parts, _ = trained(make_spec(micro_batch=16), tmp_path / "parts")
+    for mine, theirs in zip(whole.read_log(), parts.read_log(), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+def test_a_log_line_says_what_the_design_asks(make_spec, tmp_path):
+    directory, result = trained(make_spec(), tmp_path / "a")
+    expected = "loss logit_scale logit_bias learning_rate gradient_norm parameter_norm update_norm positive_logit"
+    expected += " negative_logit examples_per_second data_wait_share peak_memory_bytes"
+    assert set(expected.split()) <= set(directory.read_log()[0])
+    assert result["steps"] == len(directory.read_log()) == 8
+    assert result["final_logit_scale"] != 10
+    assert result["peak_memory_bytes"] > 1e8
+
+
+def test_training_learns_something(make_spec, tmp_path):
+    directory, _ = trained(make_spec(examples_seen=8192, learning_rate=3e-3, loss="softmax"), tmp_path / "a")
+    losses = [line["loss"] for line in directory.read_log()]
+    assert losses[-1] < math.log(64) - 0.2 < losses[0]
+
+
+def test_checkpoints_are_written_while_it_runs_and_gone_at_the_end(make_spec, tmp_path):
+    seen = []
+
+    def look() -> bool:
+        seen.append(len(list((tmp_path / "a" / "checkpoints").glob("step-*.pt"))))
+        return False
+
+    directory, _ = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0), look)
+    assert seen[:4] == [0, 1, 2, 2]
+    assert not list(directory.checkpoints.glob("step-*.pt"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(make_spec, tmp_path):
+    with pytest.raises(Diverged, match=r"the loss is (inf|nan) at step 1"):
+        trained(make_spec(init_logit_scale=2000.0, init_logit_bias=0.0), tmp_path / "a")
+
+
+def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world):
+    import io
+    import tarfile
+
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        for number in range(40):
+            for extension, content in (("png", b"no image"), ("txt", b"a caption")):
+                info = tarfile.TarInfo(f"{number:04}.{extension}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    spec = make_spec(data=f"{world.train_pattern}::{tmp_path / 'bad.tar'}", max_bad_share=0.001, examples_seen=1024)
+    with pytest.raises(BadData, match=r"bad, more than the allowed 0.1% .*bad.tar: image cannot be decoded"):
+        trained(spec, tmp_path / "a")
+
+
+def test_a_batch_that_ranks_or_micro_batches_cannot_divide_is_refused(make_spec):
+    with pytest.raises(InputError, match="batch_size 64 cannot be divided among 3 ranks"):
+        check_ranks(make_spec(), 3)
+    with pytest.raises(InputError, match="micro_batch 16 does not divide the local batch 24"):
+        check_ranks(make_spec(batch_size=48, micro_batch=16), 2)
+
+
+def test_bf16_trains(make_spec, tmp_path):
+    _, result = trained(make_spec(precision="bf16", examples_seen=128), tmp_path / "a")
+    assert math.isfinite(result["final_loss"])

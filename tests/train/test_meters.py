@@ -1,0 +1,49 @@
+"""What a run says of itself is what one would compute by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from repro.train.meters import Clock, mean_logits, norm
+from tests.ranks import on_ranks
+
+
+def features():
+    generator = torch.Generator().manual_seed(0)
+    return [F.normalize(torch.randn(8, 5, generator=generator), dim=-1) for _ in range(2)]
+
+
+def expected():
+    images, texts = features()
+    logits = 10 * images.double() @ texts.double().T - 3
+    negatives = (logits.sum() - logits.trace()) / 56
+    return logits.diagonal().mean().item(), negatives.item()
+
+
+def test_mean_logits_are_those_of_the_whole_matrix():
+    assert mean_logits(*features(), 10, -3) == pytest.approx(expected())
+
+
+def of_one_rank():
+    import torch.distributed as dist
+
+    mine = slice(4 * dist.get_rank(), 4 * dist.get_rank() + 4)
+    return mean_logits(*(f[mine] for f in features()), 10, -3)
+
+
+def test_mean_logits_over_ranks_are_those_of_the_global_batch():
+    for answer in on_ranks(2, of_one_rank):
+        assert answer == pytest.approx(expected())
+
+
+def test_a_norm_is_over_all_tensors():
+    assert norm([torch.tensor([3.0]), torch.tensor([[4.0]])]) == pytest.approx(5)
+
+
+def test_the_clock_leaves_out_the_first_step_and_what_was_skipped():
+    clock = Clock()
+    clock.tick(10, 0.0)
+    assert clock.examples == 0
+    clock.tick(10, 0.5)
+    assert (clock.examples, clock.steps, clock.data_seconds) == (10, 1, 0.5)
+    assert Clock(**clock.state()).examples == 10
