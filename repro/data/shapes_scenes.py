@@ -245,7 +245,7 @@ def _textures(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _layouts() -> dict[int, np.ndarray]:
-    """By number of objects, ways to share out the image: cells x, y, half width, half height, [ways, 3, 4]."""
+    """By number of objects, ways to share out the image in cells: x, y and half sizes, [ways, 3, 4]."""
     corners = [(x, y, 0.5, 0.5) for y in (-0.5, 0.5) for x in (-0.5, 0.5)]
     side_by_side = [(-0.5, 0.0, 0.5, 0.8), (0.5, 0.0, 0.5, 0.8)]
     stacked = [(0.0, -0.5, 0.8, 0.5), (0.0, 0.5, 0.8, 0.5)]

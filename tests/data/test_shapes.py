@@ -114,7 +114,7 @@ def test_another_seed_gives_other_examples():
 
 
 def test_version_1_holds_these_scenes_and_captions():
-    """Where this fails, a seed gives other data than it did: raise WORLD_VERSION, and put in the new digest."""
+    """Where this fails, a seed gives other data than it did: raise WORLD_VERSION; put the new digest here."""
     digest = hashlib.sha256()
     for sample in shapes.training_block(0):
         digest.update(sample["txt"] + b"\n" + sample["json"])
