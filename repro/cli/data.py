@@ -44,7 +44,7 @@ def shapes(examples: str, out: Path | None, seed: int, image_size: int, processe
             folder, count, seed, image_size, processes or os.cpu_count() or 1, progress=lines_on_stderr("drawn")
         )
     except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made or written ({error.strerror})") from None
+        raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")
     for name in world.evals:
         click.echo(f"evaluation in {name}")

@@ -192,13 +192,16 @@ def batches(
 ) -> Iterator[PairBatch]:
     """This rank's local batch of each step from `first_step` on."""
     ranges = (chunk for step in range(first_step, steps) for chunk in local_positions(step, batch_size, rank, ranks))
-    loader = torch.utils.data.DataLoader(
-        pairs, sampler=ranges, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None
-    )
+    # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
+    of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
+    loader = torch.utils.data.DataLoader(pairs, sampler=ranges, batch_size=None, num_workers=workers, **of_workers)
     chunks = iter(loader)
     per_step = len(list(local_positions(0, batch_size, rank, ranks)))
     for _ in range(first_step, steps):
         try:
             yield PairBatch.join([next(chunks) for _ in range(per_step)])
-        except BadData as error:  # a worker's comes with its traceback in the message: it ends with what is wanted
+        except BadData as error:
+            # A worker's error has its traceback in the message, which ends with what is wanted. Its frames and the
+            # loader make a cycle, and workers whose loader the garbage collector finds are waited for in vain.
+            error.__traceback__ = chunks = None
             raise BadData(str(error).rpartition("BadData: ")[2].strip()) from None

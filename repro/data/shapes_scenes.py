@@ -49,6 +49,7 @@ SCENES = {(1,): 0.40, (2,): 0.10, (3,): 0.06, (1, 1): 0.26, (1, 2): 0.10, (1, 1,
 SOLID_SHARE = 0.40
 LARGE_SHARE = 0.50
 RADIUS = {"small": (0.29, 0.35), "large": (0.42, 0.47), "large and alone": (0.46, 0.62)}
+PLACE_FREEDOM = 1.0  # share of the room an object has in its part of the image; 0: always in the middle of it
 TILT = 0.22  # radians to either side; a square turned by 0.4 would pass for a diamond
 COLOUR_JITTER = 18  # levels of 255 to either side, a channel
 LIGHT = 0.14  # share of brightness gained at one edge and lost at the other
@@ -178,7 +179,7 @@ def lay_out(rng: np.random.Generator, groups: Groups) -> Scenes:
     low, high = np.array(list(RADIUS.values())).T
     radius = low[size] + rng.random((n, 3)) * (high - low)[size]
     cell = _cells(rng, total)
-    room = np.maximum(cell[..., 2:] - radius[..., None], 0)
+    room = PLACE_FREEDOM * np.maximum(cell[..., 2:] - radius[..., None], 0)
     centre = cell[..., :2] + (2 * rng.random((n, 3, 2)) - 1) * room
 
     colour = np.take_along_axis(groups.colour, np.maximum(group, 0), axis=1)

@@ -2,7 +2,7 @@
 
 A loss has one colour, marker and line everywhere. What differs within a panel (examples seen, for example) is
 written at the line's start, so that no line needs a colour of its own; setups and scales get panels of their own.
-Panels are 6.6 cm wide with 9 pt text: two of them beside each other can still be read at a column's width of 8 cm.
+Text is 9 pt where a panel is 6.6 cm wide, so that a figure can still be read in a column 8 cm wide.
 """
 
 import itertools
@@ -64,13 +64,16 @@ PAPER_PANELS = {
 
 
 @matplotlib.rc_context(STYLE)
-def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """The paper's figure 2: a panel for each of our metrics (and setup and scale), then the paper's own curves."""
+def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str], columns: int = 2) -> Figure:
+    """The paper's figure 2: a panel for each of our metrics (and setup and scale), then the paper's own curves.
+
+    columns: panels a row; 1 for a phone, or one column of a printed page.
+    """
     if not metrics:
         metrics = ["no evaluation/accuracy"]
         table = table.assign(**{metrics[0]: math.nan})
     ours = [(metric, key, part) for metric in metrics for key, part in _panels(table)]
-    figure, axes = _grid(len(ours) + len(PAPER_PANELS))
+    figure, axes = _grid(len(ours) + len(PAPER_PANELS), columns)
     for axis, (metric, key, part) in zip(axes, ours, strict=False):
         dataset, name = tables.metric_title(metric)
         _draw_panel(axis, part, metric, 100, (f"Ours: {dataset}", _panel_name(key)), f"{name} (%)")
@@ -161,7 +164,15 @@ def mark_missing(axes: Axes, table: pd.DataFrame, value: str) -> Axes:
             style = {"color": LOSS_STYLES.get(loss, OTHER_STYLE)["color"], "marker": "x", "linestyle": "none"}
             # Side by side, since both losses often fail at the same batch size.
             beside = foot + _shift(axes, loss, 3.5)
-            axes.plot([size], [0.045], transform=beside, **style, markeredgewidth=1.6, label="_missing", clip_on=False)
+            axes.plot(
+                [size],
+                [0.045],
+                transform=beside,
+                **style,
+                markeredgewidth=1.6,
+                label=f"{loss}, no result",
+                clip_on=False,
+            )
         text = ", ".join(tables.missing(group, value))
         axes.text(size, 0.1, text, fontsize=7.5, transform=foot, rotation=90, ha="center", va="bottom")
     return axes
@@ -194,6 +205,7 @@ def save(figure: Figure, folder: Path, name: str) -> str:
         for suffix in FORMATS:
             metadata = {"Date": None} if suffix == "svg" else {}
             figure.savefig(folder / f"{name}.{suffix}", dpi=200, metadata=metadata)
+            figure.set_layout_engine("none")  # the layout stays as the first format found it
     return (folder / f"{name}.svg").read_text()
 
 
@@ -241,9 +253,9 @@ def _of_series(table: pd.DataFrame, key: dict[str, object]) -> pd.DataFrame:
     return table
 
 
-def _grid(panels: int) -> tuple[Figure, list[Axes]]:
-    """Two panels a row. A Figure of its own, outside pyplot's: it needs no display and is freed when unused."""
-    columns = min(2, panels)
+def _grid(panels: int, columns: int = 2) -> tuple[Figure, list[Axes]]:
+    """At most `columns` panels a row, in a Figure outside pyplot's: it needs no display and is freed when unused."""
+    columns = min(columns, panels)
     rows = math.ceil(panels / columns)
     figure = Figure(figsize=(PANEL[0] * max(columns, 1.25), PANEL[1] * rows + 0.3), layout="constrained")
     return figure, [figure.add_subplot(rows, columns, position + 1) for position in range(panels)]
@@ -255,7 +267,7 @@ def _with_legend(figure: Figure) -> Figure:
     drawn = {str(line.get_label()).split(",")[0] for line in lines}
     losses = sorted(label for label in drawn if not label.startswith("_"))
     handles = [Line2D([], [], **LOSS_STYLES.get(loss, OTHER_STYLE), label=loss) for loss in losses]
-    if "_missing" in drawn:
+    if any(line.get_marker() == "x" for line in lines):
         handles.append(Line2D([], [], color=INK, marker="x", linestyle="none", markeredgewidth=1.6, label="no result"))
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, columnspacing=1.2)

@@ -7,7 +7,7 @@ that comes from a run passes through the template's escaping. What its sentences
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -29,12 +29,13 @@ PAGE_COLOURS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure on the page."""
+    """A figure on the page. `narrow` is its form for a phone, where it has one."""
 
     name: str
     title: str
     caption: str
     svg: Markup
+    narrow: Markup | None = None
 
 
 def write(
@@ -100,10 +101,13 @@ def write_figures(runs: pd.DataFrame, published: pd.DataFrame, folder: Path, met
             f"The most memory that a run's process held (on a GPU: the device's). {reading}",
         ),
     }
-    return [
+    drawings = [
         Drawing(name, title, caption, _inline(figures.save(figure, folder, name), name))
         for name, (title, figure, caption) in drawn.items()
     ]
+    column = figures.accuracy(runs, published, metrics, columns=1)
+    narrow = _inline(figures.save(column, folder, "accuracy-column"), "accuracy-column")
+    return [replace(drawings[0], narrow=narrow), *drawings[1:]]
 
 
 def write_tables(
@@ -233,7 +237,8 @@ def _shown_runs(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     shown["examples/s"] = [f"{v:,.0f}" if _is_number(v) else "" for v in tables.numbers(runs["examples_per_second"])]
     memory = tables.numbers(runs["peak_memory_bytes"])
     shown["peak memory"] = [format_bytes(count) if _is_number(count) else "" for count in memory]
-    return shown.assign(run=runs["run_id"])
+    shown["run"] = runs["run_id"]
+    return shown if shown["reason"].any() else shown.drop(columns="reason")
 
 
 def _inline(svg: str, name: str) -> Markup:

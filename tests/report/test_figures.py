@@ -1,0 +1,151 @@
+"""Figures of a report: which series, values and labels they show. How they look is for eyes to judge."""
+
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from repro.report import figures
+from tests.report.conftest import run_row, sweep_table
+
+ACCURACY = "wds_shapes_objects/acc1"
+
+
+def lines_of(axes):
+    """{label: line} of a panel's curves."""
+    return {line.get_label(): line for line in axes.lines if line.get_marker() not in ("x", "|", "_", "None")}
+
+
+def batch_size_labels(axes):
+    return [axes.xaxis.get_major_formatter()(tick, None) for tick in axes.xaxis.get_majorticklocs()]
+
+
+def test_a_panel_shows_the_runs_accuracy_in_percent(table, published):
+    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+
+    runs = table[table["loss"] == "sigmoid"]
+    line = lines_of(axes)["sigmoid"]
+    assert axes.get_title(loc="left") == "Ours: shapes_objects\nsiglip, laptop"
+    assert axes.get_ylabel() == "top-1 accuracy (%)"
+    assert list(line.get_xdata()) == list(runs["batch_size"])
+    assert list(line.get_ydata()) == pytest.approx(list(100 * runs[ACCURACY]))
+
+
+def test_the_papers_curves_stand_beside_ours(table, published):
+    siglit, siglip = figures.accuracy(table, published, [ACCURACY]).axes[1:]
+
+    assert siglit.get_title(loc="left").startswith("Paper: SigLiT, ImageNet")
+    assert {text.get_text() for text in siglit.texts} == {"450M", "900M", "3B", "18B"}
+    assert {text.get_text() for text in siglip.texts} == {"3B", "9B"}
+    line = lines_of(siglip)["softmax, 9B"]
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[98304] == 73.2
+
+
+def test_a_loss_looks_the_same_in_every_panel(table, published):
+    panels = [*figures.accuracy(table, published, [ACCURACY]).axes, *figures.memory(table).axes]
+
+    looks = {
+        label.split(",")[0]: (to_hex(line.get_color()), line.get_marker())
+        for axes in panels
+        for label, line in lines_of(axes).items()
+    }
+    drawn = {
+        (label.split(",")[0], to_hex(line.get_color()), line.get_marker())
+        for axes in panels
+        for label, line in lines_of(axes).items()
+    }
+    assert len(drawn) == len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        ([64, 512, 4096, 32768, 2**20], ["64", "512", "4k", "32k", "1M"]),
+        ([2**power for power in range(5, 12)], ["32", "64", "128", "256", "512", "1k", "2k"]),
+        ([2**power for power in range(9, 21)], ["512", "4k", "32k", "256k"]),
+        ([16384, 32768, 98304, 307200], ["16k", "32k", "98k", "307k"]),
+        ([96], ["96"]),
+    ],
+)
+def test_batch_sizes_are_labelled_as_people_write_them(sizes, labels):
+    axes = Figure().add_subplot()
+
+    figures.label_batch_sizes(axes, sizes)
+
+    assert axes.get_xscale() == "log"
+    assert batch_size_labels(axes) == labels
+
+
+def test_a_run_without_a_result_is_a_cross_with_its_status(published):
+    table = sweep_table()
+    table.loc[len(table)] = run_row("softmax", 4096, status="oom")
+
+    for figure in (figures.accuracy(table, published, [ACCURACY]), figures.throughput(table), figures.memory(table)):
+        axes = figure.axes[0]
+        (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+        assert list(cross.get_xdata()) == [4096]
+        assert to_hex(cross.get_color()) == figures.LOSS_STYLES["softmax"]["color"]
+        assert "oom" in {text.get_text() for text in axes.texts}
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sigmoid", "softmax", "no result"]
+
+
+def test_seeds_are_points_and_intervals_around_their_mean(published):
+    table = sweep_table(seeds=(0, 1, 2))
+
+    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+
+    mean = 100 * table[(table["loss"] == "sigmoid") & (table["batch_size"] == 64)][ACCURACY].mean()
+    line = lines_of(axes)["sigmoid"]
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[64] == pytest.approx(mean)
+    assert len(axes.containers) == 2  # one set of bars for each loss
+    assert sum(len(points.get_offsets()) for points in axes.collections if points.get_offsets().shape[0] == 21) == 42
+
+
+def test_one_seed_has_neither_points_nor_bars(table, published):
+    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+
+    assert not axes.containers and not axes.collections
+
+
+def test_setups_have_panels_and_lengths_have_lines(published):
+    longer = sweep_table(examples_seen=131072)
+    other = sweep_table(batch_sizes=(512, 1024), setup="siglit", scale="gpu")
+    table = pd.concat([sweep_table(), longer, other], ignore_index=True)
+
+    siglip, siglit = figures.accuracy(table, published, [ACCURACY]).axes[:2]
+
+    assert set(lines_of(siglip)) == {"sigmoid, 65.5k", "sigmoid, 131.1k", "softmax, 65.5k", "softmax, 131.1k"}
+    assert set(lines_of(siglit)) == {"sigmoid", "softmax"}
+
+
+def test_speed_of_two_machines_is_not_averaged():
+    table = pd.concat([sweep_table(), sweep_table(machine="Another CPU, 64 cores")], ignore_index=True)
+
+    (axes,) = figures.throughput(table).axes
+
+    assert len(lines_of(axes)) == 4
+
+
+@pytest.mark.parametrize(("gibibytes", "unit", "shown"), [(0.5, "MiB", 512), (40, "GiB", 40)])
+def test_memory_is_in_the_unit_that_people_would_use(gibibytes, unit, shown):
+    (axes,) = figures.memory(sweep_table(peak_memory_bytes=gibibytes * 2**30)).axes
+
+    assert axes.get_ylabel() == f"peak memory ({unit})"
+    assert list(lines_of(axes)["sigmoid"].get_ydata()) == [shown] * 7
+
+
+def test_a_figure_without_any_result_says_so(published):
+    table = pd.DataFrame([run_row(loss, 64, status="failed") for loss in ("sigmoid", "softmax")])
+
+    axes = figures.accuracy(table, published, []).axes[0]
+
+    assert {"no result", "failed"} <= {text.get_text() for text in axes.texts}
+
+
+def test_the_same_figure_gives_the_same_bytes(table, tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        figures.save(figures.memory(table), tmp_path / folder, "memory")
+
+    for name in ("memory.png", "memory.svg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
