@@ -36,6 +36,8 @@ class Towers:
     transform: Callable[[Image.Image], torch.Tensor]
     resize: Callable[[Image.Image], Image.Image]
     normalize: Callable[[torch.Tensor], torch.Tensor]
+    image_size: tuple[int, int]
+    context_length: int
 
 
 def export(
@@ -82,7 +84,11 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     def normalize(images: torch.Tensor) -> torch.Tensor:
         return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
 
-    return Towers(model, open_clip.get_tokenizer(name), transform, resize, normalize)
+    tokenize = open_clip.get_tokenizer(name)
+    height_and_width = model.visual.image_size
+    if isinstance(height_and_width, int):
+        height_and_width = (height_and_width, height_and_width)
+    return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
 
 
 def count_parameters(name: str) -> int:

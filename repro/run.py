@@ -35,6 +35,7 @@ def run(spec: RunSpec, directory: RunDirectory, options: Options) -> dict[str, A
     """
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
     _keep_freed_memory()
     device = distributed.start()
     first = distributed.rank() == 0

@@ -1,7 +1,6 @@
 """repro data: make the embedded world; look through shards before runs are spent on them."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ def shapes(examples: str, out: Path | None, seed: int, image_size: int, processe
     import os
     import shlex
 
+    from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
     from repro.data import shapes
     from repro.errors import InputError
@@ -67,6 +67,7 @@ def check(pattern: str, samples: str, every: bool, out: Path) -> None:
     """
     import shlex
 
+    from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
     from repro.data import check as checking
     from repro.data.source import is_shapes, make_world
@@ -93,21 +94,6 @@ def check(pattern: str, samples: str, every: bool, out: Path) -> None:
     if refusals:
         sys.exit(1)
     click.echo(f"\nNext: {shlex.join(['repro', 'sweep', 'batch-size', '--data', pattern, '--eval'])} DIR")
-
-
-def lines_on_stderr(what: str) -> Callable[[int, int], None]:
-    """Says how far a long piece of work is, every two seconds."""
-    import time
-
-    last = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 2:
-            last = time.monotonic()
-            click.echo(f"{what}: {done:,} of {total:,}", err=True)
-
-    return show
 
 
 def _print(scan: "Scanned", looked_at: "LookedAt") -> None:

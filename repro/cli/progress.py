@@ -1,9 +1,10 @@
 """Progress of a launch: a live table of runs on a terminal, plain lines where the output is piped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -112,3 +113,16 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
+
+
+def lines_on_stderr(what: str) -> Callable[[int, int], None]:
+    """Says how far a long piece of work is, every two seconds."""
+    last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 2:
+            last = time.monotonic()
+            click.echo(f"{what}: {done:,} of {total:,}", err=True)
+
+    return show

@@ -71,6 +71,7 @@ def _overrides(options: dict[str, Any]) -> Any:
 def _prepare(specs: "list[RunSpec]", sweep_name: str, options: dict[str, Any]) -> "list[Cell]":
     """Everything is checked, and the data are made, before the first run starts."""
     from repro import check
+    from repro.cli.progress import lines_on_stderr
     from repro.errors import InputError, nearest
     from repro.launch import EXECUTORS, Cell
 
@@ -79,7 +80,7 @@ def _prepare(specs: "list[RunSpec]", sweep_name: str, options: dict[str, Any]) -
     specs = check.complete(specs)
     check.check_evals(specs)
     check.check_runs_folder(options["runs"], sweep_name)
-    check.prepare_data(specs, _processes(options), _data_progress())
+    check.prepare_data(specs, _processes(options), lines_on_stderr("preparing the data"))
     return [Cell.of(spec, options["runs"], sweep_name) for spec in specs]
 
 
@@ -87,21 +88,6 @@ def _processes(options: dict[str, Any]) -> int:
     from repro.launch import default_jobs
 
     return options["jobs"] or default_jobs(threads=1)
-
-
-def _data_progress() -> Any:
-    """Prints how far the data are, now and then."""
-    import time
-
-    last = time.monotonic()
-
-    def show(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 2 or (done == total and total > 1 and last < 0):
-            last = time.monotonic()
-            click.echo(f"preparing the data: {done:,} of {total:,}")
-
-    return show
 
 
 def _launch(cells: "list[Cell]", options: dict[str, Any]) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from repro.data.kept import KeptSamples
 from repro.data.shards import JSON, ShardIndex
 from repro.errors import BadData
 
@@ -94,6 +95,7 @@ class Pairs(torch.utils.data.Dataset):
     """Ranges of positions → PairBatch.
 
     resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
+    kept: decoded samples of small data sets, read and added to.
     """
 
     def __init__(
@@ -103,26 +105,34 @@ class Pairs(torch.utils.data.Dataset):
         order: SampleOrder,
         resize: Callable[[Image.Image], Image.Image],
         tokenize: Callable[[list[str]], torch.Tensor],
+        kept: KeptSamples | None = None,
     ):
         self.files, self.indexes, self.order = files, indexes, order
-        self.resize, self.tokenize = resize, tokenize
+        self.resize, self.tokenize, self.kept = resize, tokenize, kept
+        self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
     def __getitem__(self, positions: range) -> PairBatch:
-        images: list[np.ndarray] = []
-        captions: list[str] = []
         bad: Counter = Counter()
-        for position in positions:
-            image, caption = self._usable(position, bad)
-            images.append(image)
-            captions.append(caption)
-        stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-        return PairBatch(stacked, self.tokenize(captions), bad)
+        samples = [self._usable(position, bad) for position in positions]
+        fresh = [sample for sample in samples if sample.tokens is None]
+        if fresh:
+            for sample, tokens in zip(fresh, self.tokenize([s.caption for s in fresh]).numpy(), strict=True):
+                sample.tokens = tokens
+                if self.kept is not None:
+                    self.kept.write(sample.number, sample.image, tokens)
+        images = torch.from_numpy(np.stack([sample.image for sample in samples]))
+        tokens = torch.from_numpy(np.stack([sample.tokens for sample in samples]))
+        return PairBatch(images.permute(0, 3, 1, 2).contiguous(), tokens, bad)
 
-    def _usable(self, position: int, bad: Counter) -> tuple[np.ndarray, str]:
+    def _usable(self, position: int, bad: Counter) -> "Sample":
         for attempt in range(MOST_SUBSTITUTES):
-            shard, sample = self.order.locate(position + attempt * self.order.total)
+            shard, place = self.order.locate(position + attempt * self.order.total)
+            number = self.first_of_shard[shard] + place
+            if self.kept is not None and (kept := self.kept.read(number)) is not None:
+                return Sample(number, *kept)
             try:
-                return self.read(shard, sample)
+                image, caption = self.read(shard, place)
+                return Sample(number, image, None, caption)
             except UnusableSample as reason:
                 bad[self.files[shard].name, str(reason)] += 1
         (shard_name, reason), _ = bad.most_common(1)[0]
@@ -144,6 +154,16 @@ class Pairs(torch.utils.data.Dataset):
         if len(data) != size:
             raise UnusableSample("cut off")
         return data
+
+
+@dataclass
+class Sample:
+    """One pair on its way into a batch: number in the data set, [H, W, 3] uint8, [L] tokens once there are some."""
+
+    number: int
+    image: np.ndarray
+    tokens: np.ndarray | None
+    caption: str = ""
 
 
 class UnusableSample(ValueError):

@@ -154,17 +154,13 @@ def _holds(folder: Path, examples: int, seed: int, image_size: int) -> bool:
         found = json.loads((folder / "world.json").read_text())
         name, sizes = found["fingerprint"], dict(found["bytes"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{folder}: no shapes world (world.json is missing or unreadable); {expected}"
-        ) from None
+        raise InputError(f"{folder}: no shapes world (world.json is missing or unreadable); {expected}") from None
     if name != wanted:
         raise InputError(f"{folder}: holds the world {name}; {expected}")
     for file, size in sizes.items():
         path = folder / file
         if not path.is_file() or path.stat().st_size != size:
-            raise InputError(
-                f"{path}: missing, or not of its {size:,} bytes: the world is damaged; {expected}"
-            )
+            raise InputError(f"{path}: missing, or not of its {size:,} bytes: the world is damaged; {expected}")
     return True
 
 
@@ -177,9 +173,7 @@ def _write_all(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     jobs = [(_write_objects, folder, seed, image_size), (_write_retrieval, folder, seed, image_size)]
-    jobs += [
-        (_write_shard, folder, seed, image_size, n, examples) for n in range((examples - 1) // SHARD + 1)
-    ]
+    jobs += [(_write_shard, folder, seed, image_size, n, examples) for n in range((examples - 1) // SHARD + 1)]
     done, total = 0, examples + CLASSIFICATION_IMAGES + RETRIEVAL_IMAGES
     for images in _run(jobs, min(processes, len(jobs))):
         done += images

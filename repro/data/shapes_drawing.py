@@ -57,9 +57,7 @@ def _draw_few(scenes: Scenes, rows: np.ndarray, rng: np.random.Generator, image_
     strength = np.where(texture == TEXTURES.index("outlined"), 1.0, TEXTURE_CONTRAST).astype(np.float32)
     named = NAMED_RGB[scenes.groups.colour[rows[scene], scenes.group[rows[scene], slot]]]
     towards = strength[:, None] * (_second_level(named, scenes.background_rgb[rows[scene]]) - rgb)
-    for number in range(
-        3
-    ):  # one object of a scene at a time: a scene's planes are written once in each round
+    for number in range(3):  # one object of a scene at a time: a scene's planes are written once in each round
         these = np.flatnonzero(slot == number)
         planes, alpha, second = canvas[scene[these]], cover[these], mix[these]
         for channel in range(3):
@@ -118,9 +116,7 @@ def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.nda
         if not len(these) or name == "solid":
             continue
         if name == "outlined":
-            distance[these] -= (
-                OUTLINE_WIDTH / 2
-            )  # half of it lies outside, or thin shapes would be all outline
+            distance[these] -= OUTLINE_WIDTH / 2  # half of it lies outside, or thin shapes would be all outline
             mix[these] = np.clip((distance[these] + OUTLINE_WIDTH) * pixels + 0.5, 0, 1)
         else:
             across = scenes.direction[row[these], slot[these]]

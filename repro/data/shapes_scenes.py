@@ -47,9 +47,9 @@ PATTERNS = ("plain", "striped", "dotted", "checked")
 # How hard the world is. Other values give other bytes: raise shapes.WORLD_VERSION with them.
 SCENES = {(1,): 0.40, (2,): 0.10, (3,): 0.06, (1, 1): 0.26, (1, 2): 0.10, (1, 1, 1): 0.08}
 SOLID_SHARE = 0.40
-LARGE_SHARE = 0.50
-RADIUS = {"small": (0.29, 0.35), "large": (0.42, 0.47), "large and alone": (0.46, 0.62)}
-PLACE_FREEDOM = 1.0  # share of the room an object has in its part of the image; 0: always in the middle of it
+LARGE_SHARE = 0.60
+RADIUS = {"small": (0.30, 0.35), "large": (0.43, 0.47), "large and alone": (0.52, 0.72)}
+PLACE_FREEDOM = 0.8  # share of the room an object has in its part of the image; 0: always in the middle of it
 TILT = 0.22  # radians to either side; a square turned by 0.4 would pass for a diamond
 COLOUR_JITTER = 18  # levels of 255 to either side, a channel
 LIGHT = 0.14  # share of brightness gained at one edge and lost at the other
@@ -134,9 +134,7 @@ class Scenes:
         return len(self.background)
 
 
-def sample_groups(
-    rng: np.random.Generator, n: int, scenes: dict[tuple[int, ...], float], held_out: bool
-) -> Groups:
+def sample_groups(rng: np.random.Generator, n: int, scenes: dict[tuple[int, ...], float], held_out: bool) -> Groups:
     """Groups of n scenes, of the kinds and shares in `scenes`; with held-out pairs or without."""
     kinds = np.array([kind + (0,) * (3 - len(kind)) for kind in scenes])
     count = kinds[_pick(rng, list(scenes.values()), (n,))]
@@ -223,9 +221,7 @@ def describe(scenes: Scenes) -> list[dict]:
                 group |= {"texture": TEXTURES[texture], "size": SIZES[size], "at": at[first : first + count]}
                 described.append(group)
                 first += count
-        descriptions.append(
-            {"background": BACKGROUNDS[background], "pattern": PATTERNS[pattern], "groups": described}
-        )
+        descriptions.append({"background": BACKGROUNDS[background], "pattern": PATTERNS[pattern], "groups": described})
     return descriptions
 
 
@@ -257,9 +253,7 @@ def _layouts() -> dict[int, np.ndarray]:
         3: list(combinations(corners, 3)),
     }
     return {
-        total: np.array(
-            [list(order) + [order[0]] * (3 - total) for way in ways for order in permutations(way)]
-        )
+        total: np.array([list(order) + [order[0]] * (3 - total) for way in ways for order in permutations(way)])
         for total, ways in choices.items()
     }
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from repro import model as models
+from repro.data.kept import open_kept
 from repro.data.pairs import PairBatch, Pairs, SampleOrder, batches
-from repro.data.shards import ShardIndex, list_shards, open_shards
+from repro.data.shards import count_unusable, list_shards, open_shards
 from repro.data.source import shard_pattern
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.loss import make_loss
@@ -263,19 +264,8 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
         lost = sum(unusable.values())
         raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share))
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize), unusable
-
-
-def count_unusable(names: list[str], indexes: list[ShardIndex]) -> Counter:
-    """(shard, reason) → samples that the scan could not pair. What a broken shard lost is taken from the median one."""
-    usual = sorted(map(len, indexes))[len(indexes) // 2]
-    unusable: Counter = Counter()
-    for name, index in zip(names, indexes, strict=True):
-        if index.unpaired:
-            unusable[name, "image or caption missing"] += index.unpaired
-        if index.broken:
-            unusable[name, f"broken tar ({index.broken})"] += max(1, usual - len(index))
-    return unusable
+    kept = open_kept(files, good, spec.model_fingerprint, towers.image_size, towers.context_length)
+    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept), unusable
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:

@@ -53,9 +53,7 @@ def training() -> list[tuple[str, dict]]:
     pairs = []
     for block in range(8):
         rng, lot = np.random.default_rng(block), random.Random(block).random
-        scenes = world.describe(
-            world.lay_out(rng, world.sample_groups(rng, 1024, world.SCENES, held_out=False))
-        )
+        scenes = world.describe(world.lay_out(rng, world.sample_groups(rng, 1024, world.SCENES, held_out=False)))
         pairs += [(caption(scene, world.TRAINING_NAMING, lot), scene) for scene in scenes]
     return pairs
 
