@@ -30,6 +30,8 @@ WORLD_VERSION = 1
 
 BLOCK, SHARD = 1024, 8192  # examples; a shard is a whole number of blocks
 CLASSIFICATION_IMAGES, RETRIEVAL_IMAGES = 21 * len(world.CLASSES), 1000
+EVAL_SHARDS, EVAL_BATCH = 4, 64
+"""Workers and batch of clip-benchmark's command, by default."""
 OBJECTS, RETRIEVAL = "wds_shapes_objects", "wds_shapes_retrieval"
 TEMPLATES = ("a {c}", "a picture of a {c}", "a photo of a {c}", "there is a {c}")
 _TRAIN_SPLIT, _OBJECTS_SPLIT, _RETRIEVAL_SPLIT = range(3)
@@ -217,11 +219,19 @@ def _write_retrieval(folder: Path, seed: int, image_size: int) -> int:
 
 
 def _write_eval(folder: Path, samples: Iterable[Sample], texts: dict[str, Iterable[str]]) -> int:
-    """A data set in clip-benchmark's layout of local webdatasets."""
+    """A data set in clip-benchmark's layout of local webdatasets.
+
+    One shard for each of its command's workers, cut at whole batches, so that the batches are the same with and
+    without workers, and with them the last digit of every metric.
+    """
     (folder / "test").mkdir(parents=True)
-    for name, lines in {"test/nshards.txt": ["1"], **texts}.items():
+    for name, lines in {"test/nshards.txt": [str(EVAL_SHARDS)], **texts}.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines))
-    return _write_tar(folder / "test" / "0.tar", samples, 0)
+    everything = list(samples)
+    size = -(-len(everything) // (EVAL_SHARDS * EVAL_BATCH)) * EVAL_BATCH
+    for shard in range(EVAL_SHARDS):
+        _write_tar(folder / "test" / f"{shard}.tar", everything[shard * size : (shard + 1) * size], shard * size)
+    return len(everything)
 
 
 def _samples(images: np.ndarray, described: list[dict], **columns: list) -> Iterator[Sample]:

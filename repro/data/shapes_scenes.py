@@ -45,20 +45,20 @@ BACKGROUNDS = ("white", "black", "gray", "blue", "green", "brown", "pink", "yell
 PATTERNS = ("plain", "striped", "dotted", "checked")
 
 # How hard the world is. Other values give other bytes: raise shapes.WORLD_VERSION with them.
-SCENES = {(1,): 0.40, (2,): 0.10, (3,): 0.06, (1, 1): 0.26, (1, 2): 0.10, (1, 1, 1): 0.08}
-SOLID_SHARE = 0.40
-LARGE_SHARE = 0.60
-RADIUS = {"small": (0.30, 0.35), "large": (0.43, 0.47), "large and alone": (0.52, 0.72)}
-PLACE_FREEDOM = 0.8  # share of the room an object has in its part of the image; 0: always in the middle of it
-TILT = 0.22  # radians to either side; a square turned by 0.4 would pass for a diamond
+SCENES = {(1,): 0.46, (2,): 0.10, (3,): 0.06, (1, 1): 0.24, (1, 2): 0.08, (1, 1, 1): 0.06}
+SOLID_SHARE = 0.50
+LARGE_SHARE = 0.70
+RADIUS = {"small": (0.32, 0.38), "large": (0.45, 0.50), "large and alone": (0.60, 0.80)}
+PLACE_FREEDOM = 0.5  # share of the room an object has in its part of the image; 0: always in the middle of it
+TILT = 0.12  # radians to either side; a square turned by 0.4 would pass for a diamond
 COLOUR_JITTER = 18  # levels of 255 to either side, a channel
 LIGHT = 0.14  # share of brightness gained at one edge and lost at the other
-NOISE = 7.0  # standard deviation, in levels
+NOISE = 5.0  # standard deviation, in levels
 PLAIN_SHARE = 0.62
 TEXTURE_CONTRAST = 0.70  # 1: stripes and dots are black or white
 PATTERN_CONTRAST = 0.22
 COLOUR_DISTANCE = 130.0  # least distance of an object's colour from the background's, in levels
-DISTRACTOR_SHARE = 0.5  # of the classification images
+DISTRACTOR_SHARE = 0.25  # of the classification images
 
 
 class Naming(NamedTuple):
