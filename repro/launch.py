@@ -156,11 +156,9 @@ def _record_a_crash(cell: Cell, exit_code: int | None) -> None:
     if exit_code in (0, 130) or cell.directory.result_file.exists():
         return
     if exit_code is not None and exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        killed = f"killed by {name}"
-        out_of_memory = exit_code == -signal.SIGKILL
-        status = "oom" if out_of_memory else "failed"
-        reason = f"{killed}, by the system short of memory or by a person" if out_of_memory else killed
+        status, reason = "killed", f"by {signal.Signals(-exit_code).name}"
+        if exit_code == -signal.SIGKILL:
+            reason += ": by the system, short of memory, or by a person"
     else:
         status, reason = "failed", f"exit code {exit_code}; see {cell.directory.output_file}"
     cell.directory.write_result({"status": status, "reason": reason})

@@ -74,7 +74,7 @@ class RunDirectory:
         write_json(self.result_file, {"format": FORMAT, **_finite(result), "finished_at": finished_at})
 
     def status(self) -> str:
-        """finished, failed, oom, diverged, bad-data, interrupted, running or pending. Raises CorruptRun."""
+        """finished, failed, killed, oom, diverged, bad-data, interrupted, running or pending. Raises CorruptRun."""
         if self.is_locked():
             return "running"
         result = self.read_result()
