@@ -22,7 +22,7 @@ from repro.spec import RunSpec
 from repro.train import checkpoint, distributed
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
 from repro.train.optim import make_optimizer, schedule
-from repro.train.step import accumulate_gradient
+from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
 LOG_LINES = 200
 """About so many lines a run leaves in its log."""
@@ -97,6 +97,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, spec)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.loss = make_loss(spec.loss)
+        self.both = side_by_side(spec.threads) if device.type == "cpu" and spec.threads > 1 else in_turn
         self.clock = Clock()
         self.step = 0
         self.last_loss = math.nan
@@ -130,12 +131,18 @@ class Trainer:
             checkpoint.save_final(self.directory.checkpoints, self.model)
         distributed.barrier()
 
-    def embed(self, images: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 images [m, 3, H, W] and tokens [m, L] → L2-normalised embeddings, [m, d] each, fp32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
-            image_features = self.model.encode_image(self.towers.normalize(images))
-            text_features = self.model.encode_text(tokens.to(self.device, non_blocking=True))
-        return F.normalize(image_features.float(), dim=-1), F.normalize(text_features.float(), dim=-1)
+    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [m, 3, H, W] → L2-normalised [m, d], fp32."""
+        with self._autocast():
+            return F.normalize(self.model.encode_image(self.towers.normalize(images)).float(), dim=-1)
+
+    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[m, L] → L2-normalised [m, d], fp32."""
+        with self._autocast():
+            return F.normalize(self.model.encode_text(tokens.to(self.device, non_blocking=True)).float(), dim=-1)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def loss_of(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         return self.loss(image_features, text_features, self.model.logit_scale.exp(), self.logit_bias)
@@ -150,7 +157,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * share_of_peak
         self.optimizer.zero_grad(set_to_none=False)
-        value, *features = accumulate_gradient(self.embed, self.loss_of, batch, self.spec.micro_batch)
+        value, *features = accumulate_gradient(
+            self.embed_images, self.embed_texts, self.loss_of, batch, self.spec.micro_batch, self.both
+        )
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
         self.step += 1

@@ -3,41 +3,81 @@
 The loss needs all embeddings of the batch, but not all activations: embed every micro-batch without a graph, take
 the loss's gradient at the embeddings, then embed again with a graph and push that gradient through, one micro-batch
 at a time. The gradient is exact; the price is one more forward pass of the towers. (GradCache, arXiv 2101.06983)
+
+The towers meet in the loss only, so on CPUs they run at the same time, each on half of the threads: threads that
+share every operation instead wait for each other after each one, at small sizes longer than they work.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import torch
 
 from repro.data.pairs import PairBatch
 
-Embed = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Embed = Callable[[torch.Tensor], torch.Tensor]
+Both = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
+"""Calls two functions, which see to one tower each, and returns what they return."""
+
+
+def in_turn(image_work: Callable[[], Any], text_work: Callable[[], Any]) -> tuple[Any, Any]:
+    return image_work(), text_work()
+
+
+def side_by_side(threads: int) -> Both:
+    """Both towers at the same time, the text tower in a thread of its own, on threads ÷ 2 each."""
+    each = threads // 2
+    text_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(each,))
+
+    def both(image_work: Callable[[], Any], text_work: Callable[[], Any]) -> tuple[Any, Any]:
+        texts = text_thread.submit(text_work)
+        torch.set_num_threads(each)
+        try:
+            return image_work(), texts.result()
+        finally:
+            torch.set_num_threads(threads)
+
+    return both
 
 
 def accumulate_gradient(
-    embed: Embed,
+    embed_images: Embed,
+    embed_texts: Embed,
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     batch: PairBatch,
     micro_batch: int,
+    both: Both = in_turn,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adds this rank's gradient to the parameters; returns the loss and the embeddings [b, d], all detached.
 
-    embed: uint8 images [m, 3, H, W] and tokens [m, L] → L2-normalised embeddings, both [m, d].
-    loss: all of this rank's embeddings → its share of the loss.
+    embed_images: uint8 images [m, 3, H, W] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
+    The two share no parameters. loss: all of this rank's embeddings → its share of the loss.
     """
-    if len(batch) <= micro_batch:
-        image_features, text_features = embed(batch.images, batch.tokens)
-        value = loss(image_features, text_features)
-        value.backward()
-        return value.detach(), image_features.detach(), text_features.detach()
-    micro_batches = list(zip(batch.images.split(micro_batch), batch.tokens.split(micro_batch), strict=True))
-    with torch.no_grad():
-        embedded = [embed(images, tokens) for images, tokens in micro_batches]
-    image_features = torch.cat([images for images, _ in embedded]).requires_grad_()
-    text_features = torch.cat([texts for _, texts in embedded]).requires_grad_()
+    images, texts = batch.images.split(micro_batch), batch.tokens.split(micro_batch)
+    keep_graph = len(images) == 1
+    embedded = both(partial(_embed, embed_images, images, keep_graph), partial(_embed, embed_texts, texts, keep_graph))
+    image_features, text_features = (features.detach().requires_grad_() for features in embedded)
     value = loss(image_features, text_features)
     value.backward()
-    gradients = zip(image_features.grad.split(micro_batch), text_features.grad.split(micro_batch), strict=True)
-    for (images, tokens), gradient in zip(micro_batches, gradients, strict=True):
-        torch.autograd.backward(embed(images, tokens), gradient)
+    both(
+        partial(_push, embed_images, images, embedded[0], image_features.grad),
+        partial(_push, embed_texts, texts, embedded[1], text_features.grad),
+    )
     return value.detach(), image_features.detach(), text_features.detach()
+
+
+def _embed(embed: Embed, micro_batches: Sequence[torch.Tensor], keep_graph: bool) -> torch.Tensor:
+    """All of one tower's embeddings, [b, d]."""
+    with torch.set_grad_enabled(keep_graph):  # each thread has its own grad mode
+        return torch.cat([embed(inputs) for inputs in micro_batches])
+
+
+def _push(embed: Embed, micro_batches: Sequence[torch.Tensor], embedded: torch.Tensor, gradient: torch.Tensor) -> None:
+    """The gradient at one tower's embeddings [b, d] → its parameters, through the graph kept or one made anew."""
+    if len(micro_batches) == 1:
+        embedded.backward(gradient)
+        return
+    for inputs, part in zip(micro_batches, gradient.split(len(micro_batches[0])), strict=True):
+        embed(inputs).backward(part)

@@ -6,26 +6,28 @@ import torch.nn.functional as F
 
 from repro.data.pairs import PairBatch
 from repro.loss import make_loss
-from repro.train.step import accumulate_gradient
+from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
 B = 12
 
 
-def gradients(name, micro_batch):
+def gradients(name, micro_batch, both=in_turn):
     torch.manual_seed(0)
     images_tower, texts_tower = torch.nn.Linear(3 * 4 * 4, 5).double(), torch.nn.Linear(6, 5).double()
     logit_scale = torch.nn.Parameter(torch.tensor(2.0).double())
     logit_bias = torch.nn.Parameter(torch.tensor(-2.0).double())
     batch = PairBatch(torch.randint(0, 256, (B, 3, 4, 4), dtype=torch.uint8), torch.randint(0, 9, (B, 6)))
 
-    def embed(images, tokens):
-        x = images_tower(images.double().flatten(1) / 255).tanh()
-        return F.normalize(x, dim=-1), F.normalize(texts_tower(tokens.double()).tanh(), dim=-1)
+    def embed_images(images):
+        return F.normalize(images_tower(images.double().flatten(1) / 255).tanh(), dim=-1)
+
+    def embed_texts(tokens):
+        return F.normalize(texts_tower(tokens.double()).tanh(), dim=-1)
 
     def loss(x, y):
         return make_loss(name)(x, y, logit_scale.exp(), logit_bias)
 
-    value, x, y = accumulate_gradient(embed, loss, batch, micro_batch)
+    value, x, y = accumulate_gradient(embed_images, embed_texts, loss, batch, micro_batch, both)
     parameters = [*images_tower.parameters(), *texts_tower.parameters(), logit_scale]
     return [value, x, y, *(p.grad for p in parameters)]
 
@@ -35,3 +37,10 @@ def gradients(name, micro_batch):
 def test_micro_batches_give_the_gradient_of_the_whole_batch(name, micro_batch):
     for mine, whole in zip(gradients(name, micro_batch), gradients(name, B), strict=True):
         torch.testing.assert_close(mine, whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("micro_batch", [3, B])
+def test_towers_side_by_side_give_the_bits_of_one_after_the_other(micro_batch):
+    both = side_by_side(threads=2)
+    for mine, in_turns in zip(gradients("sigmoid", micro_batch, both), gradients("sigmoid", micro_batch), strict=True):
+        assert torch.equal(mine, in_turns)

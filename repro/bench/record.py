@@ -1,0 +1,70 @@
+"""What every benchmark shares: fresh processes, repeats in turn, a CSV that says where its numbers come from."""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.errors import InputError
+from repro.results import write_csv
+from repro.rundir import RunDirectory
+from repro.spec import RunSpec
+
+
+def interleave(measures: Mapping[str, Callable[[], dict[str, float]]], repeats: int) -> pd.DataFrame:
+    """Every implementation once a round, so that a slow minute of the machine meets all of them."""
+    rows = [
+        {"implementation": name, "repeat": repeat} | measure()
+        for repeat in range(repeats)
+        for name, measure in measures.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def run_fresh(
+    spec: RunSpec,
+    folder: Path,
+    workers: int = 0,
+    environment: Mapping[str, str] = os.environ,
+    program: str = "from repro.cli import main; main()",
+) -> dict[str, Any]:
+    """The very code of a run, in a process of its own; returns its result. Raises InputError where it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec_file = folder / "bench.json"
+    spec_file.write_text(spec.model_dump_json())
+    command = [sys.executable, "-c", program, "run", str(spec_file)]
+    command += ["--runs", str(folder / "runs"), "--workers", str(workers)]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))  # noqa: S603
+    results = list(folder.glob("runs/single/*/result.json"))
+    result = RunDirectory(results[0].parent).read_result() if results else None
+    if done.returncode or result is None:
+        raise InputError(f"the run to measure failed: {(done.stderr or done.stdout).strip()[-800:]}")
+    return result
+
+
+def write(table: pd.DataFrame, file: Path) -> None:
+    """The table with machine, versions and date on every row."""
+    with open("/proc/cpuinfo") as lines:
+        processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
+    origin = {
+        "machine": f"{processor}, {os.cpu_count()} cores",
+        "torch_version": version("torch"),
+        "open_clip_version": version("open_clip_torch"),
+        "command": " ".join(["repro", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+    }
+    write_csv(table.assign(**origin), file)
+
+
+def summary(table: pd.DataFrame, value: str, reference: str) -> pd.DataFrame:
+    """Median and spread of each implementation, and its ratio to the reference."""
+    grouped = table.groupby("implementation", sort=False)[value]
+    shown = pd.DataFrame({"median": grouped.median(), "least": grouped.min(), "most": grouped.max()})
+    return shown.assign(ratio=shown["median"] / shown["median"][reference]).reset_index()

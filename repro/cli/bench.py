@@ -1,0 +1,71 @@
+"""repro bench: speed and memory, measured side by side and recorded under results/bench/."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repro.cli.options import CommandWithSeveral, Several
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed and memory beside other trainers; results go to results/bench/."""
+
+
+@bench.command(short_help="Training throughput beside open_clip's own trainer.")
+@click.option("--data", default="shapes:65536", show_default=True, metavar="PATTERN", help="Shards to train on.")
+@click.option("--batch-size", default="256", show_default=True)
+@click.option("--examples", default="16384", show_default=True, help="Examples of one measurement.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads of the towers.")
+@click.option("--workers", type=click.IntRange(0), default=1, show_default=True, help="Data workers.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--peer-python",
+    type=click.Path(path_type=Path),
+    help="Interpreter of an environment with open_clip_torch[training] and webdataset<=0.2.86.",
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/train.csv"), show_default=True)
+def train(data: str, batch_size: str, examples: str, peer_python: Path | None, out: Path, **settings: int) -> None:
+    """Examples a second of one model on the same shards: ours, and open_clip's trainer where --peer-python is given."""
+    from repro.bench import record, trainers
+    from repro.counts import parse_batch_size, parse_examples
+    from repro.data.source import is_shapes, make_world
+
+    pattern = make_world(data, os.cpu_count() or 1).train_pattern if is_shapes(data) else os.path.abspath(data)
+    table = trainers.compare(
+        pattern,
+        batch_size=parse_batch_size(batch_size),
+        examples=parse_examples(examples),
+        peer_python=peer_python,
+        **settings,
+    )
+    record.write(table, out)
+    reference = trainers.OPEN_CLIP if peer_python else trainers.OURS_DECODING
+    _print(record.summary(table, "examples_per_second", reference), out)
+
+
+@bench.command(cls=CommandWithSeveral, short_help="Peak memory against batch size, and the similarity matrix's part.")
+@click.option("--batch-size", cls=Several, default=["1k", "4k", "16k"], show_default=True)
+@click.option("--micro-batch", default="512", show_default=True)
+@click.option("--loss", default="sigmoid", show_default=True)
+@click.option("--data", default="shapes:65536", show_default=True, metavar="PATTERN", help="Shards to train on.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/memory.csv"), show_default=True)
+def memory(batch_size: tuple[str, ...], micro_batch: str, loss: str, data: str, out: Path) -> None:
+    """Peak memory of a laptop run at each batch size, with the plain loss and with its matrix taken in blocks."""
+    from repro.bench import memory as measuring
+    from repro.bench import record
+    from repro.counts import parse_batch_size
+
+    table = measuring.compare([parse_batch_size(b) for b in batch_size], parse_batch_size(micro_batch), loss, data)
+    record.write(table, out)
+    _print(table, out)
+
+
+def _print(table: "pd.DataFrame", out: Path) -> None:
+    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.2f}"))
+    click.echo(f"\nRecorded in {out}")

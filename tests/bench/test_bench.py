@@ -1,0 +1,70 @@
+"""Benchmarks run what a run runs, in turn and in fresh processes, and leave a CSV with its origin."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from repro.bench.record import interleave, summary
+from repro.cli import main
+
+
+def test_every_implementation_is_measured_once_a_round():
+    calls = []
+    measures = {name: lambda name=name: calls.append(name) or {"seconds": 1.0} for name in ("a", "b")}
+    table = interleave(measures, repeats=2)
+    assert calls == ["a", "b", "a", "b"]
+    assert table["repeat"].tolist() == [0, 0, 1, 1]
+
+
+def test_a_summary_is_the_median_its_spread_and_the_ratio_to_the_reference():
+    table = pd.DataFrame({"implementation": ["a", "b"] * 3, "rate": [1.0, 4.0, 2.0, 8.0, 3.0, 6.0]})
+    shown = summary(table, "rate", "a").set_index("implementation")
+    assert shown.loc["b"].tolist() == [6.0, 4.0, 8.0, 3.0]
+
+
+def test_bench_train_records_each_repeat_with_machine_and_versions(world, tmp_path):
+    out = tmp_path / "train.csv"
+    options = ["--data", world.train_pattern, "--examples", "512", "--batch-size", "64", "--repeats", "1"]
+    done = CliRunner().invoke(main, ["bench", "train", *options, "--threads", "1", "--workers", "0", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    assert table["implementation"].tolist() == ["repro, decoding", "repro, decoded before"]
+    assert (table["examples_per_second"] > 0).all()
+    assert {"machine", "torch_version", "open_clip_version", "command", "date"} <= set(table.columns)
+
+
+def test_bench_train_names_a_peer_that_cannot_be_run(world, tmp_path):
+    options = ["--data", world.train_pattern, "--examples", "128", "--batch-size", "64", "--workers", "0"]
+    options += ["--repeats", "1", "--peer-python", "/no/such/python", "--out", str(tmp_path / "x.csv")]
+    done = CliRunner().invoke(main, ["bench", "train", *options])
+    assert done.exit_code == 2
+    assert "--peer-python /no/such/python" in done.output
+
+
+def test_bench_train_refuses_more_examples_than_the_shards_hold(world):
+    done = CliRunner().invoke(main, ["bench", "train", "--data", world.train_pattern, "--examples", "1M"])
+    assert done.exit_code == 2
+    assert "the shards hold 2k only" in done.output
+
+
+def test_bench_memory_measures_with_and_without_the_similarity_matrix(tmp_path):
+    out = tmp_path / "memory.csv"
+    done = CliRunner().invoke(
+        main, ["bench", "memory", "--batch-size", "2k", "--data", "shapes:2048", "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    row = pd.read_csv(out).iloc[0]
+    assert row["peak_memory_bytes"] > 2e8
+    assert row["ratio_matrix_aside"] == 1
+
+
+@pytest.mark.skipif("REPRO_PEER_PYTHON" not in os.environ, reason="needs open_clip's trainer: set REPRO_PEER_PYTHON")
+def test_bench_train_runs_open_clips_trainer(world, tmp_path):
+    options = ["--data", world.train_pattern, "--examples", "2048", "--batch-size", "64", "--repeats", "1"]
+    options += ["--peer-python", os.environ["REPRO_PEER_PYTHON"], "--out", str(tmp_path / "train.csv")]
+    done = CliRunner().invoke(main, ["bench", "train", *options])
+    assert done.exit_code == 0, done.output
+    assert "open_clip" in Path(tmp_path / "train.csv").read_text()
