@@ -127,7 +127,10 @@ def _launch(cells: "list[Cell]", options: dict[str, Any]) -> bool:
 def _print_plan(specs: "list[RunSpec]") -> None:
     from rich.console import Console
 
-    from repro.cli.tables import plan_table
+    from repro.cli.tables import plan_notes, plan_table
 
     Console().print(plan_table(specs))
+    click.echo()
+    for note in plan_notes(specs):
+        click.echo(note)
     click.echo(f"{len(specs)} runs; nothing was started (--dry-run).")

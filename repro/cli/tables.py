@@ -22,24 +22,38 @@ MATRICES_OF_THE_LOSS = 3
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
-    """Runs with their steps, and the memory that one rank needs beside the towers' activations."""
-    from repro.model import count_parameters
-
-    parameters = {name: count_parameters(name) for name in {spec.model for spec in specs}}
-    columns = ["run", "steps", "forward passes a step", "parameters", "weights, optimizer", "similarity matrix", "data"]
-    shown = Table(*columns, box=None, pad_edge=False, header_style="dim")
+    """Runs with their steps, and what their loss needs beside the towers."""
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("setup", "loss", "batch size", "seed", "examples", "steps", "forward passes", "similarity matrix"):
+        shown.add_column(column, justify="left" if column in ("setup", "loss") else "right")
     for spec in specs:
         passes = -(-spec.batch_size // spec.micro_batch)
         shown.add_row(
-            spec.run_id,
+            spec.setup,
+            spec.loss,
+            format_batch_size(spec.batch_size),
+            str(spec.seed),
+            format_examples(spec.examples_seen),
             f"{spec.steps:,}",
             "1" if passes == 1 else f"2 × {passes}",
-            format_examples(parameters[spec.model]),
-            format_bytes(BYTES_A_PARAMETER * parameters[spec.model]),
             format_bytes(MATRICES_OF_THE_LOSS * 4 * spec.batch_size**2),
-            spec.data or "name it with --data",
         )
     return shown
+
+
+def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
+    """What all runs of a model or on some data need: sentences under the table."""
+    from repro.model import count_parameters
+
+    notes = []
+    for model in sorted({spec.model for spec in specs}):
+        parameters = count_parameters(model)
+        size = format_bytes(BYTES_A_PARAMETER * parameters)
+        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and optimizer")
+    for data in sorted({spec.data for spec in specs}):
+        notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
+    notes.append("similarity matrix: what the plain loss holds on one rank; N ranks share it")
+    return notes
 
 
 def print_results(runs: Path, cells: "Sequence[Cell]", console: Console) -> None:
