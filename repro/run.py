@@ -166,6 +166,7 @@ def _keep_freed_memory() -> None:
     """Ask glibc to keep freed memory: giving blocks back and faulting them in again at each step is slow."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        m_trim_threshold, m_mmap_threshold = -1, -3
+        m_trim_threshold, m_mmap_threshold, m_arena_max = -1, -3, -8
         mallopt(m_mmap_threshold, 32 << 20)  # the most that glibc takes
         mallopt(m_trim_threshold, 512 << 20)
+        mallopt(m_arena_max, 1)  # what the text tower's thread frees is given back in spite of the threshold otherwise

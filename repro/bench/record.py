@@ -57,7 +57,7 @@ def write(table: pd.DataFrame, file: Path) -> None:
         "machine": f"{processor}, {os.cpu_count()} cores",
         "torch_version": version("torch"),
         "open_clip_version": version("open_clip_torch"),
-        "command": " ".join(["repro", *sys.argv[1:]]),
+        "command": " ".join(["repro", *(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
     }
     write_csv(table.assign(**origin), file)

@@ -113,7 +113,12 @@ def open_clip_rate(
     except OSError as error:
         raise InputError(f"--peer-python {python}: {error.strerror}") from None
     shutil.rmtree(scratch / "logs", ignore_errors=True)  # a name is used once only
-    rates = [float(rate) for rate in re.findall(r"([0-9.]+)/s, [0-9.]+/s/gpu", done.stdout + done.stderr)]
+    rates = logged_rates(done.stdout + done.stderr)
     if done.returncode or len(rates) < 3:
         raise InputError(f"--peer-python {python}: open_clip's trainer failed: {done.stderr.strip()[-800:]}")
     return statistics.median(rates[1:])
+
+
+def logged_rates(log: str) -> list[float]:
+    """Examples a second, from each progress line of open_clip's log."""
+    return [float(rate) for rate in re.findall(r"([0-9.]+)/s, [0-9.]+/s/gpu", log)]

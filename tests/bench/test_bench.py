@@ -1,6 +1,5 @@
 """Benchmarks run what a run runs, in turn and in fresh processes, and leave a CSV with its origin."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from repro.bench.record import interleave, summary
+from repro.bench.trainers import logged_rates, open_clip_rate
 from repro.cli import main
+from repro.errors import InputError
 
 
 def test_every_implementation_is_measured_once_a_round():
@@ -61,10 +62,14 @@ def test_bench_memory_measures_with_and_without_the_similarity_matrix(tmp_path):
     assert row["ratio_matrix_aside"] == 1
 
 
-@pytest.mark.skipif("REPRO_PEER_PYTHON" not in os.environ, reason="needs open_clip's trainer: set REPRO_PEER_PYTHON")
-def test_bench_train_runs_open_clips_trainer(world, tmp_path):
-    options = ["--data", world.train_pattern, "--examples", "2048", "--batch-size", "64", "--repeats", "1"]
-    options += ["--peer-python", os.environ["REPRO_PEER_PYTHON"], "--out", str(tmp_path / "train.csv")]
-    done = CliRunner().invoke(main, ["bench", "train", *options])
-    assert done.exit_code == 0, done.output
-    assert "open_clip" in Path(tmp_path / "train.csv").read_text()
+def test_open_clips_own_log_lines_are_read():
+    log = """
+2026-11-23,13:00:00 | INFO | Train Epoch: 0 [  256/16384 (2%)] Data (t): 1.203 Batch (t): 1.501, 170.5/s, 170.5/s/gpu LR: 0.0001
+2026-11-23,13:00:03 | INFO | Train Epoch: 0 [ 2304/16384 (14%)] Data (t): 0.003 Batch (t): 0.321, 797.1/s, 797.1/s/gpu LR: 0.0009
+"""  # noqa: E501
+    assert logged_rates(log) == [170.5, 797.1]
+
+
+def test_a_peer_that_is_no_open_clip_trainer_is_named(world, tmp_path):
+    with pytest.raises(InputError, match="open_clip's trainer failed"):
+        open_clip_rate(Path("/bin/false"), tmp_path, world.train_pattern, 64, 128, 1, 0, tmp_path)
