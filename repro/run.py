@@ -23,7 +23,7 @@ from repro.resources import PACKAGE
 from repro.rundir import RunDirectory, write_json
 from repro.spec import RunSpec
 from repro.train import distributed
-from repro.train.loop import Options, train
+from repro.train.loop import Options, check_ranks, train
 
 REPORTED_PACKAGES = ("torch", "open_clip_torch", "clip-benchmark", "numpy", "timm")
 
@@ -38,6 +38,7 @@ def run(spec: RunSpec, directory: RunDirectory, options: Options) -> dict[str, A
     torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
     _keep_freed_memory()
     device = distributed.start()
+    check_ranks(spec, distributed.ranks())
     first = distributed.rank() == 0
     with directory.lock() if first else contextlib.nullcontext(), _asked_to_stop() as asked_to_stop:
         if first:

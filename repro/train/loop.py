@@ -84,7 +84,6 @@ class Trainer:
     def __init__(self, spec: RunSpec, directory: RunDirectory, device: torch.device):
         self.spec, self.directory, self.device = spec, directory, device
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
-        check_ranks(spec, self.ranks)
         if self.rank == 0:
             models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         distributed.barrier()

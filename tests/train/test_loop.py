@@ -37,7 +37,9 @@ class StopAfter:
         return self.left == 0
 
 
-@pytest.mark.parametrize("change", [{}, {"micro_batch": 32}, {"loss": "softmax"}, {"optimizer": "adafactor"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"micro_batch": 32}, {"loss": "softmax"}, {"optimizer": "adafactor"}, {"threads": 2}]
+)
 def test_a_run_stopped_half_way_and_resumed_ends_with_the_same_bits(make_spec, tmp_path, change):
     spec = make_spec(**change)
     undisturbed, _ = trained(spec, tmp_path / "a")
