@@ -1,7 +1,7 @@
 """The errors that mean something to a person, and the one phrase they share: the nearest name that works.
 
 `InputError` is the person's mistake: the command line prints its message and leaves with code 2.
-The others end a run, and become its status in the results table (DESIGN, law 6).
+The others end a run, and become its status in the results table (docs/architecture.md, law 6).
 """
 
 import difflib

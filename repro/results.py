@@ -1,6 +1,6 @@
 """Run directories → tidy pandas tables, ours and the paper's in the same shape.
 
-One row a run, whatever became of it (DESIGN, law 6): a directory that cannot be read is a row with status
+One row a run, whatever became of it (docs/architecture.md, law 6): a directory that cannot be read is a row with status
 `corrupt` and the reason.
 """
 

@@ -1,4 +1,4 @@
-"""What one job does: train → evaluate → record. However it ends, its directory says so (DESIGN, law 6)."""
+"""What one job does: train → evaluate → record. However it ends, its directory says so (architecture, law 6)."""
 
 import contextlib
 import ctypes
@@ -124,7 +124,7 @@ def _asked_to_stop() -> Iterator[Callable[[], bool]]:
 
 
 def provenance(spec: RunSpec, device: torch.device) -> dict[str, Any]:
-    """Where a run's numbers come from (DESIGN, law 9)."""
+    """Where a run's numbers come from (docs/architecture.md, law 9)."""
     versions = {
         f"{name.replace('-', '_').lower()}_version": importlib.metadata.version(name) for name in REPORTED_PACKAGES
     }

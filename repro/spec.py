@@ -1,4 +1,4 @@
-"""RunSpec: everything that changes a run's result, and nothing else (DESIGN, law 1).
+"""RunSpec: everything that changes a run's result, and nothing else (docs/architecture.md, law 1).
 
 Two runs with the same spec are the same run, with the same id and directory. Where things lie does not
 change a result, so `data` and `evals` (places) stay out of the hash, and `data_fingerprint` (content) is in it.

@@ -2,7 +2,7 @@
 
 Each shard is scanned once; its index (byte ranges, 26 bytes a pair) is kept in the cache, so that any sample can be
 read by position without reading what is before it. That is what makes the sample order a function of the position
-(DESIGN, law 3). Shards behind http(s): and pipe: are copied into the cache first, whole.
+(docs/architecture.md, law 3). Shards behind http(s): and pipe: are copied into the cache first, whole.
 """
 
 import contextlib
