@@ -8,10 +8,10 @@ import json
 import os
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +47,7 @@ def compare(
 ) -> pd.DataFrame:
     """One row an implementation and repeat: examples_per_second. Raises InputError where one cannot run.
 
-    Ours counts all but the first step; open_clip's is the median of its own log lines but the first.
+    Both are the mean over all steps but the first, which starts the data workers; open_clip's by its own log.
     """
     shards = list_shards(pattern)
     _, indexes = open_shards(shards)
@@ -113,12 +113,19 @@ def open_clip_rate(
     except OSError as error:
         raise InputError(f"--peer-python {python}: {error.strerror}") from None
     shutil.rmtree(scratch / "logs", ignore_errors=True)  # a name is used once only
-    rates = logged_rates(done.stdout + done.stderr)
-    if done.returncode or len(rates) < 3:
+    rate = logged_rate(done.stdout + done.stderr, batch_size)
+    if done.returncode or rate is None:
         raise InputError(f"--peer-python {python}: open_clip's trainer failed: {done.stderr.strip()[-800:]}")
-    return statistics.median(rates[1:])
+    return rate
 
 
-def logged_rates(log: str) -> list[float]:
-    """Examples a second, from each progress line of open_clip's log."""
-    return [float(rate) for rate in re.findall(r"([0-9.]+)/s, [0-9.]+/s/gpu", log)]
+def logged_rate(log: str, batch_size: int) -> float | None:
+    """Examples a second over all steps after the first line's, from open_clip's log; None where it has no two lines.
+
+    A line gives the mean seconds of a step since the line before; its examples a second are the last step's alone.
+    """
+    lines = re.findall(r"\[ *(\d+)/\d+ .*? Batch \(t\): ([0-9.]+),", log)
+    seen = [int(examples) for examples, _ in lines]
+    steps = [(after - before) / batch_size for before, after in pairwise(seen)]
+    seconds = sum(n * float(mean) for n, (_, mean) in zip(steps, lines[1:], strict=True))
+    return (seen[-1] - seen[0]) / seconds if seconds else None

@@ -62,7 +62,6 @@ def train(
         workers=options.workers,
     )
     saved_at = time.monotonic()
-    trainer.clock.skip()
     while trainer.step < spec.steps:
         waiting_since = time.perf_counter()
         batch = next(stream)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from repro.bench.record import interleave, summary
-from repro.bench.trainers import logged_rates, open_clip_rate
+from repro.bench.trainers import logged_rate, open_clip_rate
 from repro.cli import main
 from repro.errors import InputError
 
@@ -62,12 +62,13 @@ def test_bench_memory_measures_with_and_without_the_similarity_matrix(tmp_path):
     assert row["ratio_matrix_aside"] == 1
 
 
-def test_open_clips_own_log_lines_are_read():
+def test_open_clips_rate_is_the_mean_over_all_steps_after_its_first_line():
     log = """
 2026-11-23,13:00:00 | INFO | Train Epoch: 0 [  256/16384 (2%)] Data (t): 1.203 Batch (t): 1.501, 170.5/s, 170.5/s/gpu LR: 0.0001
 2026-11-23,13:00:03 | INFO | Train Epoch: 0 [ 2304/16384 (14%)] Data (t): 0.003 Batch (t): 0.321, 797.1/s, 797.1/s/gpu LR: 0.0009
 """  # noqa: E501
-    assert logged_rates(log) == [170.5, 797.1]
+    assert logged_rate(log, batch_size=256) == pytest.approx(256 / 0.321)
+    assert logged_rate("", batch_size=256) is None
 
 
 def test_a_peer_that_is_no_open_clip_trainer_is_named(world, tmp_path):
