@@ -95,7 +95,9 @@ def compare(
                 )
             }
         table = interleave(measures, repeats)
-    return table.assign(batch_size=batch_size, examples=examples, threads=threads, workers=workers)
+    waiting = os.environ.get("OMP_WAIT_POLICY", "default")  # both trainers get it; it changes both by far
+    settings = {"batch_size": batch_size, "examples": examples, "threads": threads, "workers": workers}
+    return table.assign(**settings, omp_wait_policy=waiting)
 
 
 def open_clip_rate(
