@@ -1,11 +1,12 @@
 """The contrastive losses, for any trainer: loss = module(image_features, text_features, logit_scale, logit_bias)."""
 
+from repro.loss.check import NonFiniteError
 from repro.loss.sigmoid import SigmoidLoss
 from repro.loss.softmax import SoftmaxLoss
 
-__all__ = ["SigmoidLoss", "SoftmaxLoss", "make_loss"]
+__all__ = ["NonFiniteError", "SigmoidLoss", "SoftmaxLoss", "make_loss"]
 
 
-def make_loss(name: str) -> SigmoidLoss | SoftmaxLoss:
+def make_loss(name: str, exchange: str = "ring") -> SigmoidLoss | SoftmaxLoss:
     """'sigmoid' or 'softmax' → its module, on the default process group if there is one."""
-    return {"sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}[name]()
+    return {"sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}[name](exchange)
