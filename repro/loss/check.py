@@ -7,6 +7,7 @@ then all go on, or all raise the same error.
 import math
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -58,6 +59,27 @@ def call_problem(
     return None
 
 
+class _Held(NamedTuple):
+    """What one rank holds, as it travels: float64."""
+
+    problem: float
+    local: float = 0
+    dim: float = 0
+    dtype: float = 0
+    text_gradient: float = 0
+    has_bias: float = 0
+    scale: float = 0
+    bias: float = 0
+    least_image_norm: float = 0
+    most_image_norm: float = 0
+    least_text_norm: float = 0
+    most_text_norm: float = 0
+
+    @property
+    def shape(self) -> str:
+        return f"[{int(self.local)}, {int(self.dim)}] {str(DTYPES[int(self.dtype)]).removeprefix('torch.')}"
+
+
 @torch.no_grad()
 def agree(
     images: torch.Tensor,
@@ -73,85 +95,77 @@ def agree(
     images, texts: [b, d], this rank's. Warns of features that are not L2-normalised.
     """
     problem = call_problem(images, texts, scale, bias, exchange, ranks(group))
-    facts = None if problem else _facts(images, texts, scale, bias, text_gradient)
-    every = _tell_all(problem, facts, images.device, group)  # [ranks, 10]
-    shapes = [f"[{int(row[0])}, {int(row[1])}] {_name(row[2])}" for row in every]
-    if len(set(shapes)) > 1:
-        raise ValueError(
-            "local batches differ between ranks; expected the same [local batch, dim] and dtype on each, got "
-            + "; ".join(f"{shape} on {_those(i, shapes)}" for i, shape in enumerate(shapes) if shape not in shapes[:i])
-        )
-    _check_finite(every)
-    for column, name in ((4, "logit_scale"), (5, "logit_bias")):
-        values = ["none" if math.isnan(row[column]) else f"{row[column]:.9g}" for row in every]
-        if len(set(values)) > 1:
-            raise ValueError(f"{name} differs between ranks: {', '.join(values)}; expected one value on all")
-    smallest, largest = min(min(row[6], row[8]) for row in every), max(max(row[7], row[9]) for row in every)
-    if max(1 - smallest, largest - 1) > NORM_TOLERANCE[images.dtype] and rank(group) == 0:
+    mine = None if problem else _held(images, texts, scale, bias, text_gradient)
+    every = _tell_all(problem, mine, images.device, group)
+    _refuse_differences("local batches differ", "the same [local batch, dim] and dtype", [held.shape for held in every])
+    _refuse_non_finite(every)
+    _refuse_differences("logit_scale differs", "the same", [f"{held.scale:.9g}" for held in every])
+    _refuse_differences(
+        "logit_bias differs", "the same", [f"{held.bias:.9g}" if held.has_bias else "none" for held in every]
+    )
+    least = min(min(held.least_image_norm, held.least_text_norm) for held in every)
+    image_norm = max(held.most_image_norm for held in every)
+    text_norm = max(held.most_text_norm for held in every)
+    if max(1 - least, image_norm - 1, text_norm - 1) > NORM_TOLERANCE[images.dtype] and rank(group) == 0:
         warnings.warn(
-            f"features are not L2-normalised: norms from {smallest:.3g} to {largest:.3g}, expected 1 "
+            f"features are not L2-normalised: norms from {least:.3g} to {max(image_norm, text_norm):.3g}, expected 1 "
             "(torch.nn.functional.normalize(features, dim=-1))",
             stacklevel=4,
         )
-    image_norm, text_norm = max(row[7] for row in every), max(row[9] for row in every)
-    return Facts(any(row[3] for row in every), abs(every[0][4]) * image_norm * text_norm)
+    return Facts(any(held.text_gradient for held in every), abs(every[0].scale) * image_norm * text_norm)
 
 
-def _facts(
+def _held(
     images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, text_gradient: bool
 ) -> torch.Tensor:
-    """[10]: b, d, dtype, text gradient, t, b, least and largest norm of images, and of texts; float64, on their device.
-
-    A norm is NaN or infinite where a feature is.
-    """
-    known = [*images.shape, DTYPES.index(images.dtype), float(text_gradient)]
-    scalars = [scale, scale.new_tensor(math.nan) if bias is None else bias]
-    norms = [end for f in (images, texts) for end in torch.linalg.vector_norm(f, dim=1, dtype=_wide(f)).aminmax()]
-    values = [value.detach().reshape(()).to(images.device, torch.float64) for value in (*scalars, *norms)]
+    """A _Held as a float64 tensor on the features' device. A norm is NaN or infinite where a feature is."""
+    known = [0, *images.shape, DTYPES.index(images.dtype), text_gradient, bias is not None]
+    wide = torch.promote_types(images.dtype, torch.float32)
+    norms = [end for f in (images, texts) for end in torch.linalg.vector_norm(f, dim=1, dtype=wide).aminmax()]
+    values = [scale, torch.zeros_like(scale) if bias is None else bias, *norms]
+    values = [value.reshape(()).to(images.device, torch.float64) for value in values]
     return torch.cat([torch.tensor(known, dtype=torch.float64, device=images.device), torch.stack(values)])
 
 
-def _wide(features: torch.Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
-
-
-def _tell_all(problem: str | None, facts: torch.Tensor | None, device: torch.device, group: Group) -> list[list[float]]:
-    """Every rank's facts, or ValueError with the problems of those that have one."""
+def _tell_all(problem: str | None, mine: torch.Tensor | None, device: torch.device, group: Group) -> list[_Held]:
+    """What every rank holds, or ValueError with the problems of those that have one."""
     if ranks(group) == 1:
-        if facts is None:
+        if mine is None:
             raise ValueError(problem)
-        return [facts.tolist()]
-    if "nccl" in dist.get_backend(group):
+        return [_Held(*mine.tolist())]
+    backend = dist.get_backend(group)
+    if "nccl" in backend:
         device = torch.device("cuda", torch.cuda.current_device())
-    elif "gloo" in dist.get_backend(group):
+    elif "gloo" in backend:
         device = torch.device("cpu")
-    message = torch.zeros((1, 11), dtype=torch.float64, device=device)
-    if facts is None:
-        message[0, 0] = 1
-    else:
-        message[0, 1:] = facts
-    received = message.new_empty((ranks(group), 11))
+    empty = torch.tensor(_Held(problem=1), dtype=torch.float64)
+    message = (empty if mine is None else mine).to(device)[None]
+    received = message.new_empty((ranks(group), len(_Held._fields)))
     dist.all_gather_into_tensor(received, message, group=group)
-    every = received.tolist()
-    if any(row[0] for row in every):
+    every = [_Held(*row) for row in received.tolist()]
+    if any(held.problem for held in every):
         problems: list[str | None] = [None] * ranks(group)
         dist.all_gather_object(problems, problem, group=group)
         raise ValueError("; ".join(f"rank {i}: {text}" for i, text in enumerate(problems) if text))
-    return [row[1:] for row in every]
+    return every
 
 
-def _check_finite(every: list[list[float]]) -> None:
-    for name, columns in (("image_features", (6, 7)), ("text_features", (8, 9)), ("logit_scale", (4,))):
-        wrong = [i for i, row in enumerate(every) if not all(math.isfinite(row[column]) for column in columns)]
+def _refuse_non_finite(every: list[_Held]) -> None:
+    fields = {
+        "image_features": ("least_image_norm", "most_image_norm"),
+        "text_features": ("least_text_norm", "most_text_norm"),
+        "logit_scale": ("scale",),
+        "logit_bias": ("bias",),
+    }
+    for name, values in fields.items():
+        wrong = [i for i, held in enumerate(every) if not all(math.isfinite(getattr(held, v)) for v in values)]
         if wrong:
             on = f" on rank {', '.join(map(str, wrong))}" if len(every) > 1 else ""
             raise NonFiniteError(f"{name} holds NaN or infinite values{on}")
 
 
-def _name(dtype: float) -> str:
-    return str(DTYPES[int(dtype)]).removeprefix("torch.")
-
-
-def _those(first: int, shapes: list[str]) -> str:
-    same = [str(i) for i, shape in enumerate(shapes) if shape == shapes[first]]
-    return f"rank{'s' if len(same) > 1 else ''} {', '.join(same)}"
+def _refuse_differences(what: str, expected: str, values: list[str]) -> None:
+    if len(set(values)) > 1:
+        who = {value: ", ".join(str(i) for i, other in enumerate(values) if other == value) for value in values}
+        got = "; ".join(f"{value} on rank {those}" for value, those in who.items())
+        raise ValueError(f"{what} between ranks: expected {expected} on all, got {got}")

@@ -4,17 +4,21 @@ G = dL/dlogits needs no normaliser, so each tile is finished the moment its logi
 tile (logits, G·texts, Gᵀ·images) and one trip of the text blocks round the ring, their gradients with them.
 """
 
+from functools import partial
+
 import torch
 
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
-from repro.loss.tiles import add_product, gradient_dtype, sigmoid_tile, similarities, tiles, total, view
+from repro.loss.negatives import MeanLogits, Negatives, Selection
+from repro.loss.tiles import add_product, gradient_dtype, sigmoid_tile, tile_logits, tiles, total, view
 
 
 class SigmoidLoss(torch.nn.Module):
     """L = (1/B) Σᵢⱼ softplus(−zᵢⱼ lᵢⱼ), l = t·x·yᵀ + b, z = +1 on the diagonal and −1 elsewhere (section 3.2).
 
     exchange: 'ring', 'ring-bidirectional', 'gather', or 'none' (one rank). All give the same gradient.
+    negatives: which negatives of the global batch count; by default all (section 4.8).
     group: by default the default process group, if there is one when the loss is called.
     tile: rows and columns of the similarity matrix in memory at once; by default what suits the device.
     check: each call compares shapes, dtypes and finiteness over ranks first, so that all ranks raise the same error
@@ -25,12 +29,18 @@ class SigmoidLoss(torch.nn.Module):
         self,
         exchange: str = "ring",
         *,
+        negatives: Negatives | None = None,
         group: Group = None,
         tile: tuple[int, int] | None = None,
         check: bool = True,
     ):
         super().__init__()
         self.exchange, self.group, self.tile, self.check = exchange, group, tile, check
+        self.negatives = negatives
+        self.draw = 0
+        """Number of the next random choice of negatives; set it to repeat one."""
+        self.mean_logits: MeanLogits | None = None
+        """Of the last call, where negatives are chosen."""
 
     def forward(
         self,
@@ -50,19 +60,30 @@ class SigmoidLoss(torch.nn.Module):
         plan, inputs = prepare(
             image_features, text_features, logit_scale, logit_bias, self.exchange, self.group, self.tile, self.check
         )
-        loss = differentiable(sweep, plan, inputs)
+        if self.negatives is None:
+            loss = differentiable(sweep, plan, inputs)
+        else:
+            with torch.no_grad():
+                selection = Selection(self.negatives, self.draw, plan, inputs)
+            loss = differentiable(partial(sweep, selection=selection), plan, inputs)
+            self.mean_logits = selection.mean_logits()
+            self.draw += 1
         return {"contrastive_loss": loss} if output_dict else loss
 
 
 def sweep(
-    plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+    plan: Plan,
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    selection: Selection | None = None,
 ) -> Made:
     """Loss and gradients of this rank's rows, and of its texts over all ranks' rows; communicates."""
     local, summed = len(images), gradient_dtype(images.dtype)
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     loss, scale_gradient, bias_gradient = images.new_zeros(3, dtype=torch.float64)
     anything = plan.images or plan.texts or plan.scale or plan.bias
-    t, b = scale.to(plan.logits), None if bias is None else bias.to(plan.logits)
     buffers = images.new_empty((3, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
@@ -72,8 +93,9 @@ def sweep(
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
             scaled, logits, scratch = (view(buffer, tile.shape) for buffer in buffers)
-            similarities(x, y, out=scaled).mul_(t)
-            torch.add(scaled, 0 if b is None else b, out=logits)
+            tile_logits(x, y, scale, bias, scaled, logits)
+            if selection is not None:
+                selection.drop(logits, tile, owner)
             tile_loss, gradient_sum = sigmoid_tile(logits, tile.offset(first_positive), scratch, anything)
             loss.add_(tile_loss)
             if plan.bias:

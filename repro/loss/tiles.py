@@ -75,6 +75,19 @@ def similarities(images: torch.Tensor, texts: torch.Tensor, out: torch.Tensor) -
         return torch.mm(images.to(out.dtype), texts.to(out.dtype).T, out=out)
 
 
+def tile_logits(
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    scaled: torch.Tensor,
+    logits: torch.Tensor,
+) -> None:
+    """scaled ← t·x·yᵀ and logits ← scaled + b, [m, n] both."""
+    similarities(images, texts, out=scaled).mul_(scale.to(scaled.dtype))
+    torch.add(scaled, 0 if bias is None else bias.to(scaled.dtype), out=logits)
+
+
 def add_product(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """gradient [m, d] += left [m, n] · right [n, d]; gradient in fp32 or fp64, left a tile, right features."""
     if right.dtype == torch.bfloat16:
