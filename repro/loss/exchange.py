@@ -119,9 +119,8 @@ class _Stream:
         if made is not None and self.partial is not None:
             combine(made, self.partial, out=made)
         self.made, self.partial = made, None
-        if k < self.hops:
-            self.spare = self.held if k > 0 else []  # at step 0 the caller's own tensors are held
-            self.held = self.incoming
+        last = self.held if 0 < k < self.hops - 1 else []  # at step 0 the caller's own tensors are held
+        self.held, self.incoming, self.spare = self.incoming, [], last
 
     def _send(self, tensor: torch.Tensor, to: int) -> dist.P2POp:
         return dist.P2POp(dist.isend, tensor, group=self.group, group_peer=to)
@@ -131,6 +130,7 @@ class _Stream:
 
 
 def _visit_ring(block: Block, work: Work, both_ways: bool, group: Group, combine: Combine) -> torch.Tensor | None:
+    """This rank's own block comes last, while what the others made of it comes home."""
     count = ranks(group)
     hops = {1: count // 2, -1: (count - 1) // 2} if both_ways else {1: count - 1}
     streams = [_Stream(rank(group), count, step, n, group, block) for step, n in hops.items() if n]
@@ -138,17 +138,15 @@ def _visit_ring(block: Block, work: Work, both_ways: bool, group: Group, combine
     for k in range(streams[0].hops + 2):
         messages = [message for stream in streams for message in stream.messages(k)]
         under_way = dist.batch_isend_irecv(messages) if messages else []
-        if k == 0:
+        made = [work(stream.owner(k), stream.held) if 1 <= k <= stream.hops else None for stream in streams]
+        if k > streams[0].hops:
             home = work(rank(group), block)
-        working = [stream for stream in streams if 1 <= k <= stream.hops]
-        made = [work(stream.owner(k), stream.held) for stream in working]
         for message in under_way:
             message.wait()
-        for stream in streams:
-            if k <= stream.hops:
-                stream.arrived(k, made[working.index(stream)] if k else None, combine)
+        for stream, contribution in zip(streams, made, strict=True):
+            stream.arrived(k, contribution, combine)
     for stream in streams:
-        if home is not None and stream.home is not None:
+        if home is not None:
             combine(home, stream.home, out=home)
     return home
 

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from repro.loss.call import Plan
 from repro.loss.exchange import Block, rank, ranks, visit
-from repro.loss.tiles import Tile, diagonal, tile_logits, tiles, total, view
+from repro.loss.tiles import Tile, buffers, diagonal, tile_logits, tiles, total, view
 
 Kind = Literal["random", "hard", "easy"]
 
@@ -105,11 +105,11 @@ class Selection:
     ) -> torch.Tensor:
         """How many negatives have each 16-bit digit, [65536] over all ranks; of keys with these upper bits only."""
         counts = torch.zeros(1 << 16, dtype=torch.int64, device=images.device)
-        buffers = images.new_empty((2, self.plan.tile[0] * self.plan.tile[1]), dtype=self.plan.logits)
+        space = buffers(2, images, self.plan.tile, self.plan.logits)
 
         def work(owner: int, block: Block) -> None:
             for tile in tiles(self.local, self.local, self.plan.tile):
-                scaled, logits = (view(buffer, tile.shape) for buffer in buffers)
+                scaled, logits = (view(buffer, tile.shape) for buffer in space)
                 if self.negatives.kind != "random":
                     tile_logits(images[tile.rows], block[0][tile.columns], scale, bias, scaled, logits)
                 keys = self._keys(logits, tile, owner)

@@ -11,7 +11,7 @@ import torch
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
 from repro.loss.negatives import MeanLogits, Negatives, Selection
-from repro.loss.tiles import add_product, gradient_dtype, sigmoid_tile, tile_logits, tiles, total, view
+from repro.loss.tiles import add_product, buffers, gradient_dtype, sigmoid_tile, tile_logits, tiles, total, view
 
 
 class SigmoidLoss(torch.nn.Module):
@@ -84,7 +84,7 @@ def sweep(
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     loss, scale_gradient, bias_gradient = images.new_zeros(3, dtype=torch.float64)
     anything = plan.images or plan.texts or plan.scale or plan.bias
-    buffers = images.new_empty((3, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+    space = buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         (block_texts,) = block
@@ -92,7 +92,7 @@ def sweep(
         first_positive = 0 if owner == rank(plan.group) else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
-            scaled, logits, scratch = (view(buffer, tile.shape) for buffer in buffers)
+            scaled, logits, scratch = (view(buffer, tile.shape) for buffer in space)
             tile_logits(x, y, scale, bias, scaled, logits)
             if selection is not None:
                 selection.drop(logits, tile, owner)

@@ -14,7 +14,7 @@ import torch
 
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
-from repro.loss.tiles import add_product, diagonal, gradient_dtype, similarities, tiles, total, view
+from repro.loss.tiles import add_product, buffers, diagonal, gradient_dtype, similarities, tiles, total, view
 
 BOUND = 32.0
 """exp(l − bound) with |l| up to this stays far from the ends of fp32, and so do sums over any batch."""
@@ -69,7 +69,7 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     scale_gradient = images.new_zeros((), dtype=torch.float64)
     to_gradient = _gradient_bounded if _bounded(plan) else _gradient
-    buffers = images.new_empty((3, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+    space = buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         block_texts, block_columns = block
@@ -77,7 +77,7 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
         first_positive = 0 if owner == rank(plan.group) else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
-            similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in buffers)
+            similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
             similarities(x, y, out=similarity)
             to_gradient(plan, similarity, scale, rows[tile.rows, None], block_columns[tile.columns], gradient, scratch)
             diagonal(gradient, tile.offset(first_positive)).sub_(2)
@@ -101,7 +101,7 @@ def _log_sum_exps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of this rank's rows over all texts, and of this rank's texts' columns over all images: [b] each, float64."""
     local, bounded = len(images), _bounded(plan)
-    (buffer,) = images.new_empty((1, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+    (buffer,) = buffers(1, images, plan.tile, plan.logits)
     combine = torch.add if bounded else torch.logaddexp
     nothing = 0.0 if bounded else -math.inf
     rows = images.new_full((local,), nothing, dtype=torch.float64)

@@ -60,6 +60,12 @@ def gradient_dtype(features: torch.dtype) -> torch.dtype:
     return torch.float64 if features == torch.float64 else torch.float32
 
 
+def buffers(count: int, features: torch.Tensor, size: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    """[count, entries] for tiles of this size, or of the whole [b, b] where that is smaller."""
+    rows, columns = (min(side, len(features)) for side in size)
+    return features.new_empty((count, rows * columns), dtype=dtype)
+
+
 def view(buffer: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """The start of a flat buffer as a contiguous [m, n]."""
     return buffer[: shape[0] * shape[1]].view(shape)

@@ -109,5 +109,5 @@ def test_the_share_is_right_at_a_larger_batch(kind):
 def test_a_choice_that_cannot_be_made_says_what_can():
     with pytest.raises(ValueError, match="'hardest' are not known; expected one of random, hard, easy"):
         Negatives("hardest", 0.5)
-    with pytest.raises(ValueError, match="more than 0 and at most 1"):
+    with pytest.raises(ValueError, match="more than 0, at most 1"):
         Negatives("hard", 0.0)
