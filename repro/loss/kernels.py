@@ -2,14 +2,14 @@
 the partial sums and ∂L/∂logits. The [m, n] logits themselves never reach memory.
 
 A kernel's block gives each sum in float32, in a place of its own, and torch adds those in float64: no atomics, so the
-same bits every time. For the same reason the blocks follow from dtype and device by rule, not by stopwatch (autotuning
-at run time would let a timing decide the order of additions): to tune, time `blocks=` over CANDIDATES.
-
-Notation: images x [m, d], texts y [n, d], logits l = t·x·yᵀ + b; the pair (i, j) is a positive where j = i + offset.
+same bits every time. Nor does autotuning choose the blocks, since a timing would then decide the order of additions:
+they follow from dtype and device, and whoever tunes them times `blocks=` over CANDIDATES.
+Images x [m, d], texts y [n, d], logits l = t·x·yᵀ + b; the pair (i, j) is a positive where j = i + offset.
 """
 
 from __future__ import annotations  # so that the kernels' signatures can be read without Triton
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,16 +20,16 @@ try:
 except ImportError:
     triton = None
 
-kernel = triton.jit if triton else lambda function: function
+# The offset varies from tile to tile: not worth a kernel compiled for its divisors.
+kernel = triton.jit(do_not_specialize=["offset"]) if triton else lambda function: function
 
 
 def available(device: torch.device) -> bool:
     """Whether these kernels can run there: Triton is installed, and the device is a GPU or Triton interprets."""
     if triton is None:
         return False
-    if triton.knobs.runtime.interpret:
-        return True
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    interpreted = not isinstance(_products, triton.JITFunction)
+    return interpreted or (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 class Blocks(NamedTuple):
@@ -39,31 +39,28 @@ class Blocks(NamedTuple):
     columns: int
     depth: int
     warps: int
-    stages: int  # how many loads of [rows + columns, depth] are in flight
-
-    def shared_bytes(self, images: torch.Tensor) -> int:
-        return (self.rows + self.columns) * self.depth * self.stages * images.element_size()
+    stages: int  # how many loads of [rows + columns, depth] are in flight, in shared memory
 
 
 CANDIDATES = (
-    Blocks(128, 256, 64, warps=8, stages=4),
     Blocks(128, 256, 64, warps=8, stages=3),
-    Blocks(128, 128, 64, warps=4, stages=4),
+    Blocks(128, 256, 64, warps=8, stages=4),
+    Blocks(256, 128, 64, warps=8, stages=3),
+    Blocks(128, 128, 64, warps=4, stages=3),
     Blocks(128, 128, 64, warps=8, stages=3),
-    Blocks(128, 128, 32, warps=8, stages=3),
     Blocks(64, 128, 32, warps=4, stages=3),
-    Blocks(64, 64, 32, warps=4, stages=3),
 )
 
 
 def default_blocks(images: torch.Tensor) -> Blocks:
-    """The first candidate whose loads fit the device's shared memory; small ones for float32, which has no tensor
-    cores here (TF32 would drop 13 bits) and needs the registers."""
+    """The first candidate that fits the device's shared memory. The smallest for float32, which the tensor cores would
+    cut to 10 bits (TF32) and which is therefore bound by arithmetic."""
     if not images.is_cuda:
         return Blocks(32, 32, 32, warps=4, stages=1)
-    shared_bytes = torch.cuda.get_device_properties(images.device).shared_memory_per_block_optin
-    candidates = CANDIDATES[4:] if images.dtype == torch.float32 else CANDIDATES
-    return next(blocks for blocks in candidates if blocks.shared_bytes(images) < shared_bytes)
+    if images.dtype == torch.float32:
+        return CANDIDATES[-1]
+    limit_bytes = torch.cuda.get_device_properties(images.device).shared_memory_per_block_optin
+    return next(b for b in CANDIDATES if 2 * (b.rows + b.columns) * b.depth * b.stages < limit_bytes)
 
 
 def sigmoid_tile(
@@ -83,9 +80,8 @@ def sigmoid_tile(
     """
     launch = _Launch(images, texts, blocks)
     sums = images.new_empty(2, launch.programs, dtype=torch.float32)
-    launch(_sigmoid_kernel, logit_scale, logit_bias, launch.inside(offset), *launch.rows_of(gradient), *sums)
-    loss_sum, gradient_sum = sums.sum(dim=1, dtype=torch.float64)
-    return loss_sum, gradient_sum
+    launch(_sigmoid_kernel, logit_scale, logit_bias, *launch.target(offset, gradient), sums)
+    return sums.sum(dim=1, dtype=torch.float64).unbind()
 
 
 def softmax_sums_tile(
@@ -101,10 +97,9 @@ def softmax_sums_tile(
     embeddings and t ≤ 40, with shift = t. Else softmax_lse_tile. Sums of tiles add up.
     """
     launch = _Launch(images, texts, blocks)
-    row_sums = images.new_empty(launch.column_blocks, launch.m, dtype=torch.float32)
-    column_sums = images.new_empty(launch.row_blocks, launch.n, dtype=torch.float32)
-    launch(_softmax_sums_kernel, logit_scale, shift, row_sums, column_sums)
-    return tuple(sums.sum(dim=0, dtype=torch.float64).float() for sums in (row_sums, column_sums))
+    rows, columns = launch.partial()
+    launch(_softmax_sums_kernel, logit_scale, shift, rows, columns)
+    return rows.sum(dim=0, dtype=torch.float64).float(), columns.sum(dim=0, dtype=torch.float64).float()
 
 
 def softmax_lse_tile(
@@ -112,10 +107,9 @@ def softmax_lse_tile(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """log Σⱼ exp lᵢⱼ [m] and log Σᵢ exp lᵢⱼ [n], float32; l = t·x·yᵀ, any t. Tiles combine by torch.logaddexp."""
     launch = _Launch(images, texts, blocks)
-    row_lse = images.new_empty(launch.column_blocks, launch.m, dtype=torch.float32)
-    column_lse = images.new_empty(launch.row_blocks, launch.n, dtype=torch.float32)
-    launch(_softmax_lse_kernel, logit_scale, row_lse, column_lse)
-    return row_lse.logsumexp(dim=0), column_lse.logsumexp(dim=0)
+    rows, columns = launch.partial()
+    launch(_softmax_lse_kernel, logit_scale, rows, columns)
+    return rows.logsumexp(dim=0), columns.logsumexp(dim=0)
 
 
 def softmax_gradient_tile(
@@ -133,183 +127,173 @@ def softmax_gradient_tile(
     row_lse [m], column_lse [n]: float32, over the whole batch. The rest as sigmoid_tile. (SigLIP, section 3.1)
     """
     launch = _Launch(images, texts, blocks)
-    lse = (row_lse.contiguous(), column_lse.contiguous())
-    launch(_softmax_gradient_kernel, logit_scale, *lse, launch.inside(offset), *launch.rows_of(gradient))
+    row_lse, column_lse = row_lse.contiguous(), column_lse.contiguous()
+    launch(_softmax_gradient_kernel, logit_scale, row_lse, column_lse, *launch.target(offset, gradient))
 
 
 class _Launch:
     """What every kernel is called with: the embeddings, their sizes and strides, the blocks."""
 
     def __init__(self, images: torch.Tensor, texts: torch.Tensor, blocks: Blocks | None):
-        if (
-            not images.is_cuda and images.dtype == torch.bfloat16
-        ):  # Triton's interpreter multiplies its bits as integers
-            images, texts = images.float(), texts.float()
+        if not images.is_cuda and images.dtype == torch.bfloat16:
+            images, texts = images.float(), texts.float()  # Triton's interpreter would multiply the bits as integers
         self.images, self.texts = (x if x.stride(1) == 1 else x.contiguous() for x in (images, texts))
         self.blocks = blocks or default_blocks(images)
-        self.m, self.n = len(images), len(texts)
-        self.row_blocks = triton.cdiv(self.m, self.blocks.rows)
-        self.column_blocks = triton.cdiv(self.n, self.blocks.columns)
+        self.m, self.n, self.d = len(images), *texts.shape
+        self.row_blocks, self.column_blocks = -(-self.m // self.blocks.rows), -(-self.n // self.blocks.columns)
         self.programs = self.row_blocks * self.column_blocks
 
-    def __call__(self, function, *arguments) -> None:
-        d, blocks = self.images.shape[1], self.blocks
+    def __call__(self, function: Callable, *arguments: torch.Tensor | int) -> None:
         with torch.cuda.device_of(self.images):
             function[(self.programs,)](
-                *(self.images, self.texts, self.images.stride(0), self.texts.stride(0), self.m, self.n, d),
-                *arguments,
-                ROWS=blocks.rows,
-                COLUMNS=blocks.columns,
-                DEPTH=blocks.depth,
-                DEPTH_DIVIDES=d % blocks.depth == 0,
-                num_warps=blocks.warps,
-                num_stages=blocks.stages,
+                *(self.images, self.texts, self.images.stride(0), self.texts.stride(0), self.m, self.n, self.d),
+                *(*arguments, self.blocks.rows, self.blocks.columns, self.blocks.depth),
+                num_warps=self.blocks.warps,
+                num_stages=self.blocks.stages,
+                enable_fp_fusion=False,  # both softmax kernels must round a logit alike, so that exp(l − lse) ≤ 1
             )
 
-    def inside(self, offset: int) -> int:
-        """The same positives, in 32 bits: from −m down and from n up there are none in the tile."""
-        return min(max(offset, -self.m), self.n)
+    def partial(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for one number a row and block of columns, and one a column and block of rows."""
+        sizes = (self.column_blocks, self.m), (self.row_blocks, self.n)
+        return tuple(self.images.new_empty(size, dtype=torch.float32) for size in sizes)
 
-    def rows_of(self, gradient: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def target(self, offset: int, gradient: torch.Tensor) -> tuple[int, torch.Tensor, int]:
         if gradient.shape != (self.m, self.n) or (self.n > 1 and gradient.stride(1) != 1):
             raise ValueError(
                 f"gradient has shape {list(gradient.shape)} and strides {gradient.stride()}; "
                 f"expected [{self.m}, {self.n}] with neighbouring columns side by side"
             )
-        return gradient, gradient.stride(0)
+        # From −m down and from n up there are no positives in the tile; so bounded, any offset fits 32 bits.
+        return min(max(offset, -self.m), self.n), gradient, gradient.stride(0)
 
 
 @kernel
 def _products(
-    images, texts, image_stride, text_stride, m, n, d,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DIVIDES: tl.constexpr,
-):  # fmt: skip
-    """This program's block of x·yᵀ [ROWS, COLUMNS] in float32, its rows and columns, and its place in the grid."""
+    images, texts, image_stride, text_stride, m, n, d, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr
+):
+    """This program's block of x·yᵀ [ROWS, COLUMNS] in float32, its first row and its first column."""
     # Programs that run at the same time share 8 blocks of images, so that each block of texts is read once for 8.
-    program, row_blocks, column_blocks = tl.program_id(0), tl.cdiv(m, ROWS), tl.cdiv(n, COLUMNS)
-    group = program // (8 * column_blocks)
-    group_rows = tl.minimum(row_blocks - group * 8, 8)
-    row_block = group * 8 + program % (8 * column_blocks) % group_rows
-    column_block = program % (8 * column_blocks) // group_rows
-    rows = row_block * ROWS + tl.arange(0, ROWS)
-    columns = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    group_size = 8 * tl.cdiv(n, COLUMNS)
+    group, place = tl.program_id(0) // group_size, tl.program_id(0) % group_size
+    group_rows = tl.minimum(tl.cdiv(m, ROWS) - group * 8, 8)
+    row, column = (group * 8 + place % group_rows) * ROWS, place // group_rows * COLUMNS
 
     # Past the edge the last row is read again, which needs no mask; what it gives is left out where it is used.
     depth = tl.arange(0, DEPTH)
-    image = images + tl.minimum(rows, m - 1).to(tl.int64)[:, None] * image_stride + depth[None, :]
-    text = texts + tl.minimum(columns, n - 1).to(tl.int64)[None, :] * text_stride + depth[:, None]
+    rows, columns = tl.minimum(row + tl.arange(0, ROWS), m - 1), tl.minimum(column + tl.arange(0, COLUMNS), n - 1)
+    image = images + rows.to(tl.int64)[:, None] * image_stride + depth[None, :]
+    text = texts + columns.to(tl.int64)[None, :] * text_stride + depth[:, None]
     products = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for start in range(0, d, DEPTH):
-        if DEPTH_DIVIDES:
-            x, y = tl.load(image), tl.load(text)
-        else:
-            x = tl.load(image, mask=depth[None, :] < d - start, other=0.0)
-            y = tl.load(text, mask=depth[:, None] < d - start, other=0.0)
+        x = tl.load(image, mask=depth[None, :] < d - start, other=0.0)
+        y = tl.load(text, mask=depth[:, None] < d - start, other=0.0)
         products = tl.dot(x, y, products, input_precision="ieee")
-        image += DEPTH
-        text += DEPTH
-    return products, rows, columns, row_block, column_block
+        image, text = image + DEPTH, text + DEPTH
+    return products, row, column
 
 
 @kernel
-def _log1p(x):
-    """log(1 + x) for x in [0, 1], relative error below 2.1e-7 down to the smallest x: a minimax polynomial of
-    log(1 + x)/x. log(1 + x) itself would round x away; ten multiply-adds also cost less than a logarithm."""
-    p = tl.fma(x, 0.0052326930941379795, -0.02950523979961872)
-    p = tl.fma(p, x, 0.07822595536708832)
-    p = tl.fma(p, x, -0.13663245737552643)
-    p = tl.fma(p, x, 0.19106006622314453)
-    p = tl.fma(p, x, -0.2484298199415207)
-    p = tl.fma(p, x, 0.3331909775733948)
-    p = tl.fma(p, x, -0.4999949336051941)
-    p = tl.fma(p, x, 0.9999999403953552)
-    return p * x
+def _halves(block, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """[ROWS, COLUMNS] → left and right: an epilogue on all of a large block at once runs out of registers."""
+    return tl.split(tl.permute(tl.reshape(block, (ROWS, 2, COLUMNS // 2)), (0, 2, 1)))
+
+
+@kernel
+def _softplus_and_sigmoid(x):
+    """log(1 + exp(x)) and 1/(1 + exp(−x)), with all their digits however small they are.
+
+    log1p of e = exp(−|x|) in [0, 1] is e times a minimax polynomial of log(1 + e)/e, off by 2.1e-7 of itself at most:
+    log(1 + e) would round a small e away, and costs more. σ as an exponential is shorter than a division.
+    """
+    e = tl.exp(-tl.abs(x))
+    p = tl.fma(e, 0.0052326930941379795, -0.02950523979961872)
+    p = tl.fma(p, e, 0.07822595536708832)
+    p = tl.fma(p, e, -0.13663245737552643)
+    p = tl.fma(p, e, 0.19106006622314453)
+    p = tl.fma(p, e, -0.2484298199415207)
+    p = tl.fma(p, e, 0.3331909775733948)
+    p = tl.fma(p, e, -0.4999949336051941)
+    log1p = tl.fma(p, e, 0.9999999403953552) * e
+    return tl.maximum(x, 0.0) + log1p, tl.exp(tl.minimum(x, 0.0) - log1p)
 
 
 @kernel
 def _sigmoid_kernel(
-    images, texts, image_stride, text_stride, m, n, d,
-    logit_scale, logit_bias, offset, gradient, gradient_stride, loss_sums, gradient_sums,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DIVIDES: tl.constexpr,
+    images, texts, image_stride, text_stride, m, n, d, logit_scale, logit_bias,
+    offset, gradient, gradient_stride, sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    products, rows, columns, row_block, column_block = _products(
-        images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH, DEPTH_DIVIDES
-    )
-    positive = columns[None, :] == rows[:, None] + offset
-    inside = (rows[:, None] < m) & (columns[None, :] < n)
-    # Most blocks hold negatives only and end inside the tile; only the others pay for the two masks.
-    ahead = column_block * COLUMNS - row_block * ROWS - offset
-    has_positives = (ahead < ROWS) & (ahead > -COLUMNS)
-    at_edge = (row_block * ROWS + ROWS > m) | (column_block * COLUMNS + COLUMNS > n)
-
-    # With a = −z·l the loss is softplus(a) and |∂l| is σ(a), for positives too: no softplus(l) − l, no 1 − σ(l).
-    against = tl.fma(products, tl.load(logit_scale).to(tl.float32), tl.load(logit_bias).to(tl.float32))
-    if has_positives | at_edge:
-        against = tl.where(positive, -against, against)
-        against = tl.where(inside, against, float("-inf"))  # no loss, no gradient
-    decay = tl.exp(-tl.abs(against))
-    loss = tl.maximum(against, 0.0) + _log1p(decay)
-    signed = tl.where(against >= 0, 1.0, decay) / (1.0 + decay)
-    if has_positives:
-        signed = tl.where(positive, -signed, signed)
-
-    block = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
-    tl.store(block, signed.to(gradient.dtype.element_ty), mask=inside)
-    tl.store(loss_sums + tl.program_id(0), tl.sum(tl.sum(loss, axis=1), axis=0))
-    tl.store(gradient_sums + tl.program_id(0), tl.sum(tl.sum(signed, axis=1), axis=0))
+    products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
+    has_positives = (column - row - offset < ROWS) & (column - row - offset > -COLUMNS)
+    plain = (row + ROWS <= m) & (column + COLUMNS <= n) & (has_positives == 0)
+    t, b = tl.load(logit_scale).to(tl.float32), tl.load(logit_bias).to(tl.float32)
+    halves = _halves(products, ROWS, COLUMNS)
+    loss_sum, gradient_sum = 0.0, 0.0
+    for half in tl.static_range(2):
+        rows, columns = row + tl.arange(0, ROWS), column + (half * COLUMNS // 2) + tl.arange(0, COLUMNS // 2)
+        inside = (rows[:, None] < m) & (columns[None, :] < n)
+        logits = tl.fma(halves[half], t, b)
+        if plain:  # as most blocks are: negatives only, and all inside the tile
+            loss, signed = _softplus_and_sigmoid(logits)
+        else:
+            # By −z·l a positive needs no softplus(l) − l or σ(l) − 1, which cancel. −∞: no loss, no gradient.
+            positive = columns[None, :] == rows[:, None] + offset
+            against = tl.where(inside, tl.where(positive, -logits, logits), float("-inf"))
+            loss, signed = _softplus_and_sigmoid(against)
+            signed = tl.where(positive, -signed, signed)
+        loss_sum += tl.sum(tl.sum(loss, axis=1), axis=0)
+        gradient_sum += tl.sum(tl.sum(signed, axis=1), axis=0)
+        pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
+        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=inside)
+    tl.store(sums + tl.program_id(0), loss_sum)
+    tl.store(sums + tl.num_programs(0) + tl.program_id(0), gradient_sum)
 
 
 @kernel
 def _softmax_sums_kernel(
-    images, texts, image_stride, text_stride, m, n, d,
-    logit_scale, shift, row_sums, column_sums,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DIVIDES: tl.constexpr,
+    images, texts, image_stride, text_stride, m, n, d, logit_scale, shift, row_sums, column_sums,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    products, rows, columns, row_block, column_block = _products(
-        images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH, DEPTH_DIVIDES
-    )
-    inside = (rows[:, None] < m) & (columns[None, :] < n)
-    logits = products * tl.load(logit_scale).to(tl.float32)
-    weights = tl.where(inside, tl.exp(logits - tl.load(shift).to(tl.float32)), 0.0)
-    tl.store(row_sums + column_block.to(tl.int64) * m + rows, tl.sum(weights, axis=1), mask=rows < m)
-    tl.store(column_sums + row_block.to(tl.int64) * n + columns, tl.sum(weights, axis=0), mask=columns < n)
+    products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
+    rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
+    weights = tl.exp(products * tl.load(logit_scale).to(tl.float32) - tl.load(shift).to(tl.float32))
+    weights = tl.where((rows[:, None] < m) & (columns[None, :] < n), weights, 0.0)
+    tl.store(row_sums + (column // COLUMNS).to(tl.int64) * m + rows, tl.sum(weights, axis=1), mask=rows < m)
+    tl.store(column_sums + (row // ROWS).to(tl.int64) * n + columns, tl.sum(weights, axis=0), mask=columns < n)
 
 
 @kernel
 def _softmax_lse_kernel(
-    images, texts, image_stride, text_stride, m, n, d,
-    logit_scale, row_lse, column_lse,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DIVIDES: tl.constexpr,
+    images, texts, image_stride, text_stride, m, n, d, logit_scale, row_lse, column_lse,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    products, rows, columns, row_block, column_block = _products(
-        images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH, DEPTH_DIVIDES
-    )
+    products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
+    rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
     logits = products * tl.load(logit_scale).to(tl.float32)
     # Rows past the edge repeat the last one, so every row and column has a finite largest logit.
     by_row = tl.where(columns[None, :] < n, logits, float("-inf"))
     largest = tl.max(by_row, axis=1)
     lse = largest + tl.log(tl.sum(tl.exp(by_row - largest[:, None]), axis=1))
-    tl.store(row_lse + column_block.to(tl.int64) * m + rows, lse, mask=rows < m)
+    tl.store(row_lse + (column // COLUMNS).to(tl.int64) * m + rows, lse, mask=rows < m)
     by_column = tl.where(rows[:, None] < m, logits, float("-inf"))
     largest = tl.max(by_column, axis=0)
     lse = largest + tl.log(tl.sum(tl.exp(by_column - largest[None, :]), axis=0))
-    tl.store(column_lse + row_block.to(tl.int64) * n + columns, lse, mask=columns < n)
+    tl.store(column_lse + (row // ROWS).to(tl.int64) * n + columns, lse, mask=columns < n)
 
 
 @kernel
 def _softmax_gradient_kernel(
-    images, texts, image_stride, text_stride, m, n, d,
-    logit_scale, row_lse, column_lse, offset, gradient, gradient_stride,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, DEPTH_DIVIDES: tl.constexpr,
+    images, texts, image_stride, text_stride, m, n, d, logit_scale, row_lse, column_lse,
+    offset, gradient, gradient_stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
-    products, rows, columns, _, _ = _products(
-        images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH, DEPTH_DIVIDES
-    )
-    logits = products * tl.load(logit_scale).to(tl.float32)
-    of_row = tl.load(row_lse + rows, mask=rows < m, other=0.0)
-    of_column = tl.load(column_lse + columns, mask=columns < n, other=0.0)
-    weights = tl.exp(logits - of_row[:, None]) + tl.exp(logits - of_column[None, :])
-    signed = tl.where(columns[None, :] == rows[:, None] + offset, weights - 2.0, weights)
-    inside = (rows[:, None] < m) & (columns[None, :] < n)
-    block = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
-    tl.store(block, signed.to(gradient.dtype.element_ty), mask=inside)
+    products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
+    halves = _halves(products, ROWS, COLUMNS)
+    for half in tl.static_range(2):
+        rows, columns = row + tl.arange(0, ROWS), column + (half * COLUMNS // 2) + tl.arange(0, COLUMNS // 2)
+        of_row = tl.load(row_lse + rows, mask=rows < m, other=0.0)[:, None]
+        of_column = tl.load(column_lse + columns, mask=columns < n, other=0.0)[None, :]
+        logits = halves[half] * tl.load(logit_scale).to(tl.float32)
+        weights = tl.exp(logits - of_row) + tl.exp(logits - of_column)
+        signed = tl.where(columns[None, :] == rows[:, None] + offset, weights - 2.0, weights)
+        pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
+        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=(rows[:, None] < m) & (columns[None, :] < n))

@@ -105,7 +105,7 @@ def test_sigmoid_tile_gives_loss_and_gradient_of_the_plain_formula(kernel, t, b)
 
 
 @needs_triton
-@pytest.mark.parametrize("sizes", [(64, 64, 64), (33, 31, 64), (1, 1, 1), (300, 5, 7), (5, 40, 100)])
+@pytest.mark.parametrize("sizes", [(64, 64, 64), (33, 31, 64), (1, 1, 1), (300, 70, 7), (5, 40, 100)])
 def test_sigmoid_tile_takes_any_sizes(kernel, sizes):
     check_sigmoid(kernel, *sizes, offset=0, t=10.0, b=-10.0)
 
@@ -142,6 +142,16 @@ def test_loss_and_gradient_keep_their_digits_however_small(kernel, offset):
 @needs_triton
 def test_the_gradient_may_be_a_view_of_a_larger_buffer(kernel):
     check_sigmoid(kernel, 40, 70, 48, offset=0, t=10.0, b=-10.0, row_stride=101)
+
+
+@needs_triton
+def test_embeddings_may_be_views(kernel):
+    images, texts = embeddings(40, 70, 48)
+    scalars = torch.tensor(10.0), torch.tensor(-10.0), 0
+    wide, across = torch.cat([images, images], dim=1)[:, :48], texts.T.contiguous().T
+    expected = kernel("sigmoid_tile", images, texts, *scalars, **FLOAT32)
+    for mine, theirs in zip(kernel("sigmoid_tile", wide, across, *scalars, **FLOAT32), expected, strict=True):
+        assert torch.equal(mine, theirs)
 
 
 @needs_triton
@@ -239,11 +249,33 @@ def test_the_same_bits_come_out_twice(kernel):
         assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
 
 
+@needs_triton
+@pytest.mark.parametrize("name", ["_sigmoid", "_softmax_sums", "_softmax_lse", "_softmax_gradient"])
+def test_the_kernels_compile_for_hoppers_tensor_cores(name, tmp_path, monkeypatch):
+    """Which takes the compiler, but no GPU."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from repro.loss import kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    function, blocks = getattr(kernels, f"{name}_kernel"), kernels.CANDIDATES[0]
+    types = dict.fromkeys(("images", "texts", "gradient"), "*bf16")
+    types |= dict.fromkeys(("image_stride", "text_stride", "m", "n", "d", "offset", "gradient_stride"), "i32")
+    types |= dict.fromkeys(("ROWS", "COLUMNS", "DEPTH"), "constexpr")
+    signature = {argument: types.get(argument, "*fp32") for argument in function.arg_names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, argument in enumerate(signature) if argument[0].islower()}
+    constants = {"ROWS": blocks.rows, "COLUMNS": blocks.columns, "DEPTH": blocks.depth}
+    source = triton.compiler.ASTSource(function, signature, constants, aligned)
+    options = {"num_warps": blocks.warps, "num_stages": blocks.stages, "enable_fp_fusion": False}
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    assert "wgmma.mma_async" in code and "cp.async" in code
+
+
 def test_without_a_gpu_and_without_the_interpreter_the_kernels_are_not_available():
     from repro.loss import kernels
 
     assert not kernels.available(torch.device("cpu"))
-    assert kernels.available(torch.device("cuda")) == (GPU and kernels.triton is not None) if GPU else True
 
 
 def test_the_module_can_be_imported_where_triton_is_not_installed(tmp_path):
