@@ -1,0 +1,115 @@
+"""A model of an exchange's time: latency × steps + bytes ÷ bandwidth; fitted to measurements, and what it foretells.
+
+Ranks send at the same time, so both counts are those of one rank. Steps are messages that must follow each other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from repro.bench.setting import PRODUCTS
+
+EXCHANGES = ("ring", "ring-bidirectional", "gather")
+DEVICES = tuple(2**power for power in range(3, 13))
+"""8 to 4,096."""
+PAPER_DEVICE_BATCH = 1024
+"""32k on 32 chips (SigLIP, table 1)."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """latency_seconds of a step, bytes_per_second that a rank sends."""
+
+    latency_seconds: float
+    bytes_per_second: float
+
+    def seconds(self, steps, sent_bytes):
+        return self.latency_seconds * steps + sent_bytes / self.bytes_per_second
+
+
+def count_steps(exchange: str, ranks: int) -> int:
+    """Messages of one rank that follow each other: forward with the blocks, back with their gradients.
+
+    ring: a block visits ranks − 1 others, its gradient goes one step behind it and then home: `ranks` steps.
+    ring-bidirectional: half as many ranks each way. gather: ranks − 1 for the blocks, and again for the gradients.
+    """
+    if ranks == 1:
+        return 0
+    return {"ring": ranks, "ring-bidirectional": ranks // 2 + 1, "gather": 2 * (ranks - 1)}[exchange]
+
+
+def count_bytes(ranks: int, local_batch: int, dim: int, itemsize: int, gradient_itemsize: int | None = None) -> int:
+    """Bytes that one rank sends for the sigmoid loss, whatever the exchange: (ranks − 1)·b·d·(text + gradient).
+
+    Every rank sees every other's text block once, and every block's gradient comes back: added up on its way round
+    the ring, or reduced and scattered. (A gather sends as much by any algorithm that sends no byte twice.)
+    """
+    return (ranks - 1) * local_batch * dim * (itemsize + (gradient_itemsize or itemsize))
+
+
+def fit(steps: Sequence[float], sent_bytes: Sequence[float], seconds: Sequence[float]) -> Link:
+    """Least squares of the relative error, neither number negative: small messages weigh as much as large ones."""
+    seconds = np.asarray(seconds, dtype=float)
+    columns = np.column_stack([steps, sent_bytes]) / seconds[:, None]
+    # Columns of one size, or nnls rounds the smaller away: steps are few, bytes are many.
+    sizes = np.linalg.norm(columns, axis=0)
+    (latency, per_byte), _ = nnls(columns / sizes, np.ones(len(seconds)))
+    latency, per_byte = latency / sizes[0], per_byte / sizes[1]
+    return Link(latency, 1 / per_byte if per_byte else np.inf)
+
+
+def fit_and_check(table: pd.DataFrame, exchange: str) -> dict[str, object] | None:
+    """A Link from part of the points, and its relative error on the rest; None where too few were measured.
+
+    Held out are those of the most ranks, since more ranks is what the model is asked for; with only one number of
+    ranks, every third. table: rows of the exchange benchmark.
+    """
+    points = table[(table["exchange"] == exchange) & (table["status"] == "ok")]
+    points = points.sort_values(["ranks", "bytes_sent"]).reset_index(drop=True)
+    most = points["ranks"] == points["ranks"].max()
+    held_out = most if points["ranks"].nunique() > 1 else pd.Series(points.index % 3 == 2)
+    if (~held_out).sum() < 2:
+        return None
+    kept, rest = points[~held_out], points[held_out]
+    link = fit(kept["steps"], kept["bytes_sent"], kept["exchange_seconds"])
+    errors = (link.seconds(rest["steps"], rest["bytes_sent"]) / rest["exchange_seconds"] - 1).abs()
+    return {
+        "link": link,
+        "points_fitted": len(kept),
+        "points_held_out": len(rest),
+        "held_out_error_median": errors.median(),
+        "held_out_error_most": errors.max(),
+        "held_out": f"{points['ranks'].max()} ranks" if points["ranks"].nunique() > 1 else "every third point",
+    }
+
+
+def foretell(link: Link, exchange: str, local_batch: int, dim: int, itemsize: int, rate: float) -> pd.DataFrame:
+    """Seconds of exchange and of matrix products on 8 to 4,096 devices, and of the step in which they meet.
+
+    rate: operations a second of one device. A ring works on one block while it sends the next, so the longer of the
+    two is what a step takes; a gather has all blocks before it starts, so both are.
+    """
+    rows = []
+    for devices in DEVICES:
+        steps, sent = count_steps(exchange, devices), count_bytes(devices, local_batch, dim, itemsize)
+        exchanging = link.seconds(steps, sent)
+        computing = PRODUCTS["sigmoid"] * 2 * local_batch * local_batch * devices * dim / rate
+        overlaps = exchange != "gather"
+        hidden = min(exchanging, computing) if overlaps else 0.0
+        rows.append(
+            {
+                "exchange": exchange,
+                "devices": devices,
+                "batch_size": devices * local_batch,
+                "steps": steps,
+                "bytes_sent": sent,
+                "exchange_seconds": exchanging,
+                "compute_seconds": computing,
+                "loss_seconds": exchanging + computing - hidden,
+                "share_hidden": hidden / exchanging if exchanging else 1.0,
+            }
+        )
+    return pd.DataFrame(rows)
