@@ -31,23 +31,27 @@ class Link:
 
 
 def count_steps(exchange: str, ranks: int) -> int:
-    """Messages of one rank that follow each other: forward with the blocks, back with their gradients.
+    """Messages of one rank that follow each other: blocks on their way out, their gradients on the way back.
 
-    ring: a block visits ranks − 1 others, its gradient goes one step behind it and then home: `ranks` steps.
-    ring-bidirectional: half as many ranks each way. gather: ranks − 1 for the blocks, and again for the gradients.
+    ring: a block visits ranks − 1 others, its gradient follows one step behind it and then goes straight home.
+    ring-bidirectional: half as many ranks each way. gather: ranks − 1 for the blocks, as many for the gradients.
     """
     if ranks == 1:
         return 0
-    return {"ring": ranks, "ring-bidirectional": ranks // 2 + 1, "gather": 2 * (ranks - 1)}[exchange]
+    if exchange == "gather":
+        return 2 * (ranks - 1)
+    hops = ranks - 1 if exchange == "ring" else ranks // 2
+    return hops + 2 if hops > 1 else 2
 
 
-def count_bytes(ranks: int, local_batch: int, dim: int, itemsize: int, gradient_itemsize: int | None = None) -> int:
+def count_bytes(ranks: int, local_batch: int, dim: int, itemsize: int) -> int:
     """Bytes that one rank sends for the sigmoid loss, whatever the exchange: (ranks − 1)·b·d·(text + gradient).
 
-    Every rank sees every other's text block once, and every block's gradient comes back: added up on its way round
-    the ring, or reduced and scattered. (A gather sends as much by any algorithm that sends no byte twice.)
+    Every rank sees every other's text block once, and every block's gradient, in fp32 at least, comes back: added up
+    on its way round the ring, or reduced and scattered. (A gather sends as much by any algorithm that sends nothing
+    twice.)
     """
-    return (ranks - 1) * local_batch * dim * (itemsize + (gradient_itemsize or itemsize))
+    return (ranks - 1) * local_batch * dim * (itemsize + max(itemsize, 4))
 
 
 def fit(steps: Sequence[float], sent_bytes: Sequence[float], seconds: Sequence[float]) -> Link:

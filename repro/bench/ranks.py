@@ -9,7 +9,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import time
 import warnings
@@ -24,6 +23,7 @@ from repro.bench.resident import resident_bytes
 from repro.counts import format_bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
+PRELOADED = ["repro.bench.measure", "repro.bench.traffic", "open_clip.loss"]
 WATCH_SECONDS = 0.01
 GRACE_SECONDS = 1.0
 """When a rank fails, others fail of its absence; so long the first cause is waited for."""
@@ -52,7 +52,7 @@ def on_ranks(
     One rank has no process group. Several have gloo, or nccl on cuda with a device each.
     most_bytes: on CPUs, ranks are stopped once one holds so much more than when it called `watch_from_here`.
     """
-    CONTEXT.set_forkserver_preload(["repro.bench.measure", "open_clip.loss"])
+    CONTEXT.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         processes, connections = [], []
         for rank in range(ranks):
@@ -148,10 +148,9 @@ def _one_rank(sending: Connection, place: tuple, function: Callable[..., Any], a
     global _announce
     rank, ranks, threads, device, folder, limit_seconds = place
     _announce = sending.send
-    output = open(Path(folder, f"output-{rank}"), "w")  # libraries' chatter; its last line is the reason of a crash
-    os.dup2(output.fileno(), 1)
-    os.dup2(output.fileno(), 2)
-    sys.stdout = sys.stderr = output
+    with open(Path(folder, f"output-{rank}"), "w") as output:  # libraries' chatter; a crash's last line is its reason
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
     warnings.simplefilter("ignore")
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
     try:
