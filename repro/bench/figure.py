@@ -3,7 +3,7 @@
 A family of implementations (ours, the plain formula, each peer) has one colour; its variants differ in marker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from repro.bench.implementations import IMPLEMENTATIONS
 from repro.counts import format_bytes
 from repro.report.figures import INK, PAPER, STYLE, label_batch_sizes
 
@@ -33,27 +34,26 @@ PANELS_BY = ["ranks", "dim", "dtype", "device", "threads"]
 
 @matplotlib.rc_context(STYLE)
 def draw(table: pd.DataFrame) -> Figure:
-    """For each ranks, dim, dtype and device of the table two rows, time and memory, and a column for each loss."""
+    """For each ranks, dim, dtype and device of the table two rows, time and memory, and a column for each loss.
+
+    The scale of a row is one, so that the losses can be read off against each other.
+    """
     losses = sorted(table["loss"].unique())
     blocks = list(table.groupby(PANELS_BY, sort=True))
-    size = (PANEL[0] * len(losses) + 0.2, 2 * PANEL[1] * len(blocks) + 0.9)
+    size = (PANEL[0] * len(losses) + 0.4, 2 * PANEL[1] * len(blocks) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(2 * len(blocks), len(losses), squeeze=False)
+    grid = figure.subplots(2 * len(blocks), len(losses), squeeze=False, sharey="row")
     for number, (key, block) in enumerate(blocks):
         for column, loss in enumerate(losses):
             part = block[block["loss"] == loss]
             time, memory = grid[2 * number][column], grid[2 * number + 1][column]
             time.set_title(f"{loss}\n{_place(dict(zip(PANELS_BY, key, strict=True)))}", loc="left")
-            _draw_lines(time, part, "seconds", "forward + backward")
+            _draw_lines(time, part, "seconds")
             limits = part.drop_duplicates("local_batch").sort_values("local_batch")
             time.plot(limits["local_batch"], limits["matmul_limit_seconds"], **LIMIT, zorder=2)
-            time.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
-            _draw_lines(memory, part, "peak_memory_bytes", "peak extra memory")
-            memory.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
-            memory.set_yscale("log", base=2)
-            memory.yaxis.set_major_locator(LogLocator(base=4 if _spans(part, "peak_memory_bytes") < 1000 else 16))
-            memory.yaxis.set_minor_formatter(NullFormatter())
-    _share_limits(grid)
+            _draw_lines(memory, part, "peak_memory_bytes")
+        _label_values(grid[2 * number][0], "forward + backward", 10, format_seconds)
+        _label_values(grid[2 * number + 1][0], "peak extra memory", 4, format_bytes)
     _add_legend(figure, table)
     return figure
 
@@ -71,7 +71,11 @@ def styles(names: Sequence[str]) -> dict[str, dict]:
         family = next((family for family in FAMILIES if name == family or name.startswith(f"{family}-")), name)
         place = seen[family] = seen.get(family, -1) + 1
         line = LINES[place % len(LINES)]
-        found[name] = {"color": FAMILIES.get(family, INK), "marker": MARKERS[place % len(MARKERS)], "linestyle": line}
+        marker = MARKERS[place % len(MARKERS)]
+        found[name] = {"color": FAMILIES.get(family, INK), "marker": marker, "linestyle": line}
+        # Lines often coincide: the plain formula's is broad, below; ours is above all.
+        found[name] |= {"plain": {"linewidth": 3.5, "alpha": 0.55, "zorder": 2.5}}.get(family, {"zorder": 3})
+        found[name] |= {"zorder": 4} if family == "repro" else {}
     return found
 
 
@@ -83,48 +87,43 @@ def format_seconds(value: float) -> str:
     return f"{value:.1g} s"
 
 
-def _draw_lines(axes: Axes, part: pd.DataFrame, value: str, label: str) -> None:
+def _draw_lines(axes: Axes, part: pd.DataFrame, value: str) -> None:
+    edge = {"markeredgecolor": PAPER, "markeredgewidth": 0.6}
     for name, style in styles(_order(part["implementation"])).items():
         line = part[part["implementation"] == name].dropna(subset=value).sort_values("local_batch")
         if line.empty:
             continue
-        axes.plot(line["local_batch"], line[value], **style, markeredgecolor=PAPER, markeredgewidth=0.6, zorder=3)
+        axes.plot(line["local_batch"], line[value], **style, **edge)
         if value == "seconds":
             spread = (line[value] - line["seconds_least"], line["seconds_most"] - line[value])
-            axes.errorbar(line["local_batch"], line[value], spread, fmt="none", ecolor=style["color"], elinewidth=0.8)
-    axes.set_yscale("log")
+            bars = {"ecolor": style["color"], "elinewidth": 0.7, "alpha": 0.7}
+            axes.errorbar(line["local_batch"], line[value], spread, fmt="none", **bars)
     label_batch_sizes(axes, part["local_batch"])
     axes.set_xlabel("batch size of a rank")
-    axes.set_ylabel(label)
     axes.grid(False, which="minor")
 
 
+def _label_values(axes: Axes, label: str, base: int, write: Callable[[float], str]) -> None:
+    """For the row of panels that axes begins."""
+    axes.set_yscale("log", base=base)
+    axes.yaxis.set_major_locator(LogLocator(base=base, numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel(label)
+
+
 def _order(names: pd.Series) -> list[str]:
-    """The families in FAMILIES' order, variants as they were measured."""
-    families = list(FAMILIES)
-    place = {name: next((i for i, f in enumerate(families) if name.startswith(f)), 9) for name in names.unique()}
+    """As in the list of implementations: ours, the plain formula, peers."""
+    known = list(dict.fromkeys(i.name for i in IMPLEMENTATIONS))
+    place = {name: known.index(name) if name in known else len(known) for name in names.unique()}
     return sorted(place, key=place.__getitem__)
 
 
-def _share_limits(grid) -> None:
-    """One scale a row, so that the losses can be read off against each other."""
-    for row in grid:
-        low, high = min(axes.get_ylim()[0] for axes in row), max(axes.get_ylim()[1] for axes in row)
-        for axes in row:
-            axes.set_ylim(low, high)
-        for axes in row[1:]:
-            axes.set_ylabel("")
-
-
-def _spans(part: pd.DataFrame, value: str) -> float:
-    found = part[value].dropna()
-    return found.max() / max(1, found.min()) if len(found) else 1
-
-
 def _place(key: dict) -> str:
-    threads = f", {key['threads']} thread" + "s" * (key["threads"] > 1) if key["device"] == "cpu" else ""
     ranks = f"{key['ranks']} rank" + "s" * (key["ranks"] > 1)
-    return f"{ranks}{threads}, d {key['dim']}, {key['dtype']}, {key['device']}"
+    threads = f" × {key['threads']} thread" + "s" * (key["threads"] > 1) if key["device"] == "cpu" else ""
+    device = "" if key["device"] == "cpu" else f", {key['device']}"
+    return f"{ranks}{threads}, d {key['dim']}, {key['dtype']}{device}"
 
 
 def _add_legend(figure: Figure, table: pd.DataFrame) -> None:

@@ -86,7 +86,7 @@ class _Comparison:
     def rows(self) -> list[dict]:
         for number in range(self.effort.rounds):
             if self._working():
-                self._measure_rates()
+                self._measure_rates(self.effort.square if number == 0 else 0)
             for implementation in self._working():
                 self._measure_time(implementation, number)
         for implementation in self._working():
@@ -110,9 +110,9 @@ class _Comparison:
         self.report(f"{implementation.name}: {outcome.status}, {outcome.reason}")
         return True
 
-    def _measure_rates(self) -> None:
+    def _measure_rates(self, square: int) -> None:
         """The best rate of the slowest rank, over all rounds."""
-        outcome = self._run(measure.matmul_rate, self.setting, self.effort.square)
+        outcome = self._run(measure.matmul_rate, self.setting, square)
         for name in outcome.values[0] if outcome.values else ():
             slowest = min(rates[name] for rates in outcome.values)
             self.rates[name] = max(slowest, self.rates.get(name, 0.0))

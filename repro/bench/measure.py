@@ -107,10 +107,12 @@ def squared_errors(
     return found
 
 
-def matmul_rate(rank: int, setting: Setting, square: int) -> dict[str, float]:
+def matmul_rate(rank: int, setting: Setting, square: int = 0) -> dict[str, float]:
     """Operations a second of one rank's matrix products while all ranks multiply: [b, d]·[d, b], and square ones."""
     local = min(setting.local_batch, LARGEST_PRODUCT)
-    shapes = {"local": (local, setting.dim, local), "square": (square, square, square)}
+    shapes = {"local": (local, setting.dim, local)}
+    if square:
+        shapes["square"] = (square, square, square)
     return {name: _best_rate(shape, setting) for name, shape in shapes.items()}
 
 

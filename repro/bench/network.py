@@ -15,8 +15,8 @@ from repro.bench.setting import PRODUCTS
 EXCHANGES = ("ring", "ring-bidirectional", "gather")
 DEVICES = tuple(2**power for power in range(3, 13))
 """8 to 4,096."""
-PAPER_DEVICE_BATCH = 1024
-"""32k on 32 chips (SigLIP, table 1)."""
+LEAST_POINTS = 3
+"""Two are fitted exactly, whatever they are."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def fit_and_check(table: pd.DataFrame, exchange: str) -> dict[str, object] | Non
     points = points.sort_values(["ranks", "bytes_sent"]).reset_index(drop=True)
     most = points["ranks"] == points["ranks"].max()
     held_out = most if points["ranks"].nunique() > 1 else pd.Series(points.index % 3 == 2)
-    if (~held_out).sum() < 2:
+    if (~held_out).sum() < LEAST_POINTS:
         return None
     kept, rest = points[~held_out], points[held_out]
     link = fit(kept["steps"], kept["bytes_sent"], kept["exchange_seconds"])

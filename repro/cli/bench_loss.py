@@ -99,9 +99,8 @@ def loss(
     effort = measuring.Effort(repeats, rounds, parse_batch_size(check_up_to), limit_seconds)
     table = measuring.compare(settings, chosen, effort, reference, progress)
     recorded = record.update(table, out, measuring.KEYS, settings[0].device)
-    console = Console()
     for part in loss_tables(table):
-        console.print(part)
+        Console().print(part, markup=False, highlight=False)
     if "seconds" in table:
         drawn = recorded.merge(table[figure.PANELS_BY].drop_duplicates(), on=figure.PANELS_BY)
         figure.save(figure.draw(drawn), out.with_suffix(".png"))
@@ -140,7 +139,7 @@ def capacity(
     from repro.bench import capacity as measuring
     from repro.bench import record
     from repro.bench.implementations import select
-    from repro.cli.bench_tables import capacity_table
+    from repro.cli.bench_tables import capacity_table, notes
     from repro.counts import parse_batch_size, parse_bytes
 
     settings = settings_of(local_batch=("1",), **grid)
@@ -163,6 +162,7 @@ def capacity(
     table = measuring.compare(settings, chosen, search, progress)
     record.update(table, out, measuring.KEYS, settings[0].device)
     Console().print(capacity_table(table))
+    click.echo(notes(table, "implementation"))
     click.echo(f"Recorded in {out}")
 
 
@@ -201,7 +201,7 @@ def exchange(
     from repro.bench import record
     from repro.bench.loss import Effort
     from repro.bench.network import Link
-    from repro.cli.bench_tables import exchange_table, foretold_table
+    from repro.cli.bench_tables import exchange_table, foretold_table, notes
     from repro.counts import parse_batch_size
 
     settings = settings_of(loss=("sigmoid",), **grid)
@@ -217,6 +217,7 @@ def exchange(
     record.update(table, out, measuring.KEYS, settings[0].device)
     console = Console()
     console.print(exchange_table(table))
+    click.echo(notes(table, "exchange"))
     model_file = out.with_name(f"{out.stem}-model.csv")
     if len(foretold):
         record.write(foretold, model_file)
