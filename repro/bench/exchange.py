@@ -35,8 +35,11 @@ def compare(
 ) -> pd.DataFrame:
     """One row a setting and exchange. Exchanges take turns, round by round."""
     rows = []
+    rates: dict[tuple, float] = {}
     for setting in settings:
-        rate = _matmul_rate(setting, effort)
+        place = (setting.ranks, setting.dtype, setting.threads)
+        if place not in rates:
+            rates[place] = _matmul_rate(setting, effort)
         times: dict[str, dict[str, list[float]]] = {name: {"exchange": [], "loss": []} for name in exchanges}
         found = {name: _count(name, setting, effort) for name in exchanges}
         for _ in range(effort.rounds):
@@ -45,7 +48,7 @@ def compare(
                     found[name] |= _time(name, setting, effort, times[name])
         for name in exchanges:
             row = asdict(setting) | {"exchange": name, "batch_size": setting.batch_size} | found[name]
-            rows.append(row | {"matmul_per_second": rate} | _summaries(times[name]))
+            rows.append(row | {"matmul_per_second": rates[place]} | _summaries(times[name]))
             what = f"{1e3 * rows[-1]['exchange_seconds']:,.1f} ms" if times[name]["exchange"] else row["reason"]
             report(f"{setting.label}: {name} {what}")
     return pd.DataFrame(rows)

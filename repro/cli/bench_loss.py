@@ -48,6 +48,7 @@ def setting_options(local_batch: list[str] | None, ranks: list[str], dim: list[s
 
 def effort_options(command: Callable) -> Callable:
     for option in (
+        click.option("--matmul", default="4k", show_default=True, help="Side of the matrix product to compare with."),
         click.option(
             "--limit-seconds", type=click.FloatRange(1), default=600, show_default=True, help="For one process."
         ),
@@ -78,6 +79,7 @@ def loss(
     repeats: int,
     rounds: int,
     limit_seconds: float,
+    matmul: str,
     out: Path,
     **grid: Any,
 ) -> None:
@@ -96,7 +98,7 @@ def loss(
     settings = settings_of(**grid)
     chosen = select(impl, grid["loss"])
     measuring.check_reference(reference, chosen)
-    effort = measuring.Effort(repeats, rounds, parse_batch_size(check_up_to), limit_seconds)
+    effort = measuring.Effort(repeats, rounds, parse_batch_size(check_up_to), limit_seconds, parse_batch_size(matmul))
     table = measuring.compare(settings, chosen, effort, reference, progress)
     recorded = record.update(table, out, measuring.KEYS, settings[0].device)
     for part in loss_tables(table):
@@ -184,6 +186,7 @@ def exchange(
     repeats: int,
     rounds: int,
     limit_seconds: float,
+    matmul: str,
     device_batch: str,
     latency: float | None,
     bandwidth: float | None,
@@ -212,7 +215,8 @@ def exchange(
     exchanges = measuring.choose(exchange)
     link = None if latency is None else Link(latency, 1e9 * bandwidth)
     rate = None if tflops is None else 1e12 * tflops
-    table = measuring.compare(settings, exchanges, Effort(repeats, rounds, limit_seconds=limit_seconds), progress)
+    effort = Effort(repeats, rounds, limit_seconds=limit_seconds, square=parse_batch_size(matmul))
+    table = measuring.compare(settings, exchanges, effort, progress)
     foretold = measuring.foretell(table, parse_batch_size(device_batch), rate, link)
     record.update(table, out, measuring.KEYS, settings[0].device)
     console = Console()

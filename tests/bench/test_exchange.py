@@ -49,7 +49,20 @@ def test_a_ring_hides_its_exchange_behind_the_products_and_a_gather_does_not():
 def test_bench_exchange_counts_what_is_sent_and_foretells_by_a_network_of_yours(tmp_path):
     out = tmp_path / "exchange.csv"
     options = ["--ranks", "2", "3", "--local-batch", "64", "--dim", "16", "--device", "cpu", "--threads", "1"]
-    options += ["--rounds", "1", "--repeats", "1", "--latency", "5e-6", "--bandwidth", "25", "--tflops", "100"]
+    options += [
+        "--rounds",
+        "1",
+        "--repeats",
+        "1",
+        "--matmul",
+        "128",
+        "--latency",
+        "5e-6",
+        "--bandwidth",
+        "25",
+        "--tflops",
+        "100",
+    ]
     done = CliRunner().invoke(main, ["bench", "exchange", *options, "--out", str(out)])
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)

@@ -102,7 +102,7 @@ def test_a_new_measurement_replaces_its_row_and_leaves_the_others(tmp_path):
 def test_bench_loss_records_draws_and_prints(tmp_path):
     out = tmp_path / "loss.csv"
     options = ["--impl", "plain", "siglip-kernel", "--local-batch", "64", "96", "--dim", "16", "--device", "cpu"]
-    options += ["--rounds", "1", "--repeats", "1", "--loss", "sigmoid", "--out", str(out)]
+    options += ["--rounds", "1", "--repeats", "1", "--matmul", "128", "--loss", "sigmoid", "--out", str(out)]
     done = CliRunner().invoke(main, ["bench", "loss", *options])
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)
