@@ -17,6 +17,7 @@ from repro.bench.setting import DTYPES, Setting
 from repro.errors import InputError, nearest
 
 KEYS = ["exchange", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
+MODEL_KEYS = ["exchange", "devices", "local_batch", "dim", "dtype", "device", "link"]
 
 
 def choose(names: Sequence[str]) -> list[str]:
@@ -69,10 +70,10 @@ def foretell(
         fitted = {"link": link} if link else network.fit_and_check(table, exchange)
         if fitted is None:
             continue
-        used = fitted.pop("link")
+        used, origin = fitted.pop("link"), "given" if link else "fitted"
         part = network.foretell(used, exchange, local_batch, int(first["dim"]), itemsize, rate)
         fitted |= asdict(used) | {"matmul_per_second": rate, "dim": first["dim"], "dtype": first["dtype"]}
-        parts.append(part.assign(local_batch=local_batch, **fitted))
+        parts.append(part.assign(local_batch=local_batch, device=first["device"], link=origin, **fitted))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

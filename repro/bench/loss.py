@@ -99,9 +99,10 @@ class _Comparison:
         return [i for i, row in self.found.items() if row["status"] == "ok"]
 
     def _run(self, function: Callable, *arguments, ranks: int | None = None) -> Outcome:
+        """On the setting's ranks, or on fewer with all of their threads."""
         setting, ranks = self.setting, ranks or self.setting.ranks
-        options = {"threads": setting.threads, "device": setting.device, "limit_seconds": self.effort.limit_seconds}
-        return on_ranks(function, *arguments, ranks=ranks, **options)
+        options = {"threads": setting.threads * setting.ranks // ranks, "device": setting.device}
+        return on_ranks(function, *arguments, ranks=ranks, **options, limit_seconds=self.effort.limit_seconds)
 
     def _failed(self, implementation: Implementation, outcome: Outcome, what: str) -> bool:
         if outcome.status == "ok":
@@ -136,7 +137,8 @@ class _Comparison:
             file = Path(folder) / "gradients.pt"
             made = self._run(measure.write_reference, self.setting, file, ranks=1)
             for implementation in self._working():
-                if self._failed(implementation, made, "float64 reference"):
+                if made.status != "ok":
+                    self.found[implementation]["reason"] = f"gradient not checked, float64: {made.reason}"
                     continue
                 outcome = self._run(measure.squared_errors, implementation, self.setting, file)
                 if not self._failed(implementation, outcome, "gradient"):

@@ -62,7 +62,8 @@ def timed(call: Callable[[], object], setting: Setting) -> float:
 def peak_memory(rank: int, implementation: Implementation, setting: Setting, most_bytes: int | None = None) -> int:
     """Bytes at the peak of the process's first forward and backward of this size, over what it held with its inputs.
 
-    A call with a tiny batch goes before, so that libraries and the group have made what they make once.
+    A call with a tiny batch goes before, so that libraries and the group have made what they make once. What the
+    matrix library keeps for its first large product (some 10 MiB on a CPU) is counted, for all implementations alike.
     most_bytes: of the card, beyond the inputs; torch then raises OutOfMemoryError at more.
     """
     forward_and_backward(implementation, replace(setting, local_batch=WARM_UP_BATCH), rank)()

@@ -94,15 +94,17 @@ def foretell(link: Link, exchange: str, local_batch: int, dim: int, itemsize: in
     """Seconds of exchange and of matrix products on 8 to 4,096 devices, and of the step in which they meet.
 
     rate: operations a second of one device. A ring works on one block while it sends the next, so the longer of the
-    two is what a step takes; a gather has all blocks before it starts, so both are.
+    two is what counts, and the last gradient's way home, which nothing hides; a gather has all blocks before it
+    starts, and all gradients before it sends one, so it takes both.
     """
     rows = []
     for devices in DEVICES:
         steps, sent = count_steps(exchange, devices), count_bytes(devices, local_batch, dim, itemsize)
         exchanging = link.seconds(steps, sent)
         computing = PRODUCTS["sigmoid"] * 2 * local_batch * local_batch * devices * dim / rate
-        overlaps = exchange != "gather"
-        hidden = min(exchanging, computing) if overlaps else 0.0
+        last = 0 if exchange == "gather" else (2 if exchange == "ring-bidirectional" else 1)  # gradients sent at last
+        tail = link.seconds(1, last * local_batch * dim * max(itemsize, 4))
+        hidden = min(max(0.0, exchanging - tail), computing) if last else 0.0
         rows.append(
             {
                 "exchange": exchange,

@@ -85,7 +85,7 @@ def loss(
 ) -> None:
     """Forward and backward of every implementation: median time, peak extra memory, and error against float64.
 
-    Rows of other settings that OUT already holds stay; the figure beside it draws what this call measured.
+    Rows of other settings that OUT already holds stay. The figure beside it draws this call's ranks, dims and dtypes.
     """
     from rich.console import Console
 
@@ -150,6 +150,9 @@ def capacity(
         from repro.model_config import read_config
 
         read_config(model)
+        for setting in settings:
+            if setting.dtype not in ("fp32", "bf16"):
+                raise InputError(f"--dtype {setting.dtype}: a training step is in fp32, or bf16 by autocast")
     memory = memory or (None if settings[0].device == "cuda" else "2GB")
     search = measuring.Search(
         None if memory is None else parse_bytes(memory),
@@ -224,7 +227,7 @@ def exchange(
     click.echo(notes(table, "exchange"))
     model_file = out.with_name(f"{out.stem}-model.csv")
     if len(foretold):
-        record.write(foretold, model_file)
+        record.update(foretold, model_file, measuring.MODEL_KEYS, settings[0].device)
         for part in foretold_table(foretold):
             console.print(part)
     else:
