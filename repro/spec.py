@@ -48,9 +48,18 @@ class RunSpec(BaseModel):
     precision: Literal["fp32", "bf16"] = "fp32"
 
     loss: Literal["sigmoid", "softmax"]
-    exchange: Literal["gather"] = Field("gather", description="how ranks see each other's embeddings")
+    exchange: Literal["ring", "ring-bidirectional", "gather"] = Field(
+        "ring", description="how ranks see each other's embeddings"
+    )
     init_logit_scale: float = Field(math.log(10), description="t', the logarithm of the temperature")
-    init_logit_bias: float | None = Field(None, description="b; null for none. Sigmoid only")
+    init_logit_bias: float | None = Field(
+        None, description="b; null for none, prior for −log(B − 1) in sweeps and --set. Sigmoid only"
+    )
+    learn_logit_bias: bool = Field(True, description="false: b stays where it starts")
+    negatives: Literal["all", "random", "hard", "easy"] = Field(
+        "all", description="which count (section 4.8). Sigmoid only"
+    )
+    negatives_share: float = Field(1.0, gt=0, le=1, description="of all negatives of the global batch")
 
     batch_size: BatchSize = Field(description="global: the examples of one optimizer step over all ranks")
     micro_batch: BatchSize = Field(description="at most this many examples pass a tower at once, on each rank")
@@ -86,6 +95,14 @@ class RunSpec(BaseModel):
             )
         if self.loss == "softmax" and self.init_logit_bias is not None:
             raise InputError("init_logit_bias: the softmax loss has no bias; expected null with loss softmax")
+        if self.loss == "softmax" and self.negatives != "all":
+            raise InputError(f"negatives {self.negatives}: the softmax loss takes all; expected all with loss softmax")
+        if self.negatives == "all" and self.negatives_share != 1:
+            raise InputError(
+                f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
+            )
+        if self.init_logit_bias is None and not self.learn_logit_bias:
+            raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
 
     @classmethod

@@ -6,13 +6,14 @@ recipe < the sweep's `set` < the sweep's `axes` < options of the command line.
 """
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from repro.counts import parse_examples
+from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.resources import resource
 from repro.spec import SCALES, SETUPS, RunSpec
@@ -110,9 +111,12 @@ def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
 
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
-    """One cell's values → RunSpec: shares become counts, and softmax loses the bias that nobody asked for."""
+    """One cell's values → RunSpec: shares become counts, the prior a number, and softmax loses the bias that nobody
+    asked for."""
     if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
         values["init_logit_bias"] = None
+    if values.get("init_logit_bias") == "prior":
+        values["init_logit_bias"] = prior_bias(parse_batch_size(values["batch_size"]))
     warmup = values.get("warmup_examples", 0)
     if isinstance(warmup, str) and warmup.endswith("%"):
         try:
@@ -121,6 +125,13 @@ def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunS
             raise InputError(f"{where}: warmup_examples '{warmup}' is not a share such as 10%") from None
         values["warmup_examples"] = int(share * parse_examples(values["examples_seen"]))
     return RunSpec.parse(values, where)
+
+
+def prior_bias(batch_size: int) -> float:
+    """b = −log(B − 1): at t·x·y = 0 a pair is then a positive with probability 1/B, its share. Raises InputError."""
+    if batch_size < 2:
+        raise InputError("init_logit_bias 'prior' is −log(batch_size − 1): expected a batch_size of 2 or more")
+    return -math.log(batch_size - 1)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

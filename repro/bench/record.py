@@ -33,13 +33,12 @@ def run_fresh(
     folder: Path,
     workers: int = 0,
     environment: Mapping[str, str] = os.environ,
-    program: str = "from repro.cli import main; main()",
 ) -> dict[str, Any]:
     """The very code of a run, in a process of its own; returns its result. Raises InputError where it fails."""
     folder.mkdir(parents=True, exist_ok=True)
     spec_file = folder / "bench.json"
     spec_file.write_text(spec.model_dump_json())
-    command = [sys.executable, "-c", program, "run", str(spec_file)]
+    command = [sys.executable, "-c", "from repro.cli import main; main()", "run", str(spec_file)]
     command += ["--runs", str(folder / "runs"), "--workers", str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))  # noqa: S603
     results = list(folder.glob("runs/single/*/result.json"))

@@ -54,14 +54,14 @@ def train(data: str, batch_size: str, examples: str, peer_python: Path | None, o
     _print(record.summary(table, "examples_per_second", reference), out)
 
 
-@bench.command(cls=CommandWithSeveral, short_help="Peak memory against batch size, and the similarity matrix's part.")
+@bench.command(cls=CommandWithSeveral, short_help="Peak memory of a run against its batch size.")
 @click.option("--batch-size", cls=Several, default=["1k", "4k", "16k"], show_default=True)
 @click.option("--micro-batch", default="512", show_default=True)
 @click.option("--loss", default="sigmoid", show_default=True)
 @click.option("--data", default="shapes:65536", show_default=True, metavar="PATTERN", help="Shards to train on.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/memory.csv"), show_default=True)
 def memory(batch_size: tuple[str, ...], micro_batch: str, loss: str, data: str, out: Path) -> None:
-    """Peak memory of a laptop run at each batch size, with the plain loss and with its matrix taken in blocks."""
+    """Peak memory of a laptop run at each batch size, and its ratio to the first."""
     from repro.bench import memory as measuring
     from repro.bench import record
     from repro.counts import parse_batch_size

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
 BYTES_A_PARAMETER = 16
 """Weight, gradient and two moments, in fp32."""
-MATRICES_OF_THE_LOSS = 3
-"""Similarity-sized matrices alive at once in the plain formula: logits, softplus, gradient."""
+BYTES_AN_EMBEDDING = 16
+"""A number of an image's and a text's embedding and of their gradients, in fp32."""
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
-    """Runs with their steps, and what their loss needs beside the towers."""
+    """Runs with their steps, and what they hold beside the towers."""
+    from repro.model_config import read_config
+
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("setup", "loss", "batch size", "seed", "examples", "steps", "forward passes", "similarity matrix"):
+    for column in ("setup", "loss", "batch size", "seed", "examples", "steps", "forward passes", "embeddings"):
         shown.add_column(column, justify="left" if column in ("setup", "loss") else "right")
+    dims = {model: read_config(model)[0]["model_cfg"]["embed_dim"] for model in {spec.model for spec in specs}}
     for spec in specs:
         passes = -(-spec.batch_size // spec.micro_batch)
         shown.add_row(
@@ -36,7 +39,7 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
             format_examples(spec.examples_seen),
             f"{spec.steps:,}",
             "1" if passes == 1 else f"2 × {passes}",
-            format_bytes(MATRICES_OF_THE_LOSS * 4 * spec.batch_size**2),
+            format_bytes(BYTES_AN_EMBEDDING * dims[spec.model] * spec.batch_size),
         )
     return shown
 
@@ -52,7 +55,9 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
         notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and optimizer")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
-    notes.append("similarity matrix: what the plain loss holds on one rank; N ranks share it")
+    notes.append(
+        "embeddings: with their gradients; N ranks share them. The loss adds a few blocks of them and one tile"
+    )
     return notes
 
 

@@ -1,15 +1,156 @@
-"""How ranks see each other's embeddings: an all-gather whose backward sums every rank's gradient of what it saw."""
+"""How ranks see each other's text embeddings, and how what each makes of a block comes back to its owner.
+
+`visit` takes a function to every rank's block. In a ring each block travels with what was made of it so far (its
+gradient, say): the next block and the last results are in flight while this one is worked on. Two buffers a
+direction, no rank holds more than a few blocks, whatever the number of ranks (SigLIP, section 3.3). In a gather every
+rank holds all blocks at once and results are reduced and scattered: fewer messages, memory O(B·d).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 
+EXCHANGES = ("ring", "ring-bidirectional", "gather", "none")
 
-def ranks() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+Block = Sequence[torch.Tensor]
+Group = dist.ProcessGroup | None
+Work = Callable[[int, Block], torch.Tensor | None]
+"""(owner, its block) → what this rank contributes to the owner's result, or None where nothing is to come back."""
+Combine = Callable[..., torch.Tensor]
+"""Of two contributions, one: torch.add or torch.logaddexp, with `out`."""
 
 
-def rank() -> int:
-    return dist.get_rank() if ranks() > 1 else 0
+def ranks(group: Group = None) -> int:
+    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank(group: Group = None) -> int:
+    return dist.get_rank(group) if ranks(group) > 1 else 0
+
+
+def visit(
+    block: Block, work: Work, exchange: str, group: Group = None, combine: Combine = torch.add
+) -> torch.Tensor | None:
+    """Work on the blocks of all ranks, this one's among them; what all ranks made of this rank's block, combined.
+
+    block: this rank's tensors, of the same shapes and dtypes on all ranks. Every rank must call, with work that
+    returns the same shape and dtype, or None on all.
+    """
+    block = [tensor.contiguous() for tensor in block]
+    if ranks(group) == 1:
+        return work(0, block)
+    if exchange == "gather":
+        return _visit_gathered(block, work, group, combine)
+    return _visit_ring(block, work, exchange == "ring-bidirectional", group, combine)
+
+
+def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) -> torch.Tensor | None:
+    local = len(block[0])
+    gathered = [tensor.new_empty((ranks(group) * len(tensor), *tensor.shape[1:])) for tensor in block]
+    for whole, own in zip(gathered, block, strict=True):
+        dist.all_gather_into_tensor(whole, own, group=group)
+    made: torch.Tensor | None = None
+    for owner in range(ranks(group)):
+        contribution = work(owner, [whole.split(local)[owner] for whole in gathered])
+        if contribution is not None:
+            if made is None:
+                made = contribution.new_empty((ranks(group) * local, *contribution.shape[1:]))
+            made[owner * local : (owner + 1) * local] = contribution
+    if made is None:
+        return None
+    if combine is torch.add:
+        home = made.new_empty((local, *made.shape[1:]))
+        dist.reduce_scatter_tensor(home, made, group=group)
+        return home
+    parts = torch.empty_like(made)
+    dist.all_to_all_single(parts, made, group=group)
+    home, *others = parts.split(local)
+    for other in others:
+        combine(home, other, out=home)
+    return home
+
+
+@dataclass
+class _Stream:
+    """Blocks moving one way round the ring: at step k this rank works on the block of the rank k places behind.
+
+    The block is at its owner at step 0 and visits `hops` ranks; what is made of it follows one step later, and goes
+    straight home from the last. All ranks post the same messages in the same order in each step, and a step's
+    messages are one batch: no rank waits for a message that the other has not posted.
+    """
+
+    rank: int
+    ranks: int
+    step: int  # +1 or −1
+    hops: int
+    group: Group
+    held: Block
+    incoming: Block = field(default_factory=list)
+    spare: Block = field(default_factory=list)
+    made: torch.Tensor | None = None  # of the last step's block, to be sent on
+    partial: torch.Tensor | None = None  # what the ranks before made of this step's block
+    home: torch.Tensor | None = None  # what all others made of this rank's block
+
+    def place(self, steps: int) -> int:
+        return (self.rank + self.step * steps) % self.ranks
+
+    def owner(self, k: int) -> int:
+        return self.place(-k)
+
+    def messages(self, k: int) -> list[dist.P2POp]:
+        """What travels while step k is worked on."""
+        messages = []
+        if k < self.hops:
+            self.incoming = self.spare or [torch.empty_like(tensor) for tensor in self.held]
+            messages += [self._send(tensor, self.place(1)) for tensor in self.held]
+            messages += [self._receive(tensor, self.place(-1)) for tensor in self.incoming]
+        if self.made is not None and 2 <= k <= self.hops:
+            self.partial = torch.empty_like(self.made)
+            messages += [self._send(self.made, self.place(1)), self._receive(self.partial, self.place(-1))]
+        elif self.made is not None and k == self.hops + 1:
+            self.home = torch.empty_like(self.made)
+            messages += [self._send(self.made, self.owner(self.hops)), self._receive(self.home, self.place(self.hops))]
+        return messages
+
+    def arrived(self, k: int, made: torch.Tensor | None, combine: Combine) -> None:
+        """All messages of step k are through, and `made` is this rank's part of the block held."""
+        if made is not None and self.partial is not None:
+            combine(made, self.partial, out=made)
+        self.made, self.partial = made, None
+        if k < self.hops:
+            self.spare = self.held if k > 0 else []  # at step 0 the caller's own tensors are held
+            self.held = self.incoming
+
+    def _send(self, tensor: torch.Tensor, to: int) -> dist.P2POp:
+        return dist.P2POp(dist.isend, tensor, group=self.group, group_peer=to)
+
+    def _receive(self, tensor: torch.Tensor, source: int) -> dist.P2POp:
+        return dist.P2POp(dist.irecv, tensor, group=self.group, group_peer=source)
+
+
+def _visit_ring(block: Block, work: Work, both_ways: bool, group: Group, combine: Combine) -> torch.Tensor | None:
+    count = ranks(group)
+    hops = {1: count // 2, -1: (count - 1) // 2} if both_ways else {1: count - 1}
+    streams = [_Stream(rank(group), count, step, n, group, block) for step, n in hops.items() if n]
+    home: torch.Tensor | None = None
+    for k in range(streams[0].hops + 2):
+        messages = [message for stream in streams for message in stream.messages(k)]
+        under_way = dist.batch_isend_irecv(messages) if messages else []
+        if k == 0:
+            home = work(rank(group), block)
+        working = [stream for stream in streams if 1 <= k <= stream.hops]
+        made = [work(stream.owner(k), stream.held) for stream in working]
+        for message in under_way:
+            message.wait()
+        for stream in streams:
+            if k <= stream.hops:
+                stream.arrived(k, made[working.index(stream)] if k else None, combine)
+    for stream in streams:
+        if home is not None and stream.home is not None:
+            combine(home, stream.home, out=home)
+    return home
 
 
 def gather(features: torch.Tensor) -> torch.Tensor:
@@ -20,12 +161,13 @@ def gather(features: torch.Tensor) -> torch.Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: torch.Tensor) -> torch.Tensor:
-        blocks = [torch.empty_like(features) for _ in range(ranks())]
-        dist.all_gather(blocks, features.contiguous())
-        return torch.cat(blocks)
+        features = features.contiguous()
+        gathered = features.new_empty((ranks() * len(features), *features.shape[1:]))
+        dist.all_gather_into_tensor(gathered, features)
+        return gathered
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)  # gloo has no reduce_scatter
-        return gradient.chunk(ranks())[rank()]
+        home = gradient.new_empty((len(gradient) // ranks(), *gradient.shape[1:]))
+        dist.reduce_scatter_tensor(home, gradient.contiguous())
+        return home

@@ -1,35 +1,117 @@
-"""The sigmoid loss (SigLIP, section 3.2 and Algorithm 1): every image-text pair is a binary decision of its own.
+"""The sigmoid loss in one pass (SigLIP, section 3.3): value and all gradients, with no matrix larger than a tile.
 
-The plain formula on this rank's rows of the similarity matrix: memory O(b·B).
+G = dL/dlogits needs no normaliser, so each tile is finished the moment its logits are there: three matrix products a
+tile (logits, G·texts, Gᵀ·images) and one trip of the text blocks round the ring, their gradients with them.
 """
 
-import torch
-import torch.nn.functional as F
+from functools import partial
 
-from repro.loss.exchange import gather, rank
+import torch
+
+from repro.loss.call import Made, Plan, differentiable, prepare
+from repro.loss.exchange import Block, Group, rank, visit
+from repro.loss.negatives import MeanLogits, Negatives, Selection
+from repro.loss.tiles import add_product, gradient_dtype, sigmoid_tile, tile_logits, tiles, total, view
 
 
 class SigmoidLoss(torch.nn.Module):
-    """L = (1/B) Σᵢⱼ softplus(−zᵢⱼ lᵢⱼ), l = t·x·yᵀ + b, z = +1 on the diagonal and −1 elsewhere."""
+    """L = (1/B) Σᵢⱼ softplus(−zᵢⱼ lᵢⱼ), l = t·x·yᵀ + b, z = +1 on the diagonal and −1 elsewhere (section 3.2).
+
+    exchange: 'ring', 'ring-bidirectional', 'gather', or 'none' (one rank). All give the same gradient.
+    negatives: which negatives of the global batch count; by default all (section 4.8).
+    group: by default the default process group, if there is one when the loss is called.
+    tile: rows and columns of the similarity matrix in memory at once; by default what suits the device.
+    check: each call compares shapes, dtypes and finiteness over ranks first, so that all ranks raise the same error
+        where one of them has a mistake. On a GPU it waits for the device once. Without it a mistake may hang the group.
+    """
+
+    def __init__(
+        self,
+        exchange: str = "ring",
+        *,
+        negatives: Negatives | None = None,
+        group: Group = None,
+        tile: tuple[int, int] | None = None,
+        check: bool = True,
+    ):
+        super().__init__()
+        self.exchange, self.group, self.tile, self.check = exchange, group, tile, check
+        self.negatives = negatives
+        self.draw = 0
+        """Number of the next random choice of negatives; set it to repeat one."""
+        self.mean_logits: MeanLogits | None = None
+        """Of the last call, where negatives are chosen."""
 
     def forward(
         self,
         image_features: torch.Tensor,
         text_features: torch.Tensor,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None = None,
+        logit_scale: torch.Tensor | float,
+        logit_bias: torch.Tensor | float | None = None,
         output_dict: bool = False,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """image_features, text_features: [b, d], L2-normalised, this rank's. logit_scale: t (not its logarithm).
 
         Each rank returns (1/b)·(the sum of its rows), so that averaging over ranks, as DDP does with gradients,
-        gives the mean over the global batch.
+        gives the mean over the global batch. The texts' gradient is that of all ranks' rows, times this rank's
+        incoming gradient: all ranks must differentiate the same multiple of the loss.
+        Raises ValueError, on all ranks (NonFiniteError for NaN and infinite values).
         """
-        local = len(image_features)
-        logits = logit_scale * image_features @ gather(text_features).T  # [b, B]
-        if logit_bias is not None:
-            logits = logits + logit_bias
-        # −log σ(−l) = softplus(l) for negatives, and softplus(−l) = softplus(l) − l for positives.
-        positives = logits.diagonal(offset=rank() * local)
-        loss = (F.softplus(logits).sum() - positives.sum()) / local
+        plan, inputs = prepare(
+            image_features, text_features, logit_scale, logit_bias, self.exchange, self.group, self.tile, self.check
+        )
+        if self.negatives is None:
+            loss = differentiable(sweep, plan, inputs)
+        else:
+            with torch.no_grad():
+                selection = Selection(self.negatives, self.draw, plan, inputs)
+            loss = differentiable(partial(sweep, selection=selection), plan, inputs)
+            self.mean_logits = selection.mean_logits()
+            self.draw += 1
         return {"contrastive_loss": loss} if output_dict else loss
+
+
+def sweep(
+    plan: Plan,
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    selection: Selection | None = None,
+) -> Made:
+    """Loss and gradients of this rank's rows, and of its texts over all ranks' rows; communicates."""
+    local, summed = len(images), gradient_dtype(images.dtype)
+    image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
+    loss, scale_gradient, bias_gradient = images.new_zeros(3, dtype=torch.float64)
+    anything = plan.images or plan.texts or plan.scale or plan.bias
+    buffers = images.new_empty((3, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+
+    def work(owner: int, block: Block) -> torch.Tensor | None:
+        (block_texts,) = block
+        text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
+        first_positive = 0 if owner == rank(plan.group) else None
+        for tile in tiles(local, local, plan.tile):
+            x, y = images[tile.rows], block_texts[tile.columns]
+            scaled, logits, scratch = (view(buffer, tile.shape) for buffer in buffers)
+            tile_logits(x, y, scale, bias, scaled, logits)
+            if selection is not None:
+                selection.drop(logits, tile, owner)
+            tile_loss, gradient_sum = sigmoid_tile(logits, tile.offset(first_positive), scratch, anything)
+            loss.add_(tile_loss)
+            if plan.bias:
+                bias_gradient.add_(gradient_sum)
+            if plan.scale:
+                scale_gradient.add_(total(scaled.mul_(logits)))
+            if image_gradient is not None:
+                add_product(image_gradient[tile.rows], logits, y)
+            if text_gradient is not None:
+                add_product(text_gradient[tile.columns], logits.T, x)
+        return text_gradient
+
+    text_gradient = visit([texts], work, plan.exchange, plan.group)
+    for gradient in (image_gradient, text_gradient):
+        if gradient is not None:
+            gradient.mul_(scale.to(summed) / local)
+    return Made(
+        loss / local, image_gradient, text_gradient, scale_gradient / scale.double() / local, bias_gradient / local
+    )

@@ -1,29 +1,168 @@
-"""CLIP's symmetric cross-entropy (SigLIP, section 3.1): every image picks its text among all, and every text its image.
+"""CLIP's symmetric cross-entropy (SigLIP, section 3.1) in the sigmoid loss's frame: tiles, ring or gather, exact.
 
-The plain formula on this rank's rows and columns of the similarity matrix: memory O(b·B).
+Each row and each column of the similarity matrix needs its normaliser before its gradient, so the text blocks go
+round twice: once for the log-sum-exps, once for the gradients. Four matrix products a tile against the sigmoid's
+three, and the logits made twice. Nothing larger than a tile is kept; memory O(b·d + tile²).
+
+Where logits are bounded, as L2-normalised features at an ordinary temperature make them, exp(l − bound) serves rows
+and columns alike with no maximum to look for. Otherwise each tile takes its own maxima.
 """
 
-import torch
-import torch.nn.functional as F
+import math
 
-from repro.loss.exchange import gather, rank
+import torch
+
+from repro.loss.call import Made, Plan, differentiable, prepare
+from repro.loss.exchange import Block, Group, rank, visit
+from repro.loss.tiles import add_product, diagonal, gradient_dtype, similarities, tiles, total, view
+
+BOUND = 32.0
+"""exp(l − bound) with |l| up to this stays far from the ends of fp32, and so do sums over any batch."""
+LOG2_E = math.log2(math.e)
 
 
 class SoftmaxLoss(torch.nn.Module):
-    """L = −(1/2B) Σᵢ (log softmax of row i at i + log softmax of column i at i) of l = t·x·yᵀ."""
+    """L = −(1/2B) Σᵢ (log softmax of row i at i + log softmax of column i at i) of l = t·x·yᵀ.
+
+    Arguments as SigmoidLoss.
+    """
+
+    def __init__(
+        self,
+        exchange: str = "ring",
+        *,
+        group: Group = None,
+        tile: tuple[int, int] | None = None,
+        check: bool = True,
+    ):
+        super().__init__()
+        self.exchange, self.group, self.tile, self.check = exchange, group, tile, check
 
     def forward(
         self,
         image_features: torch.Tensor,
         text_features: torch.Tensor,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None = None,
+        logit_scale: torch.Tensor | float,
+        logit_bias: torch.Tensor | float | None = None,
         output_dict: bool = False,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Arguments and scaling as SigmoidLoss; a bias cancels in the softmax and is ignored."""
-        local = len(image_features)
-        targets = torch.arange(local, device=image_features.device) + rank() * local
-        rows = logit_scale * image_features @ gather(text_features).T  # [b, B]
-        columns = logit_scale * text_features @ gather(image_features).T  # [b, B]
-        loss = (F.cross_entropy(rows, targets) + F.cross_entropy(columns, targets)) / 2
+        """Arguments, scaling and errors as SigmoidLoss; a bias cancels in the softmax and is ignored.
+
+        Each rank returns its own images' rows and its own texts' columns. The gradient of t is that of this rank's
+        rows, in which both softmaxes have their part: averaged over ranks it is the same.
+        """
+        plan, inputs = prepare(
+            image_features, text_features, logit_scale, None, self.exchange, self.group, self.tile, self.check
+        )
+        loss = differentiable(sweep, plan, inputs)
         return {"contrastive_loss": loss} if output_dict else loss
+
+
+def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, _: None) -> Made:
+    """Loss of this rank's rows and columns, and the gradients; communicates."""
+    local, summed = len(images), gradient_dtype(images.dtype)
+    rows, columns = _log_sum_exps(plan, images, texts, scale)
+    positives = scale.double() * (images.double() * texts.double()).sum(dim=1)
+    loss = ((rows - positives).sum() + (columns - positives).sum()) / (2 * local)
+    if not (plan.images or plan.texts or plan.scale):
+        return Made(loss)
+    image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
+    scale_gradient = images.new_zeros((), dtype=torch.float64)
+    to_gradient = _gradient_bounded if _bounded(plan) else _gradient
+    buffers = images.new_empty((3, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+
+    def work(owner: int, block: Block) -> torch.Tensor | None:
+        block_texts, block_columns = block
+        text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
+        first_positive = 0 if owner == rank(plan.group) else None
+        for tile in tiles(local, local, plan.tile):
+            x, y = images[tile.rows], block_texts[tile.columns]
+            similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in buffers)
+            similarities(x, y, out=similarity)
+            to_gradient(plan, similarity, scale, rows[tile.rows, None], block_columns[tile.columns], gradient, scratch)
+            diagonal(gradient, tile.offset(first_positive)).sub_(2)
+            if plan.scale:
+                scale_gradient.add_(total(similarity.mul_(gradient)))
+            if image_gradient is not None:
+                add_product(image_gradient[tile.rows], gradient, y)
+            if text_gradient is not None:
+                add_product(text_gradient[tile.columns], gradient.T, x)
+        return text_gradient
+
+    text_gradient = visit([texts, columns], work, plan.exchange, plan.group)
+    for gradient in (image_gradient, text_gradient):
+        if gradient is not None:
+            gradient.mul_(scale.to(summed) / (2 * local))
+    return Made(loss, image_gradient, text_gradient, scale_gradient / (2 * local))
+
+
+def _log_sum_exps(
+    plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of this rank's rows over all texts, and of this rank's texts' columns over all images: [b] each, float64."""
+    local, bounded = len(images), _bounded(plan)
+    (buffer,) = images.new_empty((1, plan.tile[0] * plan.tile[1]), dtype=plan.logits)
+    combine = torch.add if bounded else torch.logaddexp
+    nothing = 0.0 if bounded else -math.inf
+    rows = images.new_full((local,), nothing, dtype=torch.float64)
+
+    def work(_: int, block: Block) -> torch.Tensor:
+        (block_texts,) = block
+        columns = torch.full_like(rows, nothing)
+        for tile in tiles(local, local, plan.tile):
+            logits = similarities(images[tile.rows], block_texts[tile.columns], out=view(buffer, tile.shape))
+            if bounded:
+                _exp_bounded(plan, logits, scale, out=logits)
+            else:
+                logits.mul_(scale)
+            for sums, dim in ((rows[tile.rows], 1), (columns[tile.columns], 0)):
+                part = logits.sum(dim) if bounded else logits.logsumexp(dim)
+                combine(sums, part.double(), out=sums)
+        return columns
+
+    columns = visit([texts], work, plan.exchange, plan.group, combine)
+    if bounded:
+        return rows.log_().add_(plan.largest_logit), columns.log_().add_(plan.largest_logit)
+    return rows, columns
+
+
+def _bounded(plan: Plan) -> bool:
+    return plan.largest_logit is not None and plan.largest_logit <= BOUND
+
+
+def _exp_bounded(plan: Plan, similarity: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+    """out ← exp(t·x·y − bound), by the faster exp2."""
+    torch.mul(similarity, scale.to(similarity.dtype) * LOG2_E, out=out).sub_(plan.largest_logit * LOG2_E).exp2_()
+
+
+def _gradient_bounded(
+    plan: Plan,
+    similarity: torch.Tensor,
+    scale: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    out: torch.Tensor,
+    scratch: torch.Tensor,
+) -> None:
+    """out [m, n] ← softmax along rows + softmax along columns of t·x·y, by one exponential.
+
+    rows [m, 1], columns [n]: log-sum-exps, float64.
+    """
+    _exp_bounded(plan, similarity, scale, out)
+    by_rows, by_columns = ((plan.largest_logit - lse).exp_().to(out.dtype) for lse in (rows, columns))
+    out.mul_(torch.add(by_rows, by_columns, out=scratch))
+
+
+def _gradient(
+    _: Plan,
+    similarity: torch.Tensor,
+    scale: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor,
+    out: torch.Tensor,
+    scratch: torch.Tensor,
+) -> None:
+    """The same for logits of any size."""
+    torch.mul(similarity, scale.to(out.dtype), out=out)
+    torch.sub(out, columns.to(out.dtype), out=scratch).exp_()
+    out.sub_(rows.to(out.dtype)).exp_().add_(scratch)

@@ -16,7 +16,7 @@ from repro.data.pairs import PairBatch, Pairs, SampleOrder, batches
 from repro.data.shards import count_unusable, list_shards, open_shards
 from repro.data.source import shard_pattern
 from repro.errors import BadData, Diverged, InputError, Interrupted
-from repro.loss import make_loss
+from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.train import checkpoint, distributed
@@ -92,9 +92,13 @@ class Trainer:
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = _open_pairs(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
+        if self.logit_bias is not None:
+            self.logit_bias.requires_grad_(spec.learn_logit_bias)
         self.optimizer = make_optimizer(self.model, spec)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.loss = make_loss(spec.loss)
+        chosen = spec.negatives != "all"
+        negatives = Negatives(spec.negatives, spec.negatives_share, spec.seed) if chosen else None
+        self.loss = make_loss(spec.loss, spec.exchange, negatives)
         self.both = side_by_side(spec.threads) if device.type == "cpu" and spec.threads > 1 else in_turn
         self.clock = Clock()
         self.step = 0
@@ -143,7 +147,12 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
 
     def loss_of(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        return self.loss(image_features, text_features, self.model.logit_scale.exp(), self.logit_bias)
+        """This rank's share of the loss of its embeddings [b, d]. Raises Diverged."""
+        try:
+            with self._autocast():  # in bf16 its products run on the units made for them, summed in fp32
+                return self.loss(image_features, text_features, self.model.logit_scale.exp(), self.logit_bias)
+        except NonFiniteError as error:
+            raise Diverged(f"{error} at step {self.step + 1}, {self.examples_seen:,} examples") from None
 
     @property
     def logit_bias(self) -> torch.nn.Parameter | None:
@@ -155,6 +164,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.spec.learning_rate * share_of_peak
         self.optimizer.zero_grad(set_to_none=False)
+        self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
         value, *features = accumulate_gradient(
             self.embed_images, self.embed_texts, self.loss_of, batch, self.spec.micro_batch, self.both
         )
@@ -197,6 +207,8 @@ class Trainer:
         scale = self.model.logit_scale.exp().item()
         bias = 0.0 if self.logit_bias is None else self.logit_bias.item()
         positive, negative = mean_logits(*features, scale, bias)
+        if self.spec.negatives != "all":
+            negative = self.loss.mean_logits.negative
         return {
             "loss": self.last_loss,
             "logit_scale": scale,
