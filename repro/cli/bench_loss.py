@@ -18,27 +18,27 @@ DTYPES = ("fp32", "bf16", "fp16", "fp64")
 
 
 def setting_options(local_batch: list[str] | None, ranks: list[str], dim: list[str], losses: bool = True) -> Callable:
-    """The options that span the settings to measure."""
+    """The options that span the settings to measure, with these defaults."""
+    options = []
+    if losses:
+        every = "Implementations by name, or by family (open_clip).  [default: all]"
+        options.append(click.option("--loss", cls=Several, default=LOSSES, show_default=True))
+        options.append(click.option("--impl", cls=Several, default=[], help=every))
+    if local_batch:
+        of_rank = "Batch size of one rank."
+        options.append(click.option("--local-batch", cls=Several, default=local_batch, show_default=True, help=of_rank))
+    options += [
+        click.option("--ranks", cls=Several, default=ranks, show_default=True, help="Processes that share a batch."),
+        click.option("--dim", cls=Several, default=dim, show_default=True, help="Size of an embedding."),
+        click.option("--dtype", cls=Several, default=["fp32"], show_default=True, help=", ".join(DTYPES) + "."),
+        click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]"),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads a rank.  [default: cores ÷ ranks]"),
+    ]
+    return _all_of(options)
 
+
+def _all_of(options: list[Callable]) -> Callable:
     def decorate(command: Callable) -> Callable:
-        options = [
-            click.option(
-                "--ranks", cls=Several, default=ranks, show_default=True, help="Processes that share a batch."
-            ),
-            click.option("--dim", cls=Several, default=dim, show_default=True, help="Size of an embedding."),
-            click.option("--dtype", cls=Several, default=["fp32"], show_default=True, help="fp32, bf16, fp16, fp64."),
-            click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]"),
-            click.option("--threads", type=click.IntRange(1), help="CPU threads a rank.  [default: cores ÷ ranks]"),
-        ]
-        if local_batch:
-            help = "Batch size of one rank."
-            options.insert(
-                0, click.option("--local-batch", cls=Several, default=local_batch, show_default=True, help=help)
-            )
-        if losses:
-            options.insert(0, click.option("--loss", cls=Several, default=LOSSES, show_default=True))
-            help = "Implementations by name, or by family (open_clip).  [default: all]"
-            options.insert(1, click.option("--impl", cls=Several, default=[], help=help))
         for option in reversed(options):
             command = option(command)
         return command
@@ -46,19 +46,16 @@ def setting_options(local_batch: list[str] | None, ranks: list[str], dim: list[s
     return decorate
 
 
-def effort_options(command: Callable) -> Callable:
-    for option in (
-        click.option("--matmul", default="4k", show_default=True, help="Side of the matrix product to compare with."),
-        click.option(
-            "--limit-seconds", type=click.FloatRange(1), default=600, show_default=True, help="For one process."
-        ),
-        click.option(
-            "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Fresh processes, in turn."
-        ),
-        click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Within one process."),
-    ):
-        command = option(command)
-    return command
+def effort_options() -> Callable:
+    at_most, side = "For one process.", "Side of the matrix product to compare with."
+    return _all_of(
+        [
+            click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="In one process."),
+            click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Processes, in turn."),
+            click.option("--matmul", default="4k", show_default=True, help=side),
+            click.option("--limit-seconds", type=click.FloatRange(1), default=600, show_default=True, help=at_most),
+        ]
+    )
 
 
 def out_option(name: str) -> Callable:
@@ -70,7 +67,7 @@ def out_option(name: str) -> Callable:
 @setting_options(["1k", "2k", "4k", "8k"], ["1"], ["512"])
 @click.option("--reference", help="Implementation that `ratio` is taken to.  [default: the fastest of open_clip's]")
 @click.option("--check-up-to", default="16k", show_default=True, help="Largest global batch to hold against float64.")
-@effort_options
+@effort_options()
 @out_option("loss")
 def loss(
     impl: tuple[str, ...],
@@ -176,7 +173,7 @@ def capacity(
 )
 @setting_options(["512", "1k", "2k"], ["2", "4"], ["768"], losses=False)
 @click.option("--exchange", cls=Several, default=[], help="ring, ring-bidirectional, gather.  [default: all]")
-@effort_options
+@effort_options()
 @click.option(
     "--device-batch", default="1k", show_default=True, help="Of the foretold devices (the paper's: 32k on 32)."
 )
