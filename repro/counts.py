@@ -53,6 +53,15 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def parse_bytes(text: str) -> int:
+    """2GB → 2,000,000,000; 2GiB → 2,147,483,648. Raises InputError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kmgt]?)(i?)b?", str(text).strip().lower())
+    if match is None or (match[3] and not match[2]):
+        raise InputError(f"'{text}' is not an amount of memory, such as 500MB, 2GB (= 2,000,000,000 bytes) or 2GiB")
+    power = ("", "k", "m", "g", "t").index(match[2])
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
 def _parse(text: str | int, units: dict[str, int], expected: str) -> int:
     if isinstance(text, int) and not isinstance(text, bool):
         return text

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,42 @@ def run_fresh(
 
 def write(table: pd.DataFrame, file: Path) -> None:
     """The table with machine, versions and date on every row."""
+    write_csv(table.assign(**origin()), file)
+
+
+def update(table: pd.DataFrame, file: Path, keys: Sequence[str], device: str = "cpu") -> pd.DataFrame:
+    """Put the table's rows beside those already in the file; a row of the same keys on the same machine is replaced.
+
+    Returns this machine's rows of the file, with their origin.
+    """
+    new = table.assign(**origin(device))
+    keys = [*keys, "machine"]
+    if file.exists():
+        old = pd.read_csv(file)
+        if missing := [key for key in keys if key not in old]:
+            raise InputError(f"{file}: no column '{missing[0]}', so not written by this benchmark; use another --out")
+        new = pd.concat([old, new]).drop_duplicates(keys, keep="last")
+    new = new.sort_values(keys, kind="stable").reset_index(drop=True)
+    write_csv(new, file)
+    return new[new["machine"] == origin(device)["machine"]]
+
+
+def origin(device: str = "cpu") -> dict[str, str]:
+    """Where a number comes from, for every row."""
     with open("/proc/cpuinfo") as lines:
         processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    origin = {
-        "machine": f"{processor}, {os.cpu_count()} cores",
+    machine = f"{processor}, {os.cpu_count()} cores"
+    if device == "cuda":
+        import torch
+
+        machine = f"{torch.cuda.get_device_name(0)}; {machine}"
+    return {
+        "machine": machine,
         "torch_version": version("torch"),
         "open_clip_version": version("open_clip_torch"),
         "command": " ".join(["repro", *(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
     }
-    write_csv(table.assign(**origin), file)
 
 
 def summary(table: pd.DataFrame, value: str, reference: str) -> pd.DataFrame:

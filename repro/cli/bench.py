@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from repro.cli import bench_loss
 from repro.cli.options import CommandWithSeveral, Several
 
 if TYPE_CHECKING:
@@ -14,7 +15,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def bench() -> None:
-    """Measure speed and memory beside other trainers; results go to results/bench/."""
+    """Measure speed and memory beside other trainers and losses; results go to results/bench/."""
+
+
+for command in (bench_loss.loss, bench_loss.capacity, bench_loss.exchange):
+    bench.add_command(command)
 
 
 @bench.command(short_help="Training throughput beside open_clip's own trainer.")

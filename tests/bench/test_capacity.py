@@ -1,0 +1,80 @@
+"""The largest batch that fits: a search over sizes, each tried in a process of its own."""
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from repro.bench.capacity import Search, Trial, largest_that_fits
+from repro.cli import main
+from repro.counts import parse_bytes
+from repro.errors import InputError
+
+
+def up_to(limit: int, tried: list[int]):
+    return lambda size: tried.append(size) or Trial("fits" if size <= limit else "too large", size)
+
+
+def test_powers_of_two_until_one_does_not_fit():
+    tried: list[int] = []
+    found = largest_that_fits(up_to(3000, tried), Search(1, smallest=256))
+    assert (found.largest, found.status, tried) == (2048, "ok", [256, 512, 1024, 2048, 4096])
+
+
+def test_multiples_of_a_step_in_between():
+    found = largest_that_fits(up_to(3000, []), Search(1, smallest=256, step=256))
+    assert (found.largest, found.status, found.trial.peak_bytes) == (2816, "ok", 2816)
+
+
+def test_the_cap_and_a_timeout_are_at_least():
+    found = largest_that_fits(up_to(10**9, []), Search(1, smallest=256, largest=1024))
+    assert (found.largest, found.status) == (1024, "at least")
+    found = largest_that_fits(lambda size: Trial("fits" if size < 1000 else "timeout"), Search(1, smallest=256))
+    assert (found.largest, found.status) == (512, "at least")
+
+
+def test_none_fits():
+    found = largest_that_fits(up_to(100, []), Search(1, smallest=256))
+    assert (found.largest, found.status) == (0, "none fits")
+
+
+def test_a_quarter_of_the_memory_holds_half_the_batch_of_the_plain_loss(tmp_path):
+    out = tmp_path / "capacity.csv"
+    options = [
+        "--impl",
+        "plain",
+        "--loss",
+        "sigmoid",
+        "--dim",
+        "16",
+        "--device",
+        "cpu",
+        "--smallest",
+        "1k",
+        "--largest",
+        "4k",
+    ]
+    for memory in ("150MB", "600MB"):
+        done = CliRunner().invoke(main, ["bench", "capacity", *options, "--memory", memory, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+    table = pd.read_csv(out).sort_values("memory_limit_bytes")
+    small, large = table["batch_size"]
+    assert large == 2 * small
+    assert (table["peak_memory_bytes"] <= table["memory_limit_bytes"]).all()
+
+
+def test_a_whole_training_step_is_measured(tmp_path):
+    out = tmp_path / "capacity.csv"
+    options = ["--impl", "plain", "--loss", "softmax", "--device", "cpu", "--model", "laptop", "--micro-batch", "64"]
+    options += ["--smallest", "64", "--largest", "64", "--memory", "2GB", "--out", str(out)]
+    done = CliRunner().invoke(main, ["bench", "capacity", *options])
+    assert done.exit_code == 0, done.output
+    row = pd.read_csv(out).iloc[0]
+    assert (row["status"], row["batch_size"], row["model"]) == ("at least", 64, "laptop")
+    assert row["peak_memory_bytes"] > 4 * 4 * 500_000  # weights, gradients and moments alone
+
+
+def test_memory_as_people_write_it():
+    assert parse_bytes("2GB") == 2 * 10**9
+    assert parse_bytes("1.5 GiB") == 3 * 2**29
+    with pytest.raises(InputError, match="such as 500MB"):
+        parse_bytes("2 gigs")
