@@ -97,7 +97,7 @@ class _InForward(torch.autograd.Function):
             made = sweep(plan, *inputs)
         ctx.sweep, ctx.plan, ctx.made = sweep, plan, made
         ctx.save_for_backward(*inputs)
-        return made.loss.to(torch.float64 if inputs[0].dtype == torch.float64 else torch.float32)
+        return made.loss.to(torch.float64 if inputs[0].dtype == torch.float64 else torch.float32, copy=True)
 
     @staticmethod
     def backward(ctx, incoming: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

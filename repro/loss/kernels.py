@@ -32,6 +32,18 @@ def available(device: torch.device) -> bool:
     return interpreted or (device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0))
 
 
+def serve(images: torch.Tensor, logits: torch.dtype) -> bool:
+    """Whether tiles of these embeddings, with logits in this dtype, are for the kernels."""
+    return logits == torch.float32 and available(images.device)
+
+
+def space(images: torch.Tensor, tile: tuple[int, int]) -> torch.Tensor:
+    """Room for the gradient of one tile, flat. bfloat16 for 16-bit embeddings: float16 has no range for the tiny
+    probabilities."""
+    rows, columns = (min(side, len(images)) for side in tile)
+    return images.new_empty(rows * columns, dtype=torch.float32 if images.dtype == torch.float32 else torch.bfloat16)
+
+
 class Blocks(NamedTuple):
     """How a product is cut: each program makes [rows, columns] logits, `depth` embedding dimensions at a time."""
 
@@ -67,19 +79,20 @@ def sigmoid_tile(
     images: torch.Tensor,
     texts: torch.Tensor,
     logit_scale: torch.Tensor,
-    logit_bias: torch.Tensor,
-    offset: int,
+    logit_bias: torch.Tensor | None,
+    offset: int | None,
     gradient: torch.Tensor,
     blocks: Blocks | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Σ softplus(−z·l) and Σ ∂l of one tile, and ∂l itself: σ(l) − [positive], written into `gradient`.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Σ softplus(−z·l), Σ ∂l and Σ ∂l∘x·yᵀ of one tile, and ∂l itself: σ(l) − [positive], written into `gradient`.
 
     images [m, d], texts [n, d]: float32, bfloat16 or float16. logit_scale, logit_bias: one element, on the device.
-    gradient [m, n]: any float dtype, any row stride (bfloat16 for 16-bit embeddings: float16 has no range for the
-    tiny probabilities). Returns 0-dim float64 tensors. Nothing is divided by the batch size. (SigLIP, section 3.2)
+    offset: None where the tile has no positives. gradient [m, n]: any float dtype, any row stride.
+    Returns 0-dim float64 tensors. Nothing is divided by the batch size. (SigLIP, section 3.2)
     """
     launch = _Launch(images, texts, blocks)
-    sums = images.new_empty(2, launch.programs, dtype=torch.float32)
+    logit_bias = torch.zeros_like(logit_scale) if logit_bias is None else logit_bias
+    sums = images.new_empty(3, launch.programs, dtype=torch.float32)
     launch(_sigmoid_kernel, logit_scale, logit_bias, *launch.target(offset, gradient), sums)
     return sums.sum(dim=1, dtype=torch.float64).unbind()
 
@@ -118,17 +131,20 @@ def softmax_gradient_tile(
     logit_scale: torch.Tensor,
     row_lse: torch.Tensor,
     column_lse: torch.Tensor,
-    offset: int,
+    offset: int | None,
     gradient: torch.Tensor,
     blocks: Blocks | None = None,
-) -> None:
+) -> torch.Tensor:
     """gradient [m, n] ← exp(l − row_lse) + exp(l − column_lse) − 2·[positive]: 2B·∂L/∂l of the tile, any t.
 
     row_lse [m], column_lse [n]: float32, over the whole batch. The rest as sigmoid_tile. (SigLIP, section 3.1)
+    Returns Σ gradient∘x·yᵀ, 0-dim float64.
     """
     launch = _Launch(images, texts, blocks)
     row_lse, column_lse = row_lse.contiguous(), column_lse.contiguous()
-    launch(_softmax_gradient_kernel, logit_scale, row_lse, column_lse, *launch.target(offset, gradient))
+    sums = images.new_empty(launch.programs, dtype=torch.float32)
+    launch(_softmax_gradient_kernel, logit_scale, row_lse, column_lse, *launch.target(offset, gradient), sums)
+    return sums.sum(dtype=torch.float64)
 
 
 class _Launch:
@@ -158,14 +174,15 @@ class _Launch:
         sizes = (self.column_blocks, self.m), (self.row_blocks, self.n)
         return tuple(self.images.new_empty(size, dtype=torch.float32) for size in sizes)
 
-    def target(self, offset: int, gradient: torch.Tensor) -> tuple[int, torch.Tensor, int]:
+    def target(self, offset: int | None, gradient: torch.Tensor) -> tuple[int, torch.Tensor, int]:
         if gradient.shape != (self.m, self.n) or (self.n > 1 and gradient.stride(1) != 1):
             raise ValueError(
                 f"gradient has shape {list(gradient.shape)} and strides {gradient.stride()}; "
                 f"expected [{self.m}, {self.n}] with neighbouring columns side by side"
             )
         # From −m down and from n up there are no positives in the tile; so bounded, any offset fits 32 bits.
-        return min(max(offset, -self.m), self.n), gradient, gradient.stride(0)
+        offset = self.n if offset is None else min(max(offset, -self.m), self.n)
+        return offset, gradient, gradient.stride(0)
 
 
 @kernel
@@ -227,12 +244,13 @@ def _sigmoid_kernel(
     has_positives = (column - row - offset < ROWS) & (column - row - offset > -COLUMNS)
     plain = (row + ROWS <= m) & (column + COLUMNS <= n) & (has_positives == 0)
     t, b = tl.load(logit_scale).to(tl.float32), tl.load(logit_bias).to(tl.float32)
-    halves = _halves(products, ROWS, COLUMNS)
-    loss_sum, gradient_sum = 0.0, 0.0
-    for half in tl.static_range(2):
-        rows, columns = row + tl.arange(0, ROWS), column + (half * COLUMNS // 2) + tl.arange(0, COLUMNS // 2)
+    left, right = _halves(products, ROWS, COLUMNS)
+    quarters = _halves(left, ROWS, COLUMNS // 2) + _halves(right, ROWS, COLUMNS // 2)
+    loss_sum, gradient_sum, scale_sum = 0.0, 0.0, 0.0
+    for quarter in tl.static_range(4):
+        rows, columns = row + tl.arange(0, ROWS), column + (quarter * COLUMNS // 4) + tl.arange(0, COLUMNS // 4)
         inside = (rows[:, None] < m) & (columns[None, :] < n)
-        logits = tl.fma(halves[half], t, b)
+        logits = tl.fma(quarters[quarter], t, b)
         if plain:  # as most blocks are: negatives only, and all inside the tile
             loss, signed = _softplus_and_sigmoid(logits)
         else:
@@ -243,10 +261,12 @@ def _sigmoid_kernel(
             signed = tl.where(positive, -signed, signed)
         loss_sum += tl.sum(tl.sum(loss, axis=1), axis=0)
         gradient_sum += tl.sum(tl.sum(signed, axis=1), axis=0)
+        scale_sum += tl.sum(tl.sum(signed * quarters[quarter], axis=1), axis=0)
         pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
         tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=inside)
     tl.store(sums + tl.program_id(0), loss_sum)
     tl.store(sums + tl.num_programs(0) + tl.program_id(0), gradient_sum)
+    tl.store(sums + 2 * tl.num_programs(0) + tl.program_id(0), scale_sum)
 
 
 @kernel
@@ -284,10 +304,11 @@ def _softmax_lse_kernel(
 @kernel
 def _softmax_gradient_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, row_lse, column_lse,
-    offset, gradient, gradient_stride, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
+    offset, gradient, gradient_stride, sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
     products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
     halves = _halves(products, ROWS, COLUMNS)
+    scale_sum = 0.0
     for half in tl.static_range(2):
         rows, columns = row + tl.arange(0, ROWS), column + (half * COLUMNS // 2) + tl.arange(0, COLUMNS // 2)
         of_row = tl.load(row_lse + rows, mask=rows < m, other=0.0)[:, None]
@@ -295,5 +316,8 @@ def _softmax_gradient_kernel(
         logits = halves[half] * tl.load(logit_scale).to(tl.float32)
         weights = tl.exp(logits - of_row) + tl.exp(logits - of_column)
         signed = tl.where(columns[None, :] == rows[:, None] + offset, weights - 2.0, weights)
+        inside = (rows[:, None] < m) & (columns[None, :] < n)
+        scale_sum += tl.sum(tl.sum(tl.where(inside, signed * halves[half], 0.0), axis=1), axis=0)
         pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
-        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=(rows[:, None] < m) & (columns[None, :] < n))
+        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=inside)
+    tl.store(sums + tl.program_id(0), scale_sum)

@@ -8,10 +8,11 @@ from functools import partial
 
 import torch
 
+from repro.loss import kernels
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
 from repro.loss.negatives import MeanLogits, Negatives, Selection
-from repro.loss.tiles import add_product, buffers, gradient_dtype, sigmoid_tile, tile_logits, tiles, total, view
+from repro.loss.tiles import add_product, buffers, gradient_dtype, sigmoid_tile, tile_logits, tiles, view
 
 
 class SigmoidLoss(torch.nn.Module):
@@ -82,36 +83,35 @@ def sweep(
     """Loss and gradients of this rank's rows, and of its texts over all ranks' rows; communicates."""
     local, summed = len(images), gradient_dtype(images.dtype)
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
-    loss, scale_gradient, bias_gradient = images.new_zeros(3, dtype=torch.float64)
-    anything = plan.images or plan.texts or plan.scale or plan.bias
-    space = buffers(3, images, plan.tile, plan.logits)
+    sums = images.new_zeros(3, dtype=torch.float64)  # the loss, and the gradients of b and t
+    fused = selection is None and kernels.serve(images, plan.logits)
+    space = kernels.space(images, plan.tile) if fused else buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         (block_texts,) = block
         text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
-        first_positive = 0 if owner == rank(plan.group) else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
-            scaled, logits, scratch = (view(buffer, tile.shape) for buffer in space)
-            tile_logits(x, y, scale, bias, scaled, logits)
-            if selection is not None:
-                selection.drop(logits, tile, owner)
-            tile_loss, gradient_sum = sigmoid_tile(logits, tile.offset(first_positive), scratch, anything)
-            loss.add_(tile_loss)
-            if plan.bias:
-                bias_gradient.add_(gradient_sum)
-            if plan.scale:
-                scale_gradient.add_(total(scaled.mul_(logits)))
+            offset = tile.offset(0 if owner == rank(plan.group) else None)
+            if fused:
+                gradient = view(space, tile.shape)
+                tile_sums = kernels.sigmoid_tile(x, y, scale, bias, offset, gradient)
+            else:
+                scaled, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                tile_logits(x, y, scale, bias, scaled, gradient)
+                if selection is not None:
+                    selection.drop(gradient, tile, owner)
+                tile_sums = sigmoid_tile(scaled, gradient, scale, offset, scratch)
+            sums.add_(torch.stack(tile_sums))
             if image_gradient is not None:
-                add_product(image_gradient[tile.rows], logits, y)
+                add_product(image_gradient[tile.rows], gradient, y)
             if text_gradient is not None:
-                add_product(text_gradient[tile.columns], logits.T, x)
+                add_product(text_gradient[tile.columns], gradient.T, x)
         return text_gradient
 
     text_gradient = visit([texts], work, plan.exchange, plan.group)
     for gradient in (image_gradient, text_gradient):
         if gradient is not None:
             gradient.mul_(scale.to(summed) / local)
-    return Made(
-        loss / local, image_gradient, text_gradient, scale_gradient / scale.double() / local, bias_gradient / local
-    )
+    loss, bias_gradient, scale_gradient = sums / local
+    return Made(loss, image_gradient, text_gradient, scale_gradient, bias_gradient)

@@ -12,6 +12,7 @@ import math
 
 import torch
 
+from repro.loss import kernels
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
 from repro.loss.tiles import add_product, buffers, diagonal, gradient_dtype, similarities, tiles, total, view
@@ -68,20 +69,25 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
         return Made(loss)
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     scale_gradient = images.new_zeros((), dtype=torch.float64)
-    to_gradient = _gradient_bounded if _bounded(plan) else _gradient
-    space = buffers(3, images, plan.tile, plan.logits)
+    fused = kernels.serve(images, plan.logits)
+    space = kernels.space(images, plan.tile) if fused else buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         block_texts, block_columns = block
         text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
-        first_positive = 0 if owner == rank(plan.group) else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
-            similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
-            similarities(x, y, out=similarity)
-            to_gradient(plan, similarity, scale, rows[tile.rows, None], block_columns[tile.columns], gradient, scratch)
-            diagonal(gradient, tile.offset(first_positive)).sub_(2)
-            if plan.scale:
+            row_lse, column_lse = rows[tile.rows], block_columns[tile.columns]
+            offset = tile.offset(0 if owner == rank(plan.group) else None)
+            if fused:
+                gradient = view(space, tile.shape)
+                lse = row_lse.float(), column_lse.float()
+                scale_gradient.add_(kernels.softmax_gradient_tile(x, y, scale, *lse, offset, gradient))
+            else:
+                similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                similarities(x, y, out=similarity)
+                _to_gradient(plan, similarity, scale, row_lse[:, None], column_lse, gradient, scratch)
+                diagonal(gradient, offset).sub_(2)
                 scale_gradient.add_(total(similarity.mul_(gradient)))
             if image_gradient is not None:
                 add_product(image_gradient[tile.rows], gradient, y)
@@ -101,7 +107,9 @@ def _log_sum_exps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of this rank's rows over all texts, and of this rank's texts' columns over all images: [b] each, float64."""
     local, bounded = len(images), _bounded(plan)
-    (buffer,) = buffers(1, images, plan.tile, plan.logits)
+    fused = kernels.serve(images, plan.logits)
+    bound = scale.new_tensor(plan.largest_logit or 0, dtype=torch.float32)
+    buffer = None if fused else buffers(1, images, plan.tile, plan.logits)[0]
     combine = torch.add if bounded else torch.logaddexp
     nothing = 0.0 if bounded else -math.inf
     rows = images.new_full((local,), nothing, dtype=torch.float64)
@@ -110,13 +118,14 @@ def _log_sum_exps(
         (block_texts,) = block
         columns = torch.full_like(rows, nothing)
         for tile in tiles(local, local, plan.tile):
-            logits = similarities(images[tile.rows], block_texts[tile.columns], out=view(buffer, tile.shape))
-            if bounded:
-                _exp_bounded(plan, logits, scale, out=logits)
+            x, y = images[tile.rows], block_texts[tile.columns]
+            if fused and bounded:
+                parts = kernels.softmax_sums_tile(x, y, scale, bound)
+            elif fused:
+                parts = kernels.softmax_lse_tile(x, y, scale)
             else:
-                logits.mul_(scale)
-            for sums, dim in ((rows[tile.rows], 1), (columns[tile.columns], 0)):
-                part = logits.sum(dim) if bounded else logits.logsumexp(dim)
+                parts = _sums(plan, similarities(x, y, out=view(buffer, tile.shape)), scale)
+            for sums, part in zip((rows[tile.rows], columns[tile.columns]), parts, strict=True):
                 combine(sums, part.double(), out=sums)
         return columns
 
@@ -135,7 +144,16 @@ def _exp_bounded(plan: Plan, similarity: torch.Tensor, scale: torch.Tensor, out:
     torch.mul(similarity, scale.to(similarity.dtype) * LOG2_E, out=out).sub_(plan.largest_logit * LOG2_E).exp2_()
 
 
-def _gradient_bounded(
+def _sums(plan: Plan, similarity: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of one tile's rows and of its columns: Σ exp(l − bound), or log Σ exp l where there is no bound."""
+    if _bounded(plan):
+        _exp_bounded(plan, similarity, scale, out=similarity)
+        return similarity.sum(1), similarity.sum(0)
+    similarity.mul_(scale)
+    return similarity.logsumexp(1), similarity.logsumexp(0)
+
+
+def _to_gradient(
     plan: Plan,
     similarity: torch.Tensor,
     scale: torch.Tensor,
@@ -144,25 +162,15 @@ def _gradient_bounded(
     out: torch.Tensor,
     scratch: torch.Tensor,
 ) -> None:
-    """out [m, n] ← softmax along rows + softmax along columns of t·x·y, by one exponential.
+    """out [m, n] ← softmax along rows + softmax along columns of t·x·y.
 
-    rows [m, 1], columns [n]: log-sum-exps, float64.
+    rows [m, 1], columns [n]: log-sum-exps over the whole batch, float64. One exponential where logits are bounded.
     """
-    _exp_bounded(plan, similarity, scale, out)
-    by_rows, by_columns = ((plan.largest_logit - lse).exp_().to(out.dtype) for lse in (rows, columns))
-    out.mul_(torch.add(by_rows, by_columns, out=scratch))
-
-
-def _gradient(
-    _: Plan,
-    similarity: torch.Tensor,
-    scale: torch.Tensor,
-    rows: torch.Tensor,
-    columns: torch.Tensor,
-    out: torch.Tensor,
-    scratch: torch.Tensor,
-) -> None:
-    """The same for logits of any size."""
-    torch.mul(similarity, scale.to(out.dtype), out=out)
-    torch.sub(out, columns.to(out.dtype), out=scratch).exp_()
-    out.sub_(rows.to(out.dtype)).exp_().add_(scratch)
+    if _bounded(plan):
+        _exp_bounded(plan, similarity, scale, out)
+        by_rows, by_columns = ((plan.largest_logit - lse).exp_().to(out.dtype) for lse in (rows, columns))
+        out.mul_(torch.add(by_rows, by_columns, out=scratch))
+    else:
+        torch.mul(similarity, scale.to(out.dtype), out=out)
+        torch.sub(out, columns.to(out.dtype), out=scratch).exp_()
+        out.sub_(rows.to(out.dtype)).exp_().add_(scratch)

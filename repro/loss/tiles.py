@@ -44,8 +44,8 @@ def tiles(rows: int, columns: int, size: tuple[int, int]) -> Iterator[Tile]:
 
 
 def tile_size(device: torch.device) -> tuple[int, int]:
-    """CPU: a tile and its scratch space stay in the cache. GPU: a tile of bf16 gradients stays in the L2 cache."""
-    return (1024, 1024) if device.type == "cpu" else (2048, 8192)
+    """CPU: a tile and its scratch space stay in the cache. GPU: few enough products that each fills the card."""
+    return (1024, 1024) if device.type == "cpu" else (16_384, 16_384)
 
 
 def logits_dtype(features: torch.dtype, largest_logit: float | None) -> torch.dtype:
@@ -96,7 +96,10 @@ def tile_logits(
 
 def add_product(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
     """gradient [m, d] += left [m, n] · right [n, d]; gradient in fp32 or fp64, left a tile, right features."""
-    if right.dtype == torch.bfloat16:
+    if right.device.type == "cuda" and right.dtype != gradient.dtype:
+        half = left.to(torch.bfloat16), right.to(torch.bfloat16)
+        torch.addmm(gradient, *half, out_dtype=gradient.dtype, out=gradient)
+    elif right.dtype == torch.bfloat16:
         gradient.add_(left.to(torch.bfloat16) @ right)
     else:
         gradient.addmm_(left.to(gradient.dtype), right.to(gradient.dtype))
@@ -132,21 +135,19 @@ def total(tile: torch.Tensor) -> torch.Tensor:
 
 
 def sigmoid_tile(
-    logits: torch.Tensor, offset: int | None, scratch: torch.Tensor, gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The summed loss of one tile and the sum of its dL/dlogits, both 0-dim float64, not yet divided by the batch.
+    scaled: torch.Tensor, logits: torch.Tensor, scale: torch.Tensor, offset: int | None, scratch: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Summed loss of one tile, Σ dL/dlogits and Σ dL/dlogits∘x·yᵀ, 0-dim float64, not yet divided by the batch.
 
-    logits: contiguous [m, n], overwritten with dL/dlogits = σ(l) − [positive] if `gradient`. (SigLIP, section 3.2)
-    scratch: contiguous [m, n].
+    scaled, logits: contiguous [m, n] of t·x·yᵀ and t·x·yᵀ + b, overwritten: logits with dL/dlogits = σ(l) −
+    [positive], scaled with what is of no use. scratch: the same size. (SigLIP, section 3.2)
     """
     positives = diagonal(logits, offset)
     positives.neg_()  # so that each entry's loss is softplus, with no difference of large numbers
     loss = softplus_sum(logits, scratch)
-    if not gradient:
-        return loss, None
     logits.sigmoid_()
     positives.neg_()
-    return loss, total(logits)
+    return loss, total(logits), total(scaled.mul_(logits)) / scale.double()
 
 
 def softplus_sum(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -21,13 +22,19 @@ needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is
 
 
 @pytest.fixture(scope="module")
-def kernel():
-    """kernel(name, *arguments) → its answers, then the gradient it wrote if `gradient_like` gives dtype and padding."""
+def there():
+    """there(function, *arguments): its answer, where Triton runs."""
     if GPU:
-        yield run
+        yield lambda function, *arguments, **options: function(*arguments, **options)
         return
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=interpret) as process:
-        yield lambda *arguments, **options: process.submit(run, *arguments, **options).result()
+        yield lambda *arguments, **options: process.submit(*arguments, **options).result()
+
+
+@pytest.fixture
+def kernel(there):
+    """kernel(name, *arguments) → its answers, then the gradient it wrote if `gradient_dtype` is given."""
+    return partial(there, run)
 
 
 def interpret():
@@ -47,7 +54,8 @@ def run(name, images, texts, *arguments, gradient_dtype=None, row_stride=None):
         gradient = buffer.as_strided(sizes, (stride, 1)).fill_(math.nan)
         arguments = (*arguments, gradient)
     inputs = (x.to(device) if isinstance(x, torch.Tensor) else x for x in (images, texts, *arguments))
-    answers = getattr(kernels, name)(*inputs) or ()
+    answers = getattr(kernels, name)(*inputs)
+    answers = (answers,) if isinstance(answers, torch.Tensor) else answers
     return [x.cpu() for x in (*answers, *((gradient.contiguous(),) if gradient_dtype else ()))]
 
 
@@ -82,18 +90,24 @@ def rounding(dtype):
     return {torch.float32: 0, torch.bfloat16: 2**-9 if GPU else 2**-7}[dtype]
 
 
+def check_scale_sum(mine, gradient, images, texts, relative):
+    terms = gradient * (images.double() @ texts.double().T)
+    assert_close(mine, terms.sum(), relative, size=terms.abs().sum() + gradient.abs().sum() / 16)
+
+
 def check_sigmoid(kernel, m, n, d, offset, t, b, dtype=torch.float32, gradient_dtype=torch.float32, row_stride=None):
     images, texts = embeddings(m, n, d, offset, dtype)
     scalars = torch.tensor(t), torch.tensor([b])  # 0-dim or one element, either will do
     options = {"gradient_dtype": gradient_dtype, "row_stride": row_stride}
-    loss_sum, gradient_sum, gradient = kernel("sigmoid_tile", images, texts, *scalars, offset, **options)
+    loss_sum, gradient_sum, scale_sum, gradient = kernel("sigmoid_tile", images, texts, *scalars, offset, **options)
     positive = positives(m, n, offset)
     against = torch.where(positive, -1, 1) * (t * images.double() @ texts.double().T + b)  # −z·l
     exact = torch.where(positive, -1, 1) * against.sigmoid()
-    assert loss_sum.dtype == gradient_sum.dtype == torch.float64 and loss_sum.shape == gradient_sum.shape == ()
+    assert all(value.dtype == torch.float64 and value.shape == () for value in (loss_sum, gradient_sum, scale_sum))
     softplus = against.clamp(min=0) + (-against.abs()).exp().log1p()
     assert_close(loss_sum, softplus.sum(), tolerance(t, b))
     assert_close(gradient_sum, exact.sum(), tolerance(t, b), exact.abs().sum())
+    check_scale_sum(scale_sum, exact, images, texts, tolerance(t, b))
     assert_close(gradient, exact, tolerance(t, b) + rounding(gradient_dtype))
 
 
@@ -130,7 +144,7 @@ def test_loss_and_gradient_keep_their_digits_however_small(kernel, offset):
     on, and so would 1 − σ(l) and log(1 + exp(−l))."""
     one = torch.ones(1, 1)
     for logit in (-80.0, -40.0, -17.25, -10.0, -4.0, -1.0, -0.125, 0.0, 0.5, 2.0, 6.5, 18.0, 35.0, 80.0):
-        loss, _, gradient = kernel(
+        loss, *_, gradient = kernel(
             "sigmoid_tile", one, one, torch.tensor(100.0), torch.tensor(logit - 100), offset, **FLOAT32
         )
         sign = 1 if offset else -1
@@ -188,11 +202,12 @@ def check_softmax_gradient(kernel, m, n, d, offset, t, dtype=torch.float32, grad
     logits = t * images.double() @ texts.double().T
     row_lse, column_lse = (logits.logsumexp(dim).float() + 0.5 for dim in (1, 0))  # of a larger batch than this tile
     inputs = images, texts, torch.tensor(t), row_lse, column_lse, offset
-    (gradient,) = kernel("softmax_gradient_tile", *inputs, gradient_dtype=gradient_dtype)
+    scale_sum, gradient = kernel("softmax_gradient_tile", *inputs, gradient_dtype=gradient_dtype)
     weights = (logits - row_lse.double()[:, None]).exp() + (logits - column_lse.double()).exp()
     positive = 2 * positives(m, n, offset)
     relative = 2 * tolerance(t) + rounding(gradient_dtype)
     assert_close(gradient, weights - positive, relative, size=weights + positive)
+    check_scale_sum(scale_sum, weights - positive, images, texts, 4 * tolerance(t))
 
 
 SIZES = [(64, 64, 64), (33, 31, 48), (1, 1, 1), (5, 100, 40), (100, 5, 7)]
@@ -289,3 +304,28 @@ def test_the_module_can_be_imported_where_triton_is_not_installed(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def whole_loss(name, dtype, scale, tile):
+    """Errors of our loss and its gradients, made by the kernels, relative to the plain formula's in float64."""
+    from repro.loss import SigmoidLoss, SoftmaxLoss, kernels
+    from repro.loss.plain import PlainSigmoidLoss, PlainSoftmaxLoss
+    from tests.loss.test_losses import inputs, relative_error, value_and_gradients
+
+    device = torch.device("cuda" if GPU else "cpu")
+    ours, plain = {"sigmoid": (SigmoidLoss, PlainSigmoidLoss), "softmax": (SoftmaxLoss, PlainSoftmaxLoss)}[name]
+    tensors = [t.to(device) for t in inputs(dtype, batch=97, dim=33, scale=scale, bias=-10.0)]
+    assert kernels.serve(tensors[0], torch.float32)
+    exact = value_and_gradients(plain(), [t.double() for t in tensors])
+    pairs = zip(value_and_gradients(ours(tile=tile), tensors), exact, strict=True)
+    return [relative_error(mine.cpu(), theirs.cpu()) for mine, theirs in pairs]
+
+
+@needs_triton
+@pytest.mark.parametrize("tile", [None, (40, 64)])
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["sigmoid", "softmax"])
+def test_the_losses_made_by_the_kernels_are_the_plain_formulas(there, name, dtype, scale, tile):
+    errors = there(whole_loss, name, dtype, scale, tile)
+    assert max(errors) <= {torch.float32: 1e-6, torch.bfloat16: 2**-7}[dtype], errors
