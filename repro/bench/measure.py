@@ -93,7 +93,7 @@ def squared_errors(
     rank: int, implementation: Implementation, setting: Setting, file: Path
 ) -> dict[str, tuple[float, float]]:
     """(‖g − g64‖², ‖g64‖²) of this rank's part of each gradient; for t and b (g, g64), which are to be averaged."""
-    expected = torch.load(file, mmap=True)
+    expected = torch.load(file, mmap=True, weights_only=True)
     rows = slice(rank * setting.local_batch, (rank + 1) * setting.local_batch)
     found = {}
     for name, gradient in forward_and_backward(implementation, setting, rank)().items():
