@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from repro.loss import kernels
 from repro.loss.check import Facts, agree, call_problem
 from repro.loss.exchange import Group, ranks
 from repro.loss.tiles import logits_dtype, tile_size
@@ -22,6 +23,8 @@ class Plan:
     exchange: str
     group: Group
     tile: tuple[int, int]
+    fused: bool
+    """Tiles are made by the Triton kernels."""
     logits: torch.dtype
     largest_logit: float | None
     """A bound on |t·x·y| over the global batch, where it is known."""
@@ -56,6 +59,7 @@ def prepare(
     group: Group,
     tile: tuple[int, int] | None,
     check: bool,
+    may_fuse: bool = True,
 ) -> tuple[Plan, Inputs]:
     """Raises ValueError on all ranks where the arguments of one cannot work."""
     scale, bias = torch.as_tensor(scale), None if bias is None else torch.as_tensor(bias)
@@ -71,11 +75,14 @@ def prepare(
         images, texts = (features.to(torch.get_autocast_dtype(device_type)) for features in (images, texts))
     scale = scale.to(images.device).reshape(())
     bias = None if bias is None else bias.to(images.device).reshape(())
+    logits = logits_dtype(images.dtype, facts.largest_logit)
+    fused = may_fuse and kernels.serve(images, logits)
     plan = Plan(
         exchange,
         group,
-        tile or tile_size(images.device),
-        logits_dtype(images.dtype, facts.largest_logit),
+        tile or tile_size(images.device, fused),
+        fused,
+        logits,
         facts.largest_logit,
         images=torch.is_grad_enabled() and images.requires_grad,
         texts=facts.text_gradient,

@@ -118,7 +118,11 @@ class Selection:
                     chosen = part if upper is None else part[part >> 16 == upper]
                     counts.add_(torch.bincount(digit(chosen) + (1 << 15), minlength=1 << 16), alpha=sign)
 
-        visit([texts], work, self.plan.exchange, self.plan.group)
+        if self.negatives.kind == "random":  # needs no texts, so none travel
+            for owner in range(ranks(self.plan.group)):
+                work(owner, [texts])
+        else:
+            visit([texts], work, self.plan.exchange, self.plan.group)
         if ranks(self.plan.group) > 1:
             dist.all_reduce(counts, group=self.plan.group)
         return counts

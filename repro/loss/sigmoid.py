@@ -58,9 +58,9 @@ class SigmoidLoss(torch.nn.Module):
         incoming gradient: all ranks must differentiate the same multiple of the loss.
         Raises ValueError, on all ranks (NonFiniteError for NaN and infinite values).
         """
-        plan, inputs = prepare(
-            image_features, text_features, logit_scale, logit_bias, self.exchange, self.group, self.tile, self.check
-        )
+        features, scalars = (image_features, text_features), (logit_scale, logit_bias)
+        how = self.exchange, self.group, self.tile, self.check
+        plan, inputs = prepare(*features, *scalars, *how, may_fuse=self.negatives is None)
         if self.negatives is None:
             loss = differentiable(sweep, plan, inputs)
         else:
@@ -84,8 +84,7 @@ def sweep(
     local, summed = len(images), gradient_dtype(images.dtype)
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     sums = images.new_zeros(3, dtype=torch.float64)  # the loss, and the gradients of b and t
-    fused = selection is None and kernels.serve(images, plan.logits)
-    space = kernels.space(images, plan.tile) if fused else buffers(3, images, plan.tile, plan.logits)
+    space = kernels.space(images, plan.tile) if plan.fused else buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         (block_texts,) = block
@@ -93,7 +92,7 @@ def sweep(
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
             offset = tile.offset(0 if owner == rank(plan.group) else None)
-            if fused:
+            if plan.fused:
                 gradient = view(space, tile.shape)
                 tile_sums = kernels.sigmoid_tile(x, y, scale, bias, offset, gradient)
             else:

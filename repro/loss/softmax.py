@@ -52,9 +52,8 @@ class SoftmaxLoss(torch.nn.Module):
         Each rank returns its own images' rows and its own texts' columns. The gradient of t is that of this rank's
         rows, in which both softmaxes have their part: averaged over ranks it is the same.
         """
-        plan, inputs = prepare(
-            image_features, text_features, logit_scale, None, self.exchange, self.group, self.tile, self.check
-        )
+        how = self.exchange, self.group, self.tile, self.check
+        plan, inputs = prepare(image_features, text_features, logit_scale, None, *how)
         loss = differentiable(sweep, plan, inputs)
         return {"contrastive_loss": loss} if output_dict else loss
 
@@ -69,8 +68,7 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
         return Made(loss)
     image_gradient = images.new_zeros(images.shape, dtype=summed) if plan.images else None
     scale_gradient = images.new_zeros((), dtype=torch.float64)
-    fused = kernels.serve(images, plan.logits)
-    space = kernels.space(images, plan.tile) if fused else buffers(3, images, plan.tile, plan.logits)
+    space = kernels.space(images, plan.tile) if plan.fused else buffers(3, images, plan.tile, plan.logits)
 
     def work(owner: int, block: Block) -> torch.Tensor | None:
         block_texts, block_columns = block
@@ -79,7 +77,7 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
             x, y = images[tile.rows], block_texts[tile.columns]
             row_lse, column_lse = rows[tile.rows], block_columns[tile.columns]
             offset = tile.offset(0 if owner == rank(plan.group) else None)
-            if fused:
+            if plan.fused:
                 gradient = view(space, tile.shape)
                 lse = row_lse.float(), column_lse.float()
                 scale_gradient.add_(kernels.softmax_gradient_tile(x, y, scale, *lse, offset, gradient))
@@ -107,9 +105,8 @@ def _log_sum_exps(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of this rank's rows over all texts, and of this rank's texts' columns over all images: [b] each, float64."""
     local, bounded = len(images), _bounded(plan)
-    fused = kernels.serve(images, plan.logits)
     bound = scale.new_tensor(plan.largest_logit or 0, dtype=torch.float32)
-    buffer = None if fused else buffers(1, images, plan.tile, plan.logits)[0]
+    buffer = None if plan.fused else buffers(1, images, plan.tile, plan.logits)[0]
     combine = torch.add if bounded else torch.logaddexp
     nothing = 0.0 if bounded else -math.inf
     rows = images.new_full((local,), nothing, dtype=torch.float64)
@@ -119,9 +116,9 @@ def _log_sum_exps(
         columns = torch.full_like(rows, nothing)
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
-            if fused and bounded:
+            if plan.fused and bounded:
                 parts = kernels.softmax_sums_tile(x, y, scale, bound)
-            elif fused:
+            elif plan.fused:
                 parts = kernels.softmax_lse_tile(x, y, scale)
             else:
                 parts = _sums(plan, similarities(x, y, out=view(buffer, tile.shape)), scale)

@@ -43,9 +43,10 @@ def tiles(rows: int, columns: int, size: tuple[int, int]) -> Iterator[Tile]:
             yield Tile(slice(top, min(top + size[0], rows)), slice(left, min(left + size[1], columns)))
 
 
-def tile_size(device: torch.device) -> tuple[int, int]:
-    """CPU: a tile and its scratch space stay in the cache. GPU: few enough products that each fills the card."""
-    return (1024, 1024) if device.type == "cpu" else (16_384, 16_384)
+def tile_size(device: torch.device, fused: bool) -> tuple[int, int]:
+    """CPU: a tile and its scratch space stay in the cache. GPU: few products, of which each fills the card."""
+    side = 1024 if device.type == "cpu" else 16_384 if fused else 4096
+    return side, side
 
 
 def logits_dtype(features: torch.dtype, largest_logit: float | None) -> torch.dtype:
