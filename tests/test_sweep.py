@@ -1,5 +1,6 @@
 """Sweep and recipe files become runs; what is given later wins; mistakes name the file, the key and the nearest."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_an_axis_of_the_sweep_can_be_set_to_one_value():
 
 def test_the_same_run_named_twice_is_one_run():
     assert len(runs(axes={"batch_size": ["1k", "1024"], "loss": ["sigmoid"]})) == 1
+
+
+def test_a_prior_bias_follows_the_batch_size():
+    sizes = ["64", "1k"]
+    specs = runs(axes={"loss": ["sigmoid"], "batch_size": sizes}, values={"init_logit_bias": "prior"})
+    assert [spec.init_logit_bias for spec in specs] == pytest.approx([-math.log(63), -math.log(1023)])
+    with pytest.raises(InputError, match="expected a batch_size of 2 or more"):
+        runs(axes={"loss": ["sigmoid"], "batch_size": [1]}, values={"init_logit_bias": "prior"})
 
 
 def test_a_warm_up_share_is_of_the_training_length():

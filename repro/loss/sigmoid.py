@@ -96,8 +96,8 @@ def sweep(
                 gradient = view(space, tile.shape)
                 tile_sums = kernels.sigmoid_tile(x, y, scale, bias, offset, gradient)
             else:
-                scaled, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
-                tile_logits(x, y, scale, bias, scaled, gradient)
+                room, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                scaled = tile_logits(x, y, scale, bias, room, gradient)
                 if selection is not None:
                     selection.drop(gradient, tile, owner)
                 tile_sums = sigmoid_tile(scaled, gradient, scale, offset, scratch)

@@ -62,7 +62,8 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
     """Loss of this rank's rows and columns, and the gradients; communicates."""
     local, summed = len(images), gradient_dtype(images.dtype)
     rows, columns = _log_sum_exps(plan, images, texts, scale)
-    positives = scale.double() * (images.double() * texts.double()).sum(dim=1)
+    pairs = zip(images.split(plan.tile[0]), texts.split(plan.tile[0]), strict=True)
+    positives = scale.double() * torch.cat([(x.double() * y.double()).sum(dim=1) for x, y in pairs])
     loss = ((rows - positives).sum() + (columns - positives).sum()) / (2 * local)
     if not (plan.images or plan.texts or plan.scale):
         return Made(loss)
@@ -82,8 +83,8 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
                 lse = row_lse.float(), column_lse.float()
                 scale_gradient.add_(kernels.softmax_gradient_tile(x, y, scale, *lse, offset, gradient))
             else:
-                similarity, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
-                similarities(x, y, out=similarity)
+                room, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                similarity = similarities(x, y, out=room)
                 _to_gradient(plan, similarity, scale, row_lse[:, None], column_lse, gradient, scratch)
                 diagonal(gradient, offset).sub_(2)
                 scale_gradient.add_(total(similarity.mul_(gradient)))
