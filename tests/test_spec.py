@@ -70,7 +70,7 @@ def test_steps_are_examples_seen_divided_by_batch_size():
         ({"exchange": "rings"}, "exchange 'rings' is unknown; the nearest is 'ring'"),
         ({"negatives": "hart"}, "the nearest is 'hard'"),
         ({"loss": "softmax", "negatives": "hard"}, "the softmax loss takes all"),
-        ({"negatives_share": 0.5}, "negatives_share 0.5 needs negatives random, hard or easy"),
+        ({"negatives_share": 0.5}, "negatives_share 0.5 with negatives all; expected random, hard or easy"),
         ({"negatives": "hard", "negatives_share": 0}, "negatives_share"),
         ({"learn_logit_bias": False}, "there is no bias to hold still"),
         ({"learning_rate": -1}, "learning_rate"),
