@@ -69,15 +69,14 @@ def select(names: Sequence[str], losses: Sequence[str]) -> list[Implementation]:
     Raises InputError with the nearest name.
     """
     of_losses = [i for i in IMPLEMENTATIONS if i.loss in losses]
-    known = {i.name for i in of_losses} | {i.name.split("-")[0] for i in of_losses if "-" in i.name}
+    single = {i.name for i in of_losses}
+    families = {name.split("-")[0] for name in single if "-" in name} - single
     for name in names:
-        if not any(_is_of(i, name) for i in of_losses):
-            raise InputError(f"--impl: unknown implementation '{name}'{nearest(name, known)}")
-    return [i for i in of_losses if not names or any(_is_of(i, name) for name in names)]
-
-
-def _is_of(implementation: Implementation, name: str) -> bool:
-    return implementation.name == name or implementation.name.startswith(f"{name}-")
+        if name not in single | families:
+            raise InputError(f"--impl: unknown implementation '{name}'{nearest(name, single | families)}")
+    return [
+        i for i in of_losses if not names or i.name in names or i.name.split("-")[0] in families.intersection(names)
+    ]
 
 
 def _ours(loss: str, exchange: str, rank: int, ranks: int) -> Loss:

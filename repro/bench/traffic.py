@@ -14,6 +14,7 @@ from repro.bench.implementations import Implementation
 from repro.bench.measure import forward_and_backward, timed
 from repro.bench.setting import Setting, embeddings
 from repro.loss.exchange import visit
+from repro.loss.tiles import zeros
 
 COLLECTIVES: dict[str, tuple[int, Callable[[int], float]]] = {
     "send": (0, lambda ranks: 1),
@@ -70,7 +71,7 @@ def exchange_alone(setting: Setting, exchange: str, rank: int) -> Callable[[], o
     dtype = torch.promote_types(texts.dtype, torch.float32)
 
     def call() -> object:
-        return visit([texts], lambda owner, block: texts.new_zeros(texts.shape, dtype=dtype), exchange)
+        return visit([texts], lambda owner, block, room: zeros(room, texts.shape, texts, dtype), exchange)
 
     return call
 

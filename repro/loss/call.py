@@ -9,7 +9,7 @@ import torch
 
 from repro.loss import kernels
 from repro.loss.check import Facts, agree, call_problem
-from repro.loss.exchange import Group, ranks
+from repro.loss.exchange import Group
 from repro.loss.tiles import logits_dtype, tile_size
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -67,7 +67,7 @@ def prepare(
     if check:
         facts = agree(images, texts, scale, bias, exchange, group, text_gradient)
     else:
-        if problem := call_problem(images, texts, scale, bias, exchange, ranks(group)):
+        if problem := call_problem(images, texts, scale, bias, exchange, group):
             raise ValueError(problem)
         facts = Facts(text_gradient, largest_logit=None)
     device_type = images.device.type

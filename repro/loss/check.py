@@ -33,9 +33,15 @@ class Facts:
 
 
 def call_problem(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, exchange: str, count: int
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    exchange: str,
+    group: Group,
 ) -> str | None:
     """What is wrong with this rank's arguments by themselves."""
+    count = ranks(group)
     if exchange not in EXCHANGES:
         return f"exchange {exchange!r} is not known; expected one of {', '.join(EXCHANGES)}"
     if exchange == "none" and count > 1:
@@ -51,6 +57,8 @@ def call_problem(
         return f"image_features is {images.dtype} and text_features {texts.dtype}; expected the same"
     if images.device != texts.device:
         return f"image_features is on {images.device} and text_features on {texts.device}; expected the same"
+    if count > 1 and images.device.type == "cpu" and dist.get_backend(group) == "nccl":
+        return "image_features is on cpu and the process group's backend is nccl; expected cuda"
     for name, scalar in (("logit_scale", scale), ("logit_bias", bias)):
         if scalar is not None and scalar.numel() != 1:
             return f"{name} has shape {list(scalar.shape)}; expected one number"
@@ -66,6 +74,7 @@ class _Held(NamedTuple):
     local: float = 0
     dim: float = 0
     dtype: float = 0
+    exchange: float = 0
     text_gradient: float = 0
     has_bias: float = 0
     scale: float = 0
@@ -94,10 +103,11 @@ def agree(
 
     images, texts: [b, d], this rank's. Warns of features that are not L2-normalised.
     """
-    problem = call_problem(images, texts, scale, bias, exchange, ranks(group))
-    mine = None if problem else _held(images, texts, scale, bias, text_gradient)
+    problem = call_problem(images, texts, scale, bias, exchange, group)
+    mine = None if problem else _held(images, texts, scale, bias, exchange, text_gradient)
     every = _tell_all(problem, mine, images.device, group)
     _refuse_differences("local batches differ", "the same [local batch, dim] and dtype", [held.shape for held in every])
+    _refuse_differences("exchange differs", "the same", [EXCHANGES[int(held.exchange)] for held in every])
     _refuse_non_finite(every)
     _refuse_differences("logit_scale differs", "the same", [f"{held.scale:.9g}" for held in every])
     _refuse_differences(
@@ -116,10 +126,15 @@ def agree(
 
 
 def _held(
-    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None, text_gradient: bool
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    exchange: str,
+    text_gradient: bool,
 ) -> torch.Tensor:
     """A _Held as a float64 tensor on the features' device. A norm is NaN or infinite where a feature is."""
-    known = [0, *images.shape, DTYPES.index(images.dtype), text_gradient, bias is not None]
+    known = [0, *images.shape, DTYPES.index(images.dtype), EXCHANGES.index(exchange), text_gradient, bias is not None]
     wide = torch.promote_types(images.dtype, torch.float32)
     norms = [end for f in (images, texts) for end in torch.linalg.vector_norm(f, dim=1, dtype=wide).aminmax()]
     values = [scale, torch.zeros_like(scale) if bias is None else bias, *norms]

@@ -16,8 +16,11 @@ EXCHANGES = ("ring", "ring-bidirectional", "gather", "none")
 
 Block = Sequence[torch.Tensor]
 Group = dist.ProcessGroup | None
-Work = Callable[[int, Block], torch.Tensor | None]
-"""(owner, its block) → what this rank contributes to the owner's result, or None where nothing is to come back."""
+Work = Callable[[int, Block, torch.Tensor | None], torch.Tensor | None]
+"""(owner, its block, room) → what this rank contributes to the owner's result, or None where nothing is to come back.
+
+room: a tensor of the contribution's size that is free to be filled and returned, or None where there is none yet.
+"""
 Combine = Callable[..., torch.Tensor]
 """Of two contributions, one: torch.add or torch.logaddexp, with `out`."""
 
@@ -40,7 +43,7 @@ def visit(
     """
     block = [tensor.contiguous() for tensor in block]
     if ranks(group) == 1:
-        return work(0, block)
+        return work(0, block, None)
     if exchange == "gather":
         return _visit_gathered(block, work, group, combine)
     return _visit_ring(block, work, exchange == "ring-bidirectional", group, combine)
@@ -53,11 +56,11 @@ def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) ->
         dist.all_gather_into_tensor(whole, own, group=group)
     made: torch.Tensor | None = None
     for owner in range(ranks(group)):
-        contribution = work(owner, [whole.split(local)[owner] for whole in gathered])
-        if contribution is not None:
-            if made is None:
-                made = contribution.new_empty((ranks(group) * local, *contribution.shape[1:]))
-            made[owner * local : (owner + 1) * local] = contribution
+        rows = slice(owner * local, (owner + 1) * local)
+        contribution = work(owner, [whole[rows] for whole in gathered], None if made is None else made[rows])
+        if contribution is not None and made is None:
+            made = contribution.new_empty((len(gathered[0]), *contribution.shape[1:]))
+            made[rows] = contribution
     if made is None:
         return None
     if combine is torch.add:
@@ -89,6 +92,7 @@ class _Stream:
     held: Block
     incoming: Block = field(default_factory=list)
     spare: Block = field(default_factory=list)
+    rooms: list[torch.Tensor] = field(default_factory=list)  # sent, or added up: free for what comes next
     made: torch.Tensor | None = None  # of the last step's block, to be sent on
     partial: torch.Tensor | None = None  # what the ranks before made of this step's block
     home: torch.Tensor | None = None  # what all others made of this rank's block
@@ -107,17 +111,21 @@ class _Stream:
             messages += [self._send(tensor, self.place(1)) for tensor in self.held]
             messages += [self._receive(tensor, self.place(-1)) for tensor in self.incoming]
         if self.made is not None and 2 <= k <= self.hops:
-            self.partial = torch.empty_like(self.made)
+            self.partial = self.room() if self.rooms else torch.empty_like(self.made)
             messages += [self._send(self.made, self.place(1)), self._receive(self.partial, self.place(-1))]
         elif self.made is not None and k == self.hops + 1:
-            self.home = torch.empty_like(self.made)
+            self.home = self.room() if self.rooms else torch.empty_like(self.made)
             messages += [self._send(self.made, self.owner(self.hops)), self._receive(self.home, self.place(self.hops))]
         return messages
+
+    def room(self) -> torch.Tensor | None:
+        return self.rooms.pop() if self.rooms else None
 
     def arrived(self, k: int, made: torch.Tensor | None, combine: Combine) -> None:
         """All messages of step k are through, and `made` is this rank's part of the block held."""
         if made is not None and self.partial is not None:
             combine(made, self.partial, out=made)
+        self.rooms += [free for free in (self.made, self.partial) if free is not None]
         self.made, self.partial = made, None
         last = self.held if 0 < k < self.hops - 1 else []  # at step 0 the caller's own tensors are held
         self.held, self.incoming, self.spare = self.incoming, [], last
@@ -138,9 +146,11 @@ def _visit_ring(block: Block, work: Work, both_ways: bool, group: Group, combine
     for k in range(streams[0].hops + 2):
         messages = [message for stream in streams for message in stream.messages(k)]
         under_way = dist.batch_isend_irecv(messages) if messages else []
-        made = [work(stream.owner(k), stream.held) if 1 <= k <= stream.hops else None for stream in streams]
+        made = [
+            work(stream.owner(k), stream.held, stream.room()) if 1 <= k <= stream.hops else None for stream in streams
+        ]
         if k > streams[0].hops:
-            home = work(rank(group), block)
+            home = work(rank(group), block, streams[0].room())
         for message in under_way:
             message.wait()
         for stream, contribution in zip(streams, made, strict=True):

@@ -107,14 +107,15 @@ class Selection:
         counts = torch.zeros(1 << 16, dtype=torch.int64, device=images.device)
         space = buffers(2, images, self.plan.tile, self.plan.logits)
 
-        def work(owner: int, block: Block) -> None:
+        def work(owner: int, block: Block, _: None = None) -> None:
             for tile in tiles(self.local, self.local, self.plan.tile):
-                scaled, logits = (view(buffer, tile.shape) for buffer in space)
+                room, logits = (view(buffer, tile.shape) for buffer in space)
+                offset = tile.offset(0 if owner == self.rank else None)
                 if self.negatives.kind != "random":
-                    tile_logits(images[tile.rows], block[0][tile.columns], scale, bias, scaled, logits)
+                    x, y = images[tile.rows], block[0][tile.columns]
+                    tile_logits(x, y, scale, bias, room, logits, offset)
                 keys = self._keys(logits, tile, owner)
-                positives = diagonal(keys, tile.offset(0 if owner == self.rank else None))
-                for part, sign in ((keys.flatten(), 1), (positives, -1)):
+                for part, sign in ((keys.flatten(), 1), (diagonal(keys, offset), -1)):
                     chosen = part if upper is None else part[part >> 16 == upper]
                     counts.add_(torch.bincount(digit(chosen) + (1 << 15), minlength=1 << 16), alpha=sign)
 

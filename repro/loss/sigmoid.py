@@ -12,7 +12,7 @@ from repro.loss import kernels
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
 from repro.loss.negatives import MeanLogits, Negatives, Selection
-from repro.loss.tiles import add_product, buffers, gradient_dtype, sigmoid_tile, tile_logits, tiles, view
+from repro.loss.tiles import add_product, buffers, gradient_dtype, sigmoid_tile, tile_logits, tiles, view, zeros
 
 
 class SigmoidLoss(torch.nn.Module):
@@ -86,9 +86,9 @@ def sweep(
     sums = images.new_zeros(3, dtype=torch.float64)  # the loss, and the gradients of b and t
     space = kernels.space(images, plan.tile) if plan.fused else buffers(3, images, plan.tile, plan.logits)
 
-    def work(owner: int, block: Block) -> torch.Tensor | None:
+    def work(owner: int, block: Block, room: torch.Tensor | None) -> torch.Tensor | None:
         (block_texts,) = block
-        text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
+        text_gradient = zeros(room, texts.shape, texts, summed) if plan.texts else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
             offset = tile.offset(0 if owner == rank(plan.group) else None)
@@ -96,11 +96,11 @@ def sweep(
                 gradient = view(space, tile.shape)
                 tile_sums = kernels.sigmoid_tile(x, y, scale, bias, offset, gradient)
             else:
-                room, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
-                scaled = tile_logits(x, y, scale, bias, room, gradient)
+                products, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                similarity = tile_logits(x, y, scale, bias, products, gradient, offset)
                 if selection is not None:
                     selection.drop(gradient, tile, owner)
-                tile_sums = sigmoid_tile(scaled, gradient, scale, offset, scratch)
+                tile_sums = sigmoid_tile(similarity, gradient, offset, scratch)
             sums.add_(torch.stack(tile_sums))
             if image_gradient is not None:
                 add_product(image_gradient[tile.rows], gradient, y)

@@ -15,7 +15,7 @@ import torch
 from repro.loss import kernels
 from repro.loss.call import Made, Plan, differentiable, prepare
 from repro.loss.exchange import Block, Group, rank, visit
-from repro.loss.tiles import add_product, buffers, diagonal, gradient_dtype, similarities, tiles, total, view
+from repro.loss.tiles import add_product, buffers, diagonal, gradient_dtype, similarities, tiles, total, view, zeros
 
 BOUND = 32.0
 """exp(l − bound) with |l| up to this stays far from the ends of fp32, and so do sums over any batch."""
@@ -71,9 +71,9 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
     scale_gradient = images.new_zeros((), dtype=torch.float64)
     space = kernels.space(images, plan.tile) if plan.fused else buffers(3, images, plan.tile, plan.logits)
 
-    def work(owner: int, block: Block) -> torch.Tensor | None:
+    def work(owner: int, block: Block, room: torch.Tensor | None) -> torch.Tensor | None:
         block_texts, block_columns = block
-        text_gradient = texts.new_zeros(texts.shape, dtype=summed) if plan.texts else None
+        text_gradient = zeros(room, texts.shape, texts, summed) if plan.texts else None
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
             row_lse, column_lse = rows[tile.rows], block_columns[tile.columns]
@@ -83,8 +83,8 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
                 lse = row_lse.float(), column_lse.float()
                 scale_gradient.add_(kernels.softmax_gradient_tile(x, y, scale, *lse, offset, gradient))
             else:
-                room, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
-                similarity = similarities(x, y, out=room)
+                products, gradient, scratch = (view(buffer, tile.shape) for buffer in space)
+                similarity = similarities(x, y, products, offset)
                 _to_gradient(plan, similarity, scale, row_lse[:, None], column_lse, gradient, scratch)
                 diagonal(gradient, offset).sub_(2)
                 scale_gradient.add_(total(similarity.mul_(gradient)))
@@ -112,9 +112,9 @@ def _log_sum_exps(
     nothing = 0.0 if bounded else -math.inf
     rows = images.new_full((local,), nothing, dtype=torch.float64)
 
-    def work(_: int, block: Block) -> torch.Tensor:
+    def work(owner: int, block: Block, room: torch.Tensor | None) -> torch.Tensor:
         (block_texts,) = block
-        columns = torch.full_like(rows, nothing)
+        columns = (torch.empty_like(rows) if room is None else room).fill_(nothing)
         for tile in tiles(local, local, plan.tile):
             x, y = images[tile.rows], block_texts[tile.columns]
             if plan.fused and bounded:
@@ -122,7 +122,8 @@ def _log_sum_exps(
             elif plan.fused:
                 parts = kernels.softmax_lse_tile(x, y, scale)
             else:
-                parts = _sums(plan, similarities(x, y, out=view(buffer, tile.shape)), scale)
+                offset = tile.offset(0 if owner == rank(plan.group) else None)
+                parts = _sums(plan, similarities(x, y, view(buffer, tile.shape), offset), scale)
             for sums, part in zip((rows[tile.rows], columns[tile.columns]), parts, strict=True):
                 combine(sums, part.double(), out=sums)
         return columns

@@ -68,13 +68,31 @@ def buffers(count: int, features: torch.Tensor, size: tuple[int, int], dtype: to
     return features.new_empty((count, rows * columns), dtype=dtype)
 
 
+def zeros(room: torch.Tensor | None, shape: torch.Size, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Of this shape, on the device of `like`; in `room` where there is one."""
+    return like.new_zeros(shape, dtype=dtype) if room is None else room.zero_()
+
+
 def view(buffer: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """The start of a flat buffer as a contiguous [m, n]."""
     return buffer[: shape[0] * shape[1]].view(shape)
 
 
-def similarities(images: torch.Tensor, texts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """images [m, d] · texts [n, d]ᵀ, accumulated and kept in out's dtype: out, or a new tensor in its place."""
+def similarities(images: torch.Tensor, texts: torch.Tensor, out: torch.Tensor, offset: int | None) -> torch.Tensor:
+    """images [m, d] · texts [n, d]ᵀ, accumulated and kept in out's dtype: out, or a new tensor in its place.
+
+    Positives, where column == row + offset, are summed in fp64: theirs are the largest logits, so the rounding of
+    their sums would be most of the gradient's error.
+    """
+    products = _products(images, texts, out)
+    positives = diagonal(products, offset)
+    if len(positives):
+        left, right = images[max(0, -offset) :][: len(positives)], texts[max(0, offset) :][: len(positives)]
+        positives.copy_((left.to(out.dtype) * right.to(out.dtype)).sum(dim=1, dtype=torch.float64))
+    return products
+
+
+def _products(images: torch.Tensor, texts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     if _by_onednn(images) and out.dtype == torch.float32:
         return _onednn(images, texts)
     if images.dtype == out.dtype:
@@ -90,13 +108,16 @@ def tile_logits(
     texts: torch.Tensor,
     scale: torch.Tensor,
     bias: torch.Tensor | None,
-    scratch: torch.Tensor,
+    room: torch.Tensor,
     logits: torch.Tensor,
+    offset: int | None,
 ) -> torch.Tensor:
-    """logits ← t·x·yᵀ + b; returns t·x·yᵀ, in scratch or a new tensor. [m, n] all."""
-    scaled = similarities(images, texts, out=scratch).mul_(scale.to(scratch.dtype))
-    torch.add(scaled, 0 if bias is None else bias.to(scaled.dtype), out=logits)
-    return scaled
+    """logits ← t·x·yᵀ + b; returns x·yᵀ, in `room` or a new tensor. [m, n] all."""
+    similarity = similarities(images, texts, room, offset)
+    torch.mul(similarity, scale.to(logits.dtype), out=logits)
+    if bias is not None:
+        logits.add_(bias.to(logits.dtype))
+    return similarity
 
 
 def add_product(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -157,19 +178,19 @@ def total(tile: torch.Tensor) -> torch.Tensor:
 
 
 def sigmoid_tile(
-    scaled: torch.Tensor, logits: torch.Tensor, scale: torch.Tensor, offset: int | None, scratch: torch.Tensor
+    similarity: torch.Tensor, logits: torch.Tensor, offset: int | None, scratch: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Summed loss of one tile, Σ dL/dlogits and Σ dL/dlogits∘x·yᵀ, 0-dim float64, not yet divided by the batch.
 
-    scaled, logits: contiguous [m, n] of t·x·yᵀ and t·x·yᵀ + b, overwritten: logits with dL/dlogits = σ(l) −
-    [positive], scaled with what is of no use. scratch: the same size. (SigLIP, section 3.2)
+    similarity, logits: contiguous [m, n] of x·yᵀ and t·x·yᵀ + b, overwritten: logits with dL/dlogits = σ(l) −
+    [positive], similarity with what is of no use. scratch: the same size. (SigLIP, section 3.2)
     """
     positives = diagonal(logits, offset)
     positives.neg_()  # so that each entry's loss is softplus, with no difference of large numbers
     loss = softplus_sum(logits, scratch)
     logits.sigmoid_()
     positives.neg_()
-    return loss, total(logits), total(scaled.mul_(logits)) / scale.double()
+    return loss, total(logits), total(similarity.mul_(logits))
 
 
 def softplus_sum(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:

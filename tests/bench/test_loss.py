@@ -74,6 +74,7 @@ def test_a_peer_that_cannot_run_is_a_row_that_says_why():
 
 def test_an_implementation_is_named_alone_or_by_its_family():
     assert [i.name for i in select(["plain"], ["softmax"])] == ["plain"]
+    assert [i.name for i in select(["repro-ring"], ["sigmoid"])] == ["repro-ring"]
     assert len(select(["open_clip"], ["sigmoid"])) == 4
     assert len(select([], ["sigmoid", "softmax"])) == len(IMPLEMENTATIONS)
     with pytest.raises(InputError, match="the nearest is 'open_clip-shift'"):

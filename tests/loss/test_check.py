@@ -48,6 +48,8 @@ def call_with_a_mistake_on_rank_1(mistake, exchange, module):
             images = images[None]
         elif mistake == "empty":
             images, texts = images[:0], texts[:0]
+        elif mistake == "exchange":
+            exchange = "gather"
     try:
         module(exchange)(images, texts, scale, bias)
     except ValueError as error:
@@ -70,6 +72,7 @@ def call_with_a_mistake_on_rank_1(mistake, exchange, module):
         ("bias", r"logit_bias differs between ranks: .*-1 on rank 0, 2; none on rank 1"),
         ("vector scale", r"rank 1: logit_scale has shape \[3\]; expected one number"),
         ("three dimensions", r"rank 1: image_features has shape \[1, 6, 4\]; expected \[local batch, dim\]"),
+        ("exchange", r"exchange differs between ranks: .*ring on rank 0, 2; gather on rank 1"),
         ("empty", r"rank 1: image_features has shape \[0, 4\]"),
     ],
 )

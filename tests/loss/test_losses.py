@@ -240,3 +240,11 @@ def test_under_autocast_the_products_run_in_its_dtype():
         ours = value_and_gradients(SigmoidLoss(), tensors)
     assert 1e-5 < relative_error(ours[1], exact[1]) < 2**-7
     assert ours[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "softmax"])
+def test_fp32_keeps_six_digits_at_the_sizes_people_train(name):
+    """At d = 512 long sums round; positives have the largest logits, and most of the gradient hangs on them."""
+    tensors = inputs(torch.float32, batch=1024, dim=512, scale=10.0, bias=-10.0)
+    exact = value_and_gradients(PLAIN[name](), [t.double() for t in tensors])
+    assert_near(value_and_gradients(make_loss(name), tensors), exact, 1e-6)
