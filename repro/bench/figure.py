@@ -136,6 +136,6 @@ def _add_legend(figure: Figure, table: pd.DataFrame) -> None:
             if name in measured:
                 handles.setdefault(name, Line2D([], [], **style, label=name))
     lines = [handles[name] for name in _order(pd.Series(list(handles), dtype=object))]
-    lines.append(Line2D([], [], **LIMIT, label="matrix products alone"))
+    lines.append(Line2D([], [], **LIMIT, label="the products by torch.mm"))
     columns = 3 if len(set(table["loss"])) > 1 else 2
     figure.legend(handles=lines, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1.2)

@@ -21,7 +21,7 @@ def loss_tables(table: "pd.DataFrame") -> "Iterator[Table | str]":
         loss, ranks, local_batch, dim, dtype, device, threads = key
         place = f"{dtype} on {device}" + f", {threads} threads a rank" * (device == "cpu")
         title = f"{loss}: {ranks} × {format_batch_size(local_batch)}, dim {dim}, {place}"
-        shown = _table(["implementation", "time", "least", "most", "ratio", "of matmul", "memory", "error"], title)
+        shown = _table(["implementation", "time", "least", "most", "ratio", "of torch.mm", "memory", "error"], title)
         for row in part[part["status"] != "not run"].to_dict("records"):
             errors = [row[name] for name in row if name.startswith("error_") and is_number(row[name])]
             shown.add_row(
