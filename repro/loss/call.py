@@ -116,7 +116,8 @@ class _InForward(torch.autograd.Function):
             )
         made, ctx.made = ctx.made, None
         if made is None:  # a second time through a graph that was retained: what was handed out is no longer ours
-            made = ctx.sweep(ctx.plan, *inputs)
+            with torch.autocast(inputs[0].device.type, enabled=False):
+                made = ctx.sweep(ctx.plan, *inputs)
         gradients = (made.images, made.texts, made.scale, made.bias)
         return None, None, *(_scaled(g, incoming, i) for g, i in zip(gradients, inputs, strict=True))
 
