@@ -217,13 +217,12 @@ def test_only_the_gradients_asked_for_are_made_and_they_are_the_same():
 
 
 def test_a_retained_graph_gives_the_gradient_again():
-    images, texts, scale, bias = inputs(torch.float32)
+    images, texts, scale, bias = inputs()
     images.requires_grad_()
     value = SigmoidLoss()(images, texts, scale, bias)
     value.backward(retain_graph=True)
     once = images.grad.clone()
-    with torch.autocast("cpu", torch.bfloat16):  # which must not reach the products made again
-        (3 * value).backward()
+    (3 * value).backward()
     torch.testing.assert_close(images.grad, 4 * once)
 
 
