@@ -22,6 +22,8 @@ from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_json
 from repro.spec import RunSpec
 
 EXECUTORS = ("inline", "local")
+INTERRUPTED = 130
+"""Exit code of a job that was asked to stop and left a checkpoint."""
 POLL_SECONDS = 0.3
 """Between two looks at the run directories."""
 PRELOADED = ["repro.run", "clip_benchmark.datasets.builder", "clip_benchmark.metrics.zeroshot_classification"]
@@ -124,6 +126,8 @@ def _launch_local(waiting: list[Cell], settings: JobSettings, jobs: int, watch: 
             watch()
             for process in [p for p in processes if not p.is_alive()]:
                 _record_a_crash(processes.pop(process), process.exitcode)
+                if process.exitcode == INTERRUPTED:  # a person's Ctrl-C, which may reach a job and not us
+                    raise KeyboardInterrupt
         watch()
     except KeyboardInterrupt:
         _stop(list(processes))
@@ -139,7 +143,7 @@ def _job(cell: Cell, settings: JobSettings) -> None:
     try:
         _run(cell, settings)
     except Interrupted:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except InputError as error:
         cell.directory.write_result({"status": "failed", "reason": str(error)})
 
@@ -153,7 +157,7 @@ def _run(cell: Cell, settings: JobSettings) -> None:
 
 def _record_a_crash(cell: Cell, exit_code: int | None) -> None:
     """A job that ended without a result of its own was killed: say by what."""
-    if exit_code in (0, 130) or cell.directory.result_file.exists():
+    if exit_code in (0, INTERRUPTED) or cell.directory.result_file.exists():
         return
     if exit_code is not None and exit_code < 0:
         status, reason = "killed", f"by {signal.Signals(-exit_code).name}"
