@@ -44,6 +44,12 @@ def format_examples(count: float) -> str:
     return f"{count:g}"
 
 
+def smaller_micro_batch(local_batch: int, micro_batch: int) -> int | None:
+    """After `micro_batch` was out of memory: the largest divisor of the local batch that is at most half of it."""
+    divisors = [size for size in range(1, micro_batch // 2 + 1) if local_batch % size == 0]
+    return divisors[-1] if divisors else None
+
+
 def format_bytes(count: float) -> str:
     """1,572,864 → 1.5 MiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -39,7 +39,7 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         values |= {"status": directory.status(), "reason": ""}
         result = directory.read_result() or {}
         if values["status"] != "running":
-            values |= {key: value for key, value in result.items() if key not in ("metrics", "format")}
+            values |= {key: value for key, value in result.items() if key not in ("metrics", "format", "status")}
         values |= result.get("metrics", {})
         if directory.provenance_file.exists():
             values |= read_json(directory.provenance_file)

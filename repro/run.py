@@ -2,77 +2,119 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import importlib.metadata
 import os
 import platform
-import signal
+import re
 import socket
 import subprocess
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from repro import __version__
+from repro import __version__, attempts
 from repro.data.source import eval_folders
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.evaluate import evaluate
 from repro.resources import PACKAGE
-from repro.rundir import RunDirectory, write_json
+from repro.rundir import RunDirectory, read_json, write_json
 from repro.spec import RunSpec
-from repro.train import distributed
+from repro.stopping import StopRequest
+from repro.train import checkpoint, distributed
 from repro.train.loop import Options, check_ranks, train
 
+LAST_WORDS_SECONDS = 5.0
+"""So long a rank that lost contact waits for the others to say why."""
 REPORTED_PACKAGES = ("torch", "open_clip_torch", "clip-benchmark", "numpy", "timm")
 
 
-def run(spec: RunSpec, directory: RunDirectory, options: Options) -> dict[str, Any]:
+def run(
+    spec: RunSpec,
+    directory: RunDirectory,
+    options: Options,
+    job_id: str = "",
+    stop: StopRequest | None = None,
+) -> dict[str, Any]:
     """Run one cell to its end and return its result; a finished run only gets the evaluations that it lacks.
 
-    Raises InputError where the run cannot start, and Interrupted when stopped on the way (type it again to go on).
+    job_id: SLURM's, where it runs there. Raises InputError where the run cannot start, Interrupted when stopped on the
+    way (type it again to go on), Superseded when another process has taken it over, and on several ranks whatever
+    ends one of them alone.
     """
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
     _keep_freed_memory()
-    device = distributed.start()
-    check_ranks(spec, distributed.ranks())
-    first = distributed.rank() == 0
-    with directory.lock() if first else contextlib.nullcontext(), _asked_to_stop() as asked_to_stop:
-        if first:
-            directory.write_spec(spec)
-            write_json(directory.provenance_file, provenance(spec, device))
+    rank, ranks = distributed.rank(), distributed.ranks()
+    check_ranks(spec, ranks)
+    directory.job.mkdir(parents=True, exist_ok=True)
+    directory.failure_file(rank).unlink(missing_ok=True)
+    attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
+    with contextlib.ExitStack() as alive:
+        stop = stop or alive.enter_context(StopRequest())
+        alive.enter_context(attempts.beating(directory.alive_file(rank)))
+        if attempt is not None:
+            alive.enter_context(attempts.beating(attempt.file))
+            options = dataclasses.replace(options, still_ours=attempt.still_in_force)
         try:
-            result = _train_and_evaluate(spec, directory, device, options, asked_to_stop)
-        except InputError:
+            result = _train_and_evaluate(spec, directory, options, stop)
+        except (InputError, attempts.Superseded):
             raise
         except Exception as error:
             result = _failure(error, directory)
-            if first:
-                directory.write_result(result)
             if isinstance(error, Interrupted):
-                raise
-            if distributed.ranks() > 1 and not isinstance(error, BadData | Diverged):
-                raise  # the other ranks do not know: torchrun ends them when this one leaves
+                result["make_room"] = stop.to_make_room
+            agreed = ranks == 1 or isinstance(error, BadData | Diverged | Interrupted)
+            if not agreed:
+                write_json(directory.failure_file(rank), result | {"lost_contact": is_lost_contact(error)})
+                result = root_cause(directory, ranks, result | {"lost_contact": is_lost_contact(error)})
+            if attempt is not None:
+                _record(directory, attempt, result)
+            if not agreed or isinstance(error, Interrupted):
+                raise  # the other ranks do not know: whoever started them ends them when this one leaves
             return result
         finally:
             distributed.stop()
-        if first:
-            directory.write_result(result)
+        if attempt is not None:
+            _record(directory, attempt, result)
         return result
 
 
-def _train_and_evaluate(
-    spec: RunSpec, directory: RunDirectory, device: torch.device, options: Options, asked_to_stop: Callable[[], bool]
-) -> dict[str, Any]:
-    result = directory.read_result()
-    if result is None or result["status"] != "finished" or not directory.final.exists():
-        result = {"status": "finished", "reason": ""} | train(spec, directory, device, options, asked_to_stop)
-    if distributed.rank() == 0:
-        result["metrics"] = evaluate(directory.checkpoints, eval_folders(spec), directory.evals, device)
+def _record(directory: RunDirectory, attempt: attempts.Attempt, result: dict[str, Any]) -> None:
+    """Leave the result, and word of how the attempt ended; a lost contact alone is no result (launch/job.py asks why).
+
+    Raises Superseded.
+    """
+    attempt.still_in_force()
+    lost_contact = result.pop("lost_contact", False)
+    if not lost_contact:
+        directory.write_result(result)
+        attempt.end(result["status"])
+
+
+def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options, stop: StopRequest) -> dict[str, Any]:
+    device = distributed.start()
+    first = distributed.rank() == 0
+    if first:
+        directory.write_spec(spec)
+        write_json(directory.provenance_file, provenance(spec, device))
+    trained = distributed.gather_objects(directory.read_trained())[0]  # file systems may show ranks different things
+    if trained is None:
+        trained = train(spec, directory, device, options, stop)
+        if first:
+            write_json(directory.trained_file, trained)
+            checkpoint.drop_resumable(directory.checkpoints)
     distributed.barrier()
+    distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
+    stop.nobody_asks()
+    result = {"status": "finished", "reason": ""} | trained
+    if first:
+        result["metrics"] = evaluate(directory.checkpoints, eval_folders(spec), directory.evals, device)
     return result
 
 
@@ -84,43 +126,53 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
     wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
     if not wanted:
         raise InputError(f"{directory.path}: its spec names no evaluation; name some with --eval")
-    with directory.lock():
-        metrics = evaluate(directory.checkpoints, wanted, directory.evals, distributed.start(), redo=True)
-        result = result | {"metrics": result.get("metrics", {}) | metrics}
-        directory.write_result(result)
+    attempt = attempts.claim(directory.attempts)
+    with attempts.beating(attempt.file):
+        try:
+            metrics = evaluate(directory.checkpoints, wanted, directory.evals, distributed.start(), redo=True)
+            result = result | {"metrics": result.get("metrics", {}) | metrics}
+            directory.write_result(result)
+        finally:
+            attempt.end("evaluated")
     return result
 
 
 def _failure(error: Exception, directory: RunDirectory) -> dict[str, Any]:
     """The result of a run that did not finish: a status, and a reason in one line. The traceback goes to job/."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        status = "oom"
-    else:
-        status = getattr(error, "status", "failed")
+    status = getattr(error, "status", "failed")
     if status == "failed":
         (directory.job / f"error-{distributed.rank()}.txt").write_text(traceback.format_exc())
     lines = str(error).strip().splitlines() or [""]
     reason = lines[-1] if hasattr(error, "status") else f"{type(error).__name__}: {lines[0]}"
     last = directory.last_logged() or {}
     measured = {key: last.get(key) for key in ("examples_per_second", "peak_memory_bytes")}
-    return {"status": status, "reason": reason} | measured
+    return measured | (directory.read_trained() or {}) | {"status": status, "reason": reason}
 
 
-@contextlib.contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM become a question that the training loop asks after each step; a second SIGINT kills."""
-    asked = []
+def is_lost_contact(error: Exception) -> bool:
+    """Whether a rank failed only because another one went away."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return (
+        isinstance(error, RuntimeError)
+        and re.search(r"gloo|NCCL|Connection (closed|reset|refused)|[Bb]roken pipe|Socket", str(error)) is not None
+    )
 
-    def remember(number: int, _frame: Any) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def root_cause(directory: RunDirectory, ranks: int, own: dict[str, Any]) -> dict[str, Any]:
+    """Of all that the ranks say, what is not only the echo of another's end. Waits a little for the others to say it.
+
+    own: this rank's failure, with lost_contact.
+    """
+    deadline = time.monotonic() + (LAST_WORDS_SECONDS if own["lost_contact"] else 0)
+    while True:
+        found = [read_json(file) for rank in range(ranks) if (file := directory.failure_file(rank)).exists()]
+        for failure in found:
+            if not failure["lost_contact"]:
+                return failure
+        if time.monotonic() > deadline:
+            return own
+        time.sleep(0.1)
 
 
 def provenance(spec: RunSpec, device: torch.device) -> dict[str, Any]:

@@ -4,21 +4,20 @@ A run writes only here: append-only JSON lines, or a temporary file renamed into
 leaves whole files or none. All that is read elsewhere (status, tables, reports) is derived from these files.
 """
 
-import contextlib
 import datetime
-import fcntl
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from repro import attempts
 from repro.errors import InputError
 from repro.spec import FORMAT, RunSpec
 
-UNFINISHED = ("pending", "running", "interrupted")
+UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
 
 
@@ -38,9 +37,12 @@ class RunDirectory:
         self.final = self.checkpoints / "final.pt"
         self.evals = self.path / "evals"
         self.result_file = self.path / "result.json"
+        self.trained_file = self.path / "trained.json"
         self.job = self.path / "job"
         self.output_file = self.job / "output.log"
-        self.process_file = self.job / "process"
+        self.attempts = self.job / "attempts"
+        self.cancelled_file = self.job / "cancelled.json"
+        self.micro_batch_file = self.job / "micro-batch.json"
 
     def write_spec(self, spec: RunSpec) -> None:
         self.job.mkdir(parents=True, exist_ok=True)
@@ -73,14 +75,25 @@ class RunDirectory:
         finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         write_json(self.result_file, {"format": FORMAT, **_finite(result), "finished_at": finished_at})
 
+    def read_trained(self) -> dict[str, Any] | None:
+        """What training measured, where it came to its end and the weights are there. Raises CorruptRun."""
+        if not self.final.exists():
+            return None
+        return read_json(self.trained_file) if self.trained_file.exists() else None
+
     def status(self) -> str:
-        """finished, failed, killed, oom, diverged, bad-data, interrupted, running or pending. Raises CorruptRun."""
-        if self.is_locked():
-            return "running"
+        """What its files say: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted, cancelled,
+        running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py). Raises CorruptRun.
+        """
         result = self.read_result()
-        if result is not None:
+        if result is not None and result["status"] not in UNFINISHED:
             return result["status"]
-        return "interrupted" if self.log_file.exists() else "pending"
+        attempt = attempts.latest(self.attempts)
+        if attempt is not None and attempt.is_alive():
+            return "running"
+        if self.cancelled_file.exists():
+            return "cancelled"
+        return "interrupted" if attempt is not None or self.log_file.exists() else "pending"
 
     def log(self, values: dict[str, Any]) -> None:
         """One line of log.jsonl. Numbers that are not finite become null: JSON has none."""
@@ -107,30 +120,17 @@ class RunDirectory:
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while a process runs this run; the kernel lets go of it when the process dies.
+    def read_micro_batch(self) -> int | None:
+        """What the run goes on with after it was out of memory; None for the spec's. Raises CorruptRun."""
+        return read_json(self.micro_batch_file)["micro_batch"] if self.micro_batch_file.exists() else None
 
-        Raises InputError when another process holds it.
-        """
-        self.job.mkdir(parents=True, exist_ok=True)
-        with (self.job / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"{self.path}: another process is running this run") from None
-            self.process_file.write_text(str(os.getpid()))
-            yield
+    def alive_file(self, rank: int) -> Path:
+        """Renewed every few seconds while this rank lives."""
+        return self.job / f"alive-{rank}"
 
-    def is_locked(self) -> bool:
-        try:
-            with (self.job / "lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            return False
-        return False
+    def failure_file(self, rank: int) -> Path:
+        """What ended this rank, where it could say so itself: status, reason, and whether it only missed another."""
+        return self.job / f"failure-{rank}.json"
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

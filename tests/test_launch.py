@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from repro import results
+from repro import attempts, results
 from repro.launch import Cell, JobSettings, launch
 from repro.rundir import RunDirectory
 
@@ -57,7 +57,7 @@ def test_typed_again_nothing_is_run_twice(swept):
     before = {file: file.stat().st_mtime_ns for file in folder.glob("runs/*/*/*") if file.is_file()}
     again = command(*small_sweep(), cwd=folder)
     assert again.returncode == 0
-    assert "4 of 4 runs are done and not run again." in again.stdout
+    assert "4 of 4 runs are done or under way and not run again." in again.stdout
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
@@ -166,7 +166,7 @@ def test_a_killed_job_is_recorded_as_killed(cell):
     def kill_when_it_trains():
         if victim.directory.log_file.exists():
             with contextlib.suppress(ProcessLookupError):  # asked again before the launcher has seen it die
-                os.kill(int(victim.directory.process_file.read_text()), signal.SIGKILL)
+                os.kill(attempts.latest(victim.directory.attempts).pid, signal.SIGKILL)
 
     launch([victim], JobSettings(), watch=kill_when_it_trains)
     assert victim.state() == "killed"

@@ -1,11 +1,10 @@
 """A run directory holds whole files or none, and says what became of its run."""
 
 import json
-import multiprocessing
 
 import pytest
 
-from repro.errors import InputError
+from repro import attempts
 from repro.rundir import CorruptRun, RunDirectory, find_run, write_json
 
 
@@ -24,30 +23,14 @@ def test_states_follow_from_the_files(directory):
     assert directory.status() == "pending"
     directory.log({"step": 1})
     assert directory.status() == "interrupted"
-    with directory.lock():
-        assert directory.status() == "running"
+    attempt = attempts.claim(directory.attempts)
+    assert directory.status() == "running"
+    attempt.end("interrupted")
+    assert directory.status() == "interrupted"
+    directory.cancelled_file.write_text("{}")
+    assert directory.status() == "cancelled"
     directory.write_result({"status": "oom", "reason": "too big"})
     assert directory.status() == "oom"
-
-
-def hold_lock(path, held, end):
-    with RunDirectory(path).lock():
-        held.set()
-        end.wait(30)
-
-
-def test_two_processes_cannot_run_one_run_and_a_killed_one_lets_go(directory):
-    context = multiprocessing.get_context("forkserver")
-    held, end = context.Event(), context.Event()
-    process = context.Process(target=hold_lock, args=(directory.path, held, end))
-    process.start()
-    assert held.wait(30)
-    with pytest.raises(InputError, match="another process"), directory.lock():
-        pass
-    process.kill()
-    process.join()
-    with directory.lock():
-        pass
 
 
 def test_a_number_that_is_not_finite_is_logged_as_null(directory):

@@ -11,6 +11,9 @@ SECTIONS = {
     "From a sweep to its report": {
         "sweep": ("repro.cli.sweep:sweep", "Expand a sweep into runs and run what is missing; alone, list the sweeps."),
         "status": ("repro.cli.status:status", "Show every run of a sweep: state, progress, speed, reason."),
+        "logs": ("repro.cli.logs:logs", "Show what a run logged and printed; -f follows it."),
+        "cancel": ("repro.cli.cancel:cancel", "Stop the runs of a sweep, or some; each leaves a checkpoint."),
+        "retry": ("repro.cli.retry:retry", "Run failed runs again."),
         "collect": ("repro.cli.collect:collect", "Write the results table, results/<sweep>.csv."),
         "report": ("repro.cli.report:report", "Draw the figures beside the paper's and write the page."),
     },

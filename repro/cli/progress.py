@@ -9,10 +9,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from repro import attempts
 from repro.counts import format_examples
 from repro.launch import Cell
+from repro.launch.survey import Place
+from repro.rundir import UNFINISHED
 
-STYLES = {"finished": "green", "running": "bold", "pending": "dim", "interrupted": "yellow"}
+STYLES = {
+    **{"finished": "green", "running": "bold", "queued": "dim", "pending": "dim"},
+    **{"interrupted": "yellow", "cancelled": "yellow"},
+}
 LINE_SECONDS = 15.0
 """Between two plain lines on the same running run."""
 
@@ -28,6 +34,7 @@ class Glance:
     rate: float | None
     loss: float | None
     reason: str
+    where: str = ""
 
     @property
     def seconds_left(self) -> float | None:
@@ -36,15 +43,29 @@ class Glance:
         return (self.total - self.examples_seen) / self.rate
 
 
-def glance(cell: Cell) -> Glance:
-    state, line = cell.state(), cell.directory.last_logged() or {}
+def glance(cell: Cell, state: str | None = None, place: Place | None = None) -> Glance:
+    """One run as it is; state and place where they are known already (launch.states)."""
+    state, line = state or cell.state(), cell.directory.last_logged() or {}
     total = cell.spec.steps * cell.spec.batch_size
     seen = total if state == "finished" else line.get("examples_seen", 0)
-    reason = ""
-    if state not in ("pending", "running", "finished", "corrupt"):
-        reason = (cell.directory.read_result() or {}).get("reason", "")
-    label = cell.spec.label
-    return Glance(label, state, seen, total, line.get("examples_per_second"), line.get("loss"), reason)
+    label, rate, loss = cell.spec.label, line.get("examples_per_second"), line.get("loss")
+    where = place.where if place is not None and state in ("queued", "running") else ""
+    return Glance(label, state, seen, total, rate, loss, _reason(cell, state, place), where)
+
+
+def _reason(cell: Cell, state: str, place: Place | None) -> str:
+    if state in ("pending", "running", "finished", "corrupt"):
+        return ""
+    if place is not None and place.reason and state in UNFINISHED:
+        return place.reason
+    if state in ("queued", "cancelled"):
+        return ""
+    if result := cell.directory.read_result():
+        return result.get("reason", "")
+    attempt = attempts.latest(cell.directory.attempts)
+    if attempt is None or not attempt.job_id:
+        return "its process ended without a word"
+    return f"its job {attempt.job_id} is gone without a word; see repro logs {cell.directory.path.name}"
 
 
 class Progress:
@@ -69,12 +90,16 @@ class Progress:
         if self.live:
             self.live.update(table(glances), refresh=True)
             return
-        done = sum(g.state not in ("pending", "running", "interrupted") for g in glances)
+        done = sum(g.state not in UNFINISHED for g in glances)
         for g in glances:
             state, since = self.shown.get(g.label, ("pending", 0.0))
             if g.state != state or (g.state == "running" and time.monotonic() - since > LINE_SECONDS):
                 self.shown[g.label] = (g.state, time.monotonic())
                 self.console.print(f"[{done}/{len(glances)}] {sentence(g)}", markup=False, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line that stays, above the table."""
+        self.console.print(text, markup=False, highlight=False)
 
 
 def sentence(g: Glance) -> str:
@@ -93,8 +118,9 @@ def sentence(g: Glance) -> str:
 
 def table(glances: Sequence[Glance]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "state", "examples seen", "examples/s", "loss", "time left"):
-        shown.add_column(name, justify="left" if name in ("run", "state") else "right", no_wrap=True)
+    left = ("run", "state", "where")
+    for name in ("run", "state", "examples seen", "examples/s", "loss", "time left", "where"):
+        shown.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     for g in glances:
         shown.add_row(
             g.label,
@@ -103,6 +129,7 @@ def table(glances: Sequence[Glance]) -> Table:
             f"{g.rate:,.0f}" if g.rate else "",
             f"{g.loss:.3f}" if g.loss is not None else "",
             duration(g.seconds_left) if g.seconds_left is not None else "",
+            g.where,
         )
     return shown
 

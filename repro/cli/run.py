@@ -44,7 +44,7 @@ def run(spec_file: Path, sweep: str, runs: Path, workers: int, checkpoint_second
     os.environ.setdefault("TQDM_DISABLE", "1")
     click.echo(f"{spec.run_id}: {spec.steps:,} steps, in {cell.directory.path}") if first else None
     try:
-        result = run_one(spec, cell.directory, Options(workers, checkpoint_seconds))
+        result = run_one(spec, cell.directory, Options(workers=workers, checkpoint_seconds=checkpoint_seconds))
     except Interrupted as stopped:
         click.echo(f"{stopped}; typed again, the command goes on.", err=True)
         sys.exit(130)

@@ -1,37 +1,103 @@
-"""repro status: every run of a sweep, from its run directories."""
+"""repro status: every run of a sweep, from its run directories and one question to the scheduler."""
 
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from repro.cli.options import runs_option
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from repro.launch import Cell
+
+MOST_LINES = 40
+"""Of a longer sweep: what runs, waits to be looked at or failed comes first; --all shows every run."""
+OVER = ("finished", "pending", "queued")
+
 
 @click.command()
 @click.argument("sweep", required=False)
 @runs_option
-def status(sweep: str | None, runs: Path) -> None:
-    """Show the runs of SWEEP (default: the most recent): state, progress, speed, loss, time left, reason."""
+@click.option("--watch", is_flag=True, help="Refresh until nothing runs or waits any more.")
+@click.option("--every", type=click.FloatRange(1), default=10.0, show_default=True, help="Seconds between refreshes.")
+@click.option("--all", "every_run", is_flag=True, help=f"All runs, where there are more than {MOST_LINES}.")
+def status(sweep: str | None, runs: Path, watch: bool, every: float, every_run: bool) -> None:
+    """Show the runs of SWEEP (default: the most recent): state, progress, speed, loss, time left, where, reason."""
     from rich.console import Console
+    from rich.live import Live
 
     from repro import results
+
+    name = results.choose_sweep(runs, sweep)
+    console = Console()
+    shown, under_way = look(runs, name, every_run)
+    if not watch or not console.is_terminal:
+        console.print(shown)
+        while watch and under_way:
+            time.sleep(every)
+            shown, under_way = look(runs, name, every_run)
+            console.print(shown)
+        return
+    with Live(shown, console=console, auto_refresh=False) as live:
+        while under_way:
+            time.sleep(every)
+            shown, under_way = look(runs, name, every_run)
+            live.update(shown, refresh=True)
+
+
+def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool]":
+    """What to show, and whether anything is still queued or running."""
+    from rich.console import Group
+
     from repro.cli.progress import glance, table
+
+    cells, corrupt = read_cells(runs, sweep)
+    found, warning = _states(cells)
+    glances = [glance(cell, state, place) for cell, state, place in found]
+    states = [one.state for one in glances] + ["corrupt"] * len(corrupt)
+    chosen, left_out = glances, 0
+    if len(glances) > MOST_LINES and not every_run:
+        chosen = sorted(glances, key=lambda one: one.state in OVER)[:MOST_LINES]
+        left_out = len(glances) - len(chosen)
+    lines = [f"{one.label}: {one.state}: {one.reason}" for one in chosen if one.reason]
+    lines += [f"corrupt: {message}" for message in corrupt]
+    lines += [f"… and {left_out} more; --all shows them"] if left_out else []
+    lines += [warning] if warning else []
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    lines += ["", f"{sweep}: {counts}"]
+    under_way = any(one.state in ("queued", "running") for one in glances)
+    return Group(table(chosen), *(_plain(line) for line in lines)), under_way
+
+
+def read_cells(runs: Path, sweep: str) -> "tuple[list[Cell], list[str]]":
+    """The runs of a sweep, and what is wrong with those that cannot be read."""
     from repro.launch import Cell
     from repro.rundir import CorruptRun, run_directories
 
-    name = results.choose_sweep(runs, sweep)
-    glances, corrupt = [], []
-    for directory in run_directories(runs, name):
+    cells, corrupt = [], []
+    for directory in run_directories(runs, sweep):
         try:
-            glances.append(glance(Cell(directory.read_spec(), directory)))
+            cells.append(Cell(directory.read_spec(), directory))
         except CorruptRun as error:
             corrupt.append(str(error))
-    Console().print(table(glances))
-    for shown in glances:
-        if shown.reason:
-            click.echo(f"{shown.label}: {shown.state}: {shown.reason}")
-    for message in corrupt:
-        click.echo(f"corrupt: {message}")
-    states = [shown.state for shown in glances] + ["corrupt"] * len(corrupt)
-    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    click.echo(f"\n{name}: {counts}")
+    return cells, corrupt
+
+
+def _states(cells: "list[Cell]") -> tuple[list, str]:
+    """States and places; where the scheduler does not answer, what the files say, and a warning."""
+    from repro.launch import states
+    from repro.launch.scheduler import SchedulerError
+
+    try:
+        return states(cells), ""
+    except SchedulerError as error:
+        return [(cell, cell.state(), None) for cell in cells], f"what is queued is not known: {error}"
+
+
+def _plain(line: str) -> "RenderableType":
+    from rich.text import Text
+
+    return Text(line)

@@ -1,11 +1,11 @@
 """repro sweep: a sweep's runs, those that are missing."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from repro.cli.jobs import check_jobs, chosen, job_options, start
 from repro.cli.options import CommandWithSeveral, Several, runs_option
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "se
 @click.option("--data", metavar="PATTERN", help="Shards: 'cc12m/{00000..01242}.tar', pipe: or http(s): URLs.")
 @click.option("--eval", "evals", cls=Several, paths=True, metavar="DIR|NAME", help="clip-benchmark folders or names.")
 @runs_option
-@click.option("--jobs", type=click.IntRange(1), help="Runs side by side.  [default: cores ÷ threads of a run]")
-@click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data workers of each run.")
-@click.option("--executor", default="local", show_default=True, help="local (processes) or inline (this process).")
+@job_options
 @click.option("--retry", is_flag=True, help="Run failed runs again.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and what it would need.")
 def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
@@ -46,12 +44,13 @@ def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
         click.echo("\nNext: repro sweep NAME")
         return
     loaded = load_sweep(name)
+    values = chosen(options | {"sweep": str(loaded.file.resolve())})
     specs = expand(loaded, options["scale"], _overrides(options))
     if dry_run:
-        _print_plan(specs)
+        _print_plan(specs, values)
         return
-    cells = _prepare(specs, loaded.name, options)
-    sys.exit(0 if _launch(cells, options) else 1)
+    cells = _prepare(specs, loaded.name, options, values)
+    sys.exit(start(cells, values, options["retry"], options["detach"], options["runs"]))
 
 
 def _overrides(options: dict[str, Any]) -> Any:
@@ -68,63 +67,22 @@ def _overrides(options: dict[str, Any]) -> Any:
     return Overrides(axes, values)
 
 
-def _prepare(specs: "list[RunSpec]", sweep_name: str, options: dict[str, Any]) -> "list[Cell]":
+def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values: dict[str, Any]) -> "list[Cell]":
     """Everything is checked, and the data are made, before the first run starts."""
     from repro import check
     from repro.cli.progress import lines_on_stderr
-    from repro.errors import InputError, nearest
-    from repro.launch import EXECUTORS, Cell
+    from repro.launch import Cell, default_jobs
 
-    if options["executor"] not in EXECUTORS:
-        raise InputError(f"unknown executor '{options['executor']}'{nearest(options['executor'], EXECUTORS)}")
     specs = check.complete(specs)
     check.check_evals(specs)
-    check.check_runs_folder(options["runs"], sweep_name)
-    check.prepare_data(specs, _processes(options), lines_on_stderr("preparing the data"))
-    return [Cell.of(spec, options["runs"], sweep_name) for spec in specs]
+    check.check_runs_folder(options["runs"], sweep)
+    cells = [Cell.of(spec, options["runs"], sweep) for spec in specs]
+    check_jobs(specs, values)
+    check.prepare_data(specs, values["jobs"] or default_jobs(threads=1), lines_on_stderr("preparing the data"))
+    return cells
 
 
-def _processes(options: dict[str, Any]) -> int:
-    from repro.launch import default_jobs
-
-    return options["jobs"] or default_jobs(threads=1)
-
-
-def _launch(cells: "list[Cell]", options: dict[str, Any]) -> bool:
-    """Whether every run finished."""
-    from rich.console import Console
-
-    from repro.cli.progress import Progress, glance, sentence
-    from repro.cli.tables import print_results
-    from repro.launch import JobSettings, default_jobs, launch, needs_a_job
-
-    console = Console()
-    to_do = [cell for cell in cells if needs_a_job(cell, options["retry"])]
-    if done := len(cells) - len(to_do):
-        again = "; --retry runs failed ones again" if any(cell.state() != "finished" for cell in cells) else ""
-        click.echo(f"{done} of {len(cells)} runs are done and not run again{again}.")
-    if to_do:
-        jobs = options["jobs"] or default_jobs(max(cell.spec.threads for cell in to_do))
-        click.echo(f"{len(to_do)} runs to do, {jobs} at a time; Ctrl-C stops, typed again goes on.")
-        try:
-            with Progress(cells, console) as progress:
-                settings = JobSettings(options["workers"])
-                launch(to_do, settings, options["executor"], jobs, options["retry"], progress.update)
-        except KeyboardInterrupt:
-            left = sum(cell.state() != "finished" for cell in cells)
-            click.echo(f"Stopped; {left} of {len(cells)} runs are not finished. Typed again, the command goes on.")
-            sys.exit(130)
-    print_results(options["runs"], cells, console)
-    unfinished = [glance(cell) for cell in cells if cell.state() != "finished"]
-    for not_finished in unfinished:
-        click.echo(sentence(not_finished), err=True)
-    sweep_name = cells[0].directory.path.parent.name
-    where = "" if options["runs"] == Path("runs") else f" --runs {options['runs']}"
-    click.echo(f"\nNext: repro report {sweep_name}{where}")
-    return not unfinished
-
-
-def _print_plan(specs: "list[RunSpec]") -> None:
+def _print_plan(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
     from rich.console import Console
 
     from repro.cli.tables import plan_notes, plan_table

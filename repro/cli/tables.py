@@ -1,7 +1,6 @@
 """Tables on the terminal: what a sweep would run, and what its runs found."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -61,7 +60,7 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     return notes
 
 
-def print_results(runs: Path, cells: "Sequence[Cell]", console: Console) -> None:
+def print_results(cells: "Sequence[Cell]", console: Console) -> None:
     """The cells' rows: loss, batch size, state, metrics, speed, memory."""
     import pandas as pd
 

@@ -35,11 +35,15 @@ def load_latest(folder: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def save_final(folder: Path, model: torch.nn.Module) -> None:
-    """final.pt, as open_clip.create_model(..., pretrained=) and its local-dir find it; drops the resumable ones."""
+    """final.pt, as open_clip.create_model(..., pretrained=) and its local-dir find it."""
     write_atomically(folder / "final.pt", lambda temporary: torch.save(model.state_dict(), temporary))
     link = folder / WEIGHTS_NAME
     link.unlink(missing_ok=True)
     link.symlink_to("final.pt")
+
+
+def drop_resumable(folder: Path) -> None:
+    """Remove the checkpoints of a run that came to its end."""
     for old in _checkpoints(folder):
         old.unlink()
 

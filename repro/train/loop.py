@@ -36,6 +36,8 @@ class Options:
 
     workers: int = 0
     checkpoint_seconds: float = 300.0
+    micro_batch: int | None = None
+    still_ours: Callable[[], None] = lambda: None
 
 
 def train(

@@ -1,0 +1,46 @@
+"""Which runs a command means: a sweep's name, or runs by id, a part of one that names it alone, or directory."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from repro.launch import Cell
+
+
+def select(targets: Sequence[str], runs: Path) -> "dict[str, list[Cell]]":
+    """Sweep → its chosen runs. No target: the most recent sweep. Raises InputError with the nearest name."""
+    from repro import results
+    from repro.cli.status import read_cells
+    from repro.launch import Cell
+
+    found: dict[str, list[Cell]] = {}
+    sweeps = results.sweeps(runs)
+    for target in targets or [results.choose_sweep(runs, None)]:
+        cells = read_cells(runs, target)[0] if target in sweeps else [one_run(target, runs)]
+        for cell in cells:
+            chosen = found.setdefault(cell.sweep, [])
+            if cell not in chosen:
+                chosen.append(cell)
+    return found
+
+
+def one_run(target: str, runs: Path) -> "Cell":
+    """Raises InputError, with the nearest, where no run or more than one is meant."""
+    from repro.errors import InputError, nearest
+    from repro.launch import Cell
+    from repro.rundir import CorruptRun, find_run, run_directories
+
+    directory = find_run(target, runs)
+    if directory is None:
+        every = run_directories(runs)
+        meant = [one for one in every if target in one.path.name]
+        if len(meant) != 1:
+            names = [one.path.name for one in every]
+            several = f": {len(meant)} runs have it in their names, first {meant[0].path.name}" if meant else ""
+            raise InputError(f"no run '{target}' in {runs}{several or nearest(target, names)}")
+        directory = meant[0]
+    try:
+        return Cell(directory.read_spec(), directory)
+    except CorruptRun as error:
+        raise InputError(str(error)) from None

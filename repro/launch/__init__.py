@@ -1,0 +1,239 @@
+"""list[Cell] → jobs: in this process (inline), in local processes, or on a SLURM cluster.
+
+Launching twice is launching once: under a lock, what is done, running or queued anywhere is found and left alone, and
+what is taken up is written down before it starts. Whatever a job ends with is in its run directory.
+"""
+
+import datetime
+import getpass
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro import attempts
+from repro.errors import InputError, Interrupted
+from repro.launch import records, scheduler
+from repro.launch.cell import Cell, JobSettings, needs_a_job
+from repro.launch.records import Group
+from repro.launch.survey import Place, survey
+from repro.rundir import UNFINISHED, CorruptRun, read_json, write_json
+from repro.spec import RunSpec
+
+if TYPE_CHECKING:
+    from repro.cluster import ClusterProfile
+    from repro.jobs import JobGroup
+
+EXECUTORS = ("local", "inline", "slurm")
+POLL_SECONDS = 1.0
+"""Between two looks at runs that another launch sees to."""
+
+__all__ = [
+    *(
+        "EXECUTORS",
+        "Cell",
+        "JobSettings",
+        "cancel",
+        "default_jobs",
+        "launch",
+        "needs_a_job",
+        "read_spec_file",
+        "states",
+    ),
+    *("submit", "take_up"),
+]
+
+
+def launch(
+    cells: Sequence[Cell],
+    settings: JobSettings,
+    executor: str = "local",
+    jobs: int = 1,
+    retry: bool = False,
+    watch: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Run every cell that is not a result yet (with `retry`, also those that failed) here, and wait for their ends.
+
+    watch is called often, to show progress. On Ctrl-C, SIGTERM or SIGHUP running jobs leave a checkpoint before this
+    returns by KeyboardInterrupt.
+    """
+    os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
+    with _signals_are_ctrl_c():
+        with records.submission_lock(_folder(cells), say):
+            waiting = take_up(cells, retry)
+            waiting.sort(key=lambda cell: -cell.spec.steps)  # the longest first, so that processes end together
+            group = Group("", tuple(cell.spec.run_id for cell in waiting))
+            if waiting:
+                settings_of = {"jobs": jobs, "executor": executor, **asdict(settings)}
+                records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
+        if executor == "inline":
+            _launch_inline(waiting, settings, watch)
+        elif waiting:
+            from repro.launch.local import launch_local
+
+            launch_local(waiting, settings, jobs, watch, say)
+        _wait_for_other_launches(cells, watch)
+
+
+def submit(
+    cells: Sequence[Cell],
+    profile: "ClusterProfile",
+    plan: Callable[[list[RunSpec]], "list[JobGroup]"],
+    settings: JobSettings,
+    settings_to_keep: dict[str, Any],
+    retry: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Group]:
+    """Submit every cell that is not a result and nowhere yet to SLURM, and return the arrays that were submitted.
+
+    plan: specs → arrays of jobs. settings: but for the ranks, which each array has of its own. Raises SchedulerError;
+    arrays submitted before it stay submitted, and typed again the rest follows.
+    """
+    from repro.cluster import sbatch_parameters
+    from repro.launch.slurm import submit as submit_array
+
+    with records.submission_lock(_folder(cells), say) as renew:
+        waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry)}
+        arrays = plan([cell.spec for cell in waiting.values()]) if waiting else []
+        token = records.new_token()
+        groups = [
+            Group(f"repro-{token}-{number}", tuple(spec.run_id for spec in array.specs))
+            for number, array in enumerate(arrays)
+        ]
+        if groups:
+            record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
+        for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
+            renew()
+            job_id = submit_array(
+                record.folder,
+                group.name,
+                [waiting[run].directory for run in group.runs],
+                replace(settings, ranks=array.layout.ranks),
+                sbatch_parameters(profile, array.layout.nodes, array.layout.ranks_per_node),
+                profile.python,
+            )
+            groups[number] = replace(group, job_id=job_id)
+            record = replace(record, groups=tuple(groups))
+            record.write()
+        return groups
+
+
+def cancel(cells: Sequence[Cell]) -> list[Cell]:
+    """Stop cells that have not ended, wherever they are; returns those. Each leaves a checkpoint, if it can.
+
+    Raises SchedulerError, and InputError for a local process of another machine or person.
+    """
+    found = [(cell, state, place) for cell, state, place in states(cells) if state in UNFINISHED]
+    for cell, _, _ in found:
+        by = {"by": getpass.getuser(), "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+        write_json(cell.directory.cancelled_file, by)
+    job_ids = [place.job_id for _, _, place in found if place is not None and place.job_id and place.state != "gone"]
+    if job_ids:
+        scheduler.cancel(job_ids)
+    for cell, state, _ in found:
+        attempt = attempts.latest(cell.directory.attempts)
+        if state == "running" and attempt is not None and not attempt.job_id:
+            _end(attempt)
+    return [cell for cell, _, _ in found]
+
+
+def _end(attempt: attempts.Attempt) -> None:
+    if attempt.host != socket.gethostname():
+        raise InputError(f"{attempt.file.parents[2]}: runs on {attempt.host}; cancel it there")
+    try:
+        if attempt.is_alive():
+            os.kill(attempt.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it has just ended by itself
+    except PermissionError:
+        raise InputError(f"{attempt.file.parents[2]}: its process {attempt.pid} belongs to somebody else") from None
+
+
+def take_up(cells: Sequence[Cell], retry: bool) -> list[Cell]:
+    """What is to be started, made ready: its spec in place, an old failure and a cancellation gone. Under the lock.
+
+    Raises SchedulerError where what is queued cannot be known.
+    """
+    waiting = [cell for cell, state, _ in states(cells) if needs_a_job(state, retry)]
+    for cell in waiting:
+        cell.directory.write_spec(cell.spec)
+        cell.directory.cancelled_file.unlink(missing_ok=True)
+        result = cell.directory.read_result()
+        if result is not None and result["status"] not in (*UNFINISHED, "finished"):
+            cell.directory.result_file.unlink()
+    return waiting
+
+
+def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:
+    """Every cell with its state and its place; one question to the scheduler. Raises SchedulerError."""
+    if not cells:
+        return []
+    unfinished = [cell.directory.path.name for cell in cells if cell.state() in UNFINISHED]
+    places = survey(_folder(cells), unfinished) if unfinished else {}
+    return [(cell, cell.state(places), places.get(cell.directory.path.name)) for cell in cells]
+
+
+def _folder(cells: Sequence[Cell]) -> Path:
+    """runs/<sweep> of cells of one sweep."""
+    return cells[0].directory.path.parent
+
+
+def _launch_inline(waiting: Sequence[Cell], settings: JobSettings, watch: Callable[[], None]) -> None:
+    from repro.run import run
+    from repro.train.loop import Options
+
+    for cell in waiting:
+        watch()
+        options = Options(
+            workers=settings.workers,
+            checkpoint_seconds=settings.checkpoint_seconds,
+            micro_batch=cell.directory.read_micro_batch(),
+        )
+        try:
+            run(cell.spec, cell.directory, options)
+        except Interrupted:
+            raise KeyboardInterrupt from None
+    watch()
+
+
+def _wait_for_other_launches(cells: Sequence[Cell], watch: Callable[[], None]) -> None:
+    """Runs that other processes have queued or are running without SLURM: their results are ours too."""
+    while any(state in ("queued", "running") and not (place and place.job_id) for _, state, place in states(cells)):
+        time.sleep(POLL_SECONDS)
+        watch()
+
+
+@contextmanager
+def _signals_are_ctrl_c() -> Iterator[None]:
+    """Told to end, or left by its terminal, a launch leaves as on Ctrl-C: with checkpoints."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def default_jobs(threads: int) -> int:
+    """As many runs side by side as there are cores for; one where there is a GPU."""
+    if Path("/dev/nvidia0").exists():
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // threads)
+
+
+def read_spec_file(file: Path) -> RunSpec:
+    """A spec from a run's spec.json, or one that a person wrote. Raises InputError."""
+    try:
+        values = read_json(file)
+    except CorruptRun as error:
+        raise InputError(str(error)) from None
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: expected the keys and values of a RunSpec")
+    return RunSpec.parse(values, str(file))

@@ -1,0 +1,73 @@
+"""One run of a launch: what it is, where it lies, and what state it is in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from repro import attempts
+from repro.data.evalsets import evaluated
+from repro.data.source import eval_folders
+from repro.launch.survey import Place
+from repro.rundir import UNFINISHED, CorruptRun, RunDirectory
+from repro.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """How jobs are carried out; changes no result.
+
+    restarts: how often a run is started again after one of its ranks died. auto_micro_batch: a run that is out of
+    memory goes on with half the micro-batch.
+    """
+
+    workers: int = 0
+    checkpoint_seconds: float = 300.0
+    ranks: int = 1
+    restarts: int = 0
+    auto_micro_batch: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a launch."""
+
+    spec: RunSpec
+    directory: RunDirectory
+
+    @classmethod
+    def of(cls, spec: RunSpec, runs: Path, sweep: str) -> "Cell":
+        return cls(spec, RunDirectory(runs.resolve() / sweep / spec.run_id))
+
+    @property
+    def sweep(self) -> str:
+        return self.directory.path.parent.name
+
+    def state(self, places: Mapping[str, Place] | None = None) -> str:
+        """The directory's status, completed by where the run waits or runs (launch/survey.py).
+
+        A finished run that lacks an evaluation is `pending`.
+        """
+        try:
+            status = self.directory.status()
+        except CorruptRun:
+            return "corrupt"
+        if status == "finished" and not evaluated(self.directory, eval_folders(self.spec)):
+            attempt = attempts.latest(self.directory.attempts)
+            status = "running" if attempt is not None and attempt.is_alive() else "pending"
+        if status not in UNFINISHED or places is None:
+            return status
+        attempt = attempts.latest(self.directory.attempts)
+        in_a_job = attempt is not None and attempt.job_id
+        if status == "running" and not in_a_job:
+            return status
+        place = places.get(self.directory.path.name)
+        if place is not None and place.state != "gone":
+            return place.state
+        return "interrupted" if status == "running" else status  # its job is gone, however fresh its last sign of life
+
+
+def needs_a_job(state: str, retry: bool) -> bool:
+    """Whether a run in this state is started: what has not ended and is nowhere; with `retry` what failed, too."""
+    return state in ("pending", "interrupted", "cancelled") or (
+        retry and state not in (*UNFINISHED, "finished", "corrupt")
+    )

@@ -1,0 +1,184 @@
+"""What one job does: start a run's ranks, watch that they live, and see that however they end is recorded.
+
+The same for local processes and for SLURM (an object that starts and watches ranks is given); light enough to live
+beside them, without torch. When one rank dies the others are ended, the run says which and why, and is started again
+from its last checkpoint where the settings allow.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from repro import attempts
+from repro.counts import format_batch_size, smaller_micro_batch
+from repro.launch.cell import Cell, JobSettings
+from repro.launch.rank import BUSY
+from repro.rundir import UNFINISHED, write_json
+
+SILENT_SECONDS = 45.0
+"""A rank that gave signs of life and gives none for so long is lost: its node, or the way to it."""
+LOOK_SECONDS = 5.0
+"""Between two looks at the signs of life."""
+END_SECONDS = 20.0
+"""So long the other ranks have to end by themselves when one has failed."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a rank's process ended. code: its exit code, or 0 minus the signal's number. text: in words."""
+
+    rank: int
+    code: int
+    text: str
+
+
+class Ranks(Protocol):
+    """The processes of one start of a run."""
+
+    def exits(self) -> list[Exit]:
+        """Those that have ended, in the order in which they did."""
+
+    def running(self) -> bool: ...
+
+    def terminate(self) -> None:
+        """Ask all to leave a checkpoint and end."""
+
+    def kill(self) -> None: ...
+
+
+StartRanks = Callable[[Cell, JobSettings], Ranks]
+
+
+@dataclass
+class Job:
+    """One run's ranks from their start to a recorded end. `outcome` then says: done, stopped, make-room or busy."""
+
+    cell: Cell
+    settings: JobSettings
+    start_ranks: StartRanks
+    say: Callable[[str], None] = lambda text: None
+    deaths: int = 0
+    outcome: str = ""
+    ranks: Ranks | None = None
+    _watch: "SignsOfLife | None" = field(default=None, repr=False)
+    _first_failure: float | None = None
+    _killed: str = ""
+
+    def start(self) -> None:
+        directory = self.cell.directory
+        directory.job.mkdir(parents=True, exist_ok=True)
+        result = directory.read_result()
+        if result is not None and result["status"] in UNFINISHED:
+            directory.result_file.unlink()  # so that a result that is there at the end is of this start
+        self._first_failure, self._killed = None, ""
+        self._watch = SignsOfLife(self.cell, self.settings.ranks)
+        self.ranks = self.start_ranks(self.cell, self.settings)
+
+    def poll(self) -> bool:
+        """Look after the ranks; True once the job is over. To be called every second or so."""
+        assert self.ranks is not None and self._watch is not None
+        failed = [one for one in self.ranks.exits() if one.code != 0]
+        if self.ranks.running():
+            if failed and self._first_failure is None:
+                self._first_failure = time.monotonic()
+            if self._first_failure is not None and time.monotonic() - self._first_failure > END_SECONDS:
+                self.ranks.kill()
+            elif not failed and not self._killed and (silent := self._watch.silent()):
+                self._killed = silent
+                self.ranks.kill()
+            return False
+        again = self._conclude(failed)
+        if again:
+            self.start()
+        return not again
+
+    def give_up(self) -> None:
+        """Record that the run was started often enough, by a job that each time went away without a word."""
+        reason = f"{self.deaths} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
+        self.cell.directory.write_result({"status": "killed", "reason": reason})
+        self.outcome = "done"
+
+    def _conclude(self, failed: list[Exit]) -> bool:
+        """Record how it ended; whether to start again."""
+        directory = self.cell.directory
+        result = directory.read_result()
+        status = result["status"] if result is not None else ""
+        if status == "oom" and self.settings.auto_micro_batch and self._halve_micro_batch(result):
+            return True
+        if status and status not in UNFINISHED:
+            self.outcome = "done"
+        elif any(one.code == BUSY for one in failed):
+            self.outcome = "busy"
+        elif self._killed:
+            return self._died("killed", self._killed)
+        elif failed:
+            return self._died(*root_cause(failed))
+        elif status == "interrupted":
+            self.outcome = "make-room" if result.get("make_room") else "stopped"
+        else:
+            return self._died("failed", f"ended without a result; see {directory.output_file}")
+        return False
+
+    def _died(self, status: str, reason: str) -> bool:
+        """A rank died: start again, or record it."""
+        directory = self.cell.directory
+        reason = f"{reason}; see {directory.output_file}" if status == "failed" else reason
+        attempt = attempts.latest(directory.attempts)
+        if attempt is not None and not attempt.outcome and not attempt.is_alive():
+            attempt.end(f"died: {reason}")
+        self.deaths += 1
+        if self.deaths <= self.settings.restarts:
+            self.say(f"{reason}; started again ({self.deaths} of {self.settings.restarts})")
+            return True
+        if self.settings.restarts:
+            reason += f"; it was started again {self.settings.restarts} times"
+        directory.write_result({"status": status, "reason": reason})
+        self.outcome = "done"
+        return False
+
+    def _halve_micro_batch(self, result: dict[str, Any]) -> bool:
+        spec, directory = self.cell.spec, self.cell.directory
+        local = spec.batch_size // self.settings.ranks
+        used = min(local, directory.read_micro_batch() or spec.micro_batch)
+        smaller = smaller_micro_batch(local, used)
+        if smaller is None:
+            return False
+        self.say(f"{result['reason']}; going on with micro-batch {format_batch_size(smaller)}")
+        write_json(directory.micro_batch_file, {"micro_batch": smaller, "because": result["reason"]})
+        directory.result_file.unlink()
+        return True
+
+
+def root_cause(failed: list[Exit]) -> tuple[str, str]:
+    """Status and reason: a rank that was killed says more than the others, which lost contact with it."""
+    killed = [one for one in failed if one.code < 0]
+    return ("killed", killed[0].text) if killed else ("failed", failed[0].text)
+
+
+class SignsOfLife:
+    """Each rank renews a file while it lives (attempts.beating). Judged by this process's clock alone."""
+
+    def __init__(self, cell: Cell, ranks: int):
+        self.files = [cell.directory.alive_file(rank) for rank in range(ranks)]
+        self.last_look = time.monotonic()
+        for file in self.files:
+            file.unlink(missing_ok=True)  # the signs of an earlier start
+        self.seen: dict[int, tuple[float, float]] = {}
+
+    def silent(self) -> str:
+        """A sentence about a rank that has gone silent; '' while there is none."""
+        now = time.monotonic()
+        if now - self.last_look < LOOK_SECONDS:
+            return ""
+        self.last_look = now
+        for rank, file in enumerate(self.files):
+            beat = attempts.beat_time(file)
+            if beat is None:
+                continue  # has not begun yet
+            previous, since = self.seen.get(rank, (None, now))
+            if beat != previous:
+                self.seen[rank] = (beat, now)
+            elif now - since > SILENT_SECONDS:
+                return f"rank {rank} gave no sign of life for {now - since:.0f} s: its node or process is lost or stuck"
+        return ""

@@ -1,0 +1,130 @@
+"""Jobs as processes of this machine, some at a time, forked from one that has imported what all of them need."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from repro.launch.cell import Cell, JobSettings
+from repro.launch.job import Exit, Job
+from repro.launch.rank import run_rank
+from repro.rundir import RunDirectory
+
+POLL_SECONDS = 0.3
+"""Between two looks at the processes."""
+PRELOADED = ["repro.run", "clip_benchmark.datasets.builder", "clip_benchmark.metrics.zeroshot_classification"]
+"""Imported once, by the process that all jobs are forked from."""
+
+
+class LocalRanks:
+    """One run's ranks on this machine."""
+
+    def __init__(self, cell: Cell, settings: JobSettings):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        port = free_port() if settings.ranks > 1 else 0
+        self.processes = [
+            context.Process(target=_rank, args=(cell.directory, settings, rank, port)) for rank in range(settings.ranks)
+        ]
+        self.ended: list[Exit] = []
+        for process in self.processes:
+            process.start()
+
+    def exits(self) -> list[Exit]:
+        known = {one.rank for one in self.ended}
+        for rank, process in enumerate(self.processes):
+            if rank not in known and process.exitcode is not None:
+                self.ended.append(Exit(rank, process.exitcode, self._in_words(rank, process.exitcode)))
+        return self.ended
+
+    def running(self) -> bool:
+        return any(process.exitcode is None for process in self.processes)
+
+    def terminate(self) -> None:
+        for process in self.processes:
+            process.terminate()
+
+    def kill(self) -> None:
+        for process in self.processes:
+            process.kill()
+
+    def _in_words(self, rank: int, code: int) -> str:
+        return in_words(rank, len(self.processes), "", code)
+
+
+def in_words(rank: int, ranks: int, node: str, code: int) -> str:
+    """'rank 1 of 2 on n2 was killed by SIGKILL: …'."""
+    who = (f"rank {rank} of {ranks}" if ranks > 1 else "its process") + (f" on {node}" if node else "")
+    if code >= 0:
+        return f"{who} ended with exit code {code}"
+    cause = ": by the system, short of memory, or by a person" if -code == signal.SIGKILL else ""
+    return f"{who} was killed by {signal.Signals(-code).name}{cause}"
+
+
+def launch_local(
+    waiting: Sequence[Cell], settings: JobSettings, jobs: int, watch: Callable[[], None], say: Callable[[str], None]
+) -> None:
+    """Run cells, at most `jobs` at a time. On Ctrl-C the jobs leave a checkpoint, then KeyboardInterrupt goes on."""
+    queue = list(waiting)
+    active: list[Job] = []
+    try:
+        while queue or active:
+            for cell in _startable(queue, jobs - len(active)):
+                job = Job(cell, settings, LocalRanks, say=lambda text, cell=cell: say(f"{cell.spec.label}: {text}"))
+                job.start()
+                active.append(job)
+            time.sleep(POLL_SECONDS)
+            watch()
+            for job in [job for job in active if job.poll()]:
+                active.remove(job)
+                if job.outcome == "busy":
+                    queue.append(job.cell)
+                elif job.outcome in ("stopped", "make-room") and not job.cell.directory.cancelled_file.exists():
+                    raise KeyboardInterrupt  # a person's Ctrl-C, which may reach a job and not us
+        watch()
+    except KeyboardInterrupt:
+        _stop(active)
+        watch()
+        raise
+
+
+def _startable(queue: list[Cell], most: int) -> list[Cell]:
+    """The next cells to start, taken from the queue; those that another process runs stay in it, till they end."""
+    found: list[Cell] = []
+    for cell in list(queue):
+        if len(found) >= most:
+            break
+        state = cell.state()
+        if state != "running":
+            queue.remove(cell)
+            found += [cell] if state in ("pending", "interrupted") else []
+    return found
+
+
+def _rank(directory: RunDirectory, settings: JobSettings, rank: int, port: int) -> None:
+    """The process of one rank."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(settings.ranks)}
+    if settings.ranks > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    sys.exit(run_rank(directory, settings))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _stop(active: Sequence[Job]) -> None:
+    """Ask running jobs to leave a checkpoint, and wait; a second Ctrl-C ends them at once."""
+    with contextlib.suppress(KeyboardInterrupt):
+        for job in active:
+            job.ranks.terminate()
+        while any(job.ranks.running() for job in active):
+            time.sleep(POLL_SECONDS)
+    for job in active:
+        job.ranks.kill()

@@ -1,0 +1,78 @@
+"""One rank of a run, as a process: python -m repro.launch.rank RUN_DIRECTORY SETTINGS (JSON), which srun starts.
+
+What becomes of it stands in the run directory; the exit code says only whether that is so.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from repro.errors import InputError, Interrupted
+from repro.launch.cell import JobSettings
+from repro.rundir import RunDirectory
+from repro.stopping import StopRequest
+
+JOB_ID = "REPRO_JOB_ID"
+"""Variable that carries the scheduler's job id to the ranks, where a job started them."""
+SAID_ALL = 0
+"""The run directory says how it ended, or another rank does."""
+FAILED = 1
+BUSY = 3
+"""Another process has the run: nothing was touched."""
+
+
+def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
+    """This process's rank (RANK, WORLD_SIZE …) from start to end; returns the exit code.
+
+    Output goes to job/output.log.
+    """
+    with StopRequest() as stop:
+        output = os.open(directory.output_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
+        try:
+            from repro.attempts import Busy, Superseded
+            from repro.run import run
+            from repro.train.loop import Options
+
+            options = Options(
+                workers=settings.workers,
+                checkpoint_seconds=settings.checkpoint_seconds,
+                micro_batch=directory.read_micro_batch(),
+            )
+            run(directory.read_spec(), directory, options, os.environ.get(JOB_ID, ""), stop)
+            return SAID_ALL
+        except Interrupted as stopped:
+            print(f"{stopped}; started again, the run goes on", flush=True)
+            return SAID_ALL
+        except (Busy, Superseded) as error:
+            print(error, file=sys.stderr, flush=True)
+            return BUSY
+        except InputError as error:
+            print(error, file=sys.stderr, flush=True)
+            if int(os.environ.get("RANK", 0)) == 0:
+                directory.write_result({"status": "failed", "reason": str(error)})
+            return FAILED
+        except Exception:
+            traceback.print_exc()
+            return FAILED
+
+
+def main(directory: str, settings: str) -> int:
+    """A task of srun: SLURM's variables become torch's. MASTER_ADDR and MASTER_PORT come from the job."""
+    for theirs, ours in (("SLURM_PROCID", "RANK"), ("SLURM_NTASKS", "WORLD_SIZE"), ("SLURM_LOCALID", "LOCAL_RANK")):
+        os.environ[ours] = os.environ[theirs]
+    return run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings)))
+
+
+def as_arguments(directory: RunDirectory, settings: JobSettings) -> list[str]:
+    """The command of one rank, as srun takes it."""
+    return [sys.executable, "-m", "repro.launch.rank", str(directory.path), json.dumps(dataclasses.asdict(settings))]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

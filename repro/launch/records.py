@@ -1,0 +1,138 @@
+"""What was launched: one folder a launch, runs/<sweep>/.launches/<token>/, written before the jobs are submitted.
+
+launch.json names the runs of each array in order, and the arrays' names. The scheduler knows the jobs by these names,
+so a run's job is found even where the launch was killed between submitting and writing down the job's number.
+"""
+
+import contextlib
+import datetime
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from repro import attempts
+from repro.errors import InputError
+from repro.rundir import CorruptRun, read_json, write_json
+
+FOLDER = ".launches"
+LOCK_LIFETIME_SECONDS = 30
+"""A lock that its holder has not renewed for so long is broken: its holder was killed."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs in the order of one array. name: the jobs' name in the scheduler, '' for local processes."""
+
+    name: str
+    runs: tuple[str, ...]
+    job_id: str = ""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: who, where, what, and the settings that `repro retry` takes up again."""
+
+    folder: Path
+    executor: str
+    groups: tuple[Group, ...]
+    settings: dict[str, Any]
+    host: str
+    pid: int
+    process_started: str
+    user: str
+    at: str
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "launch.json"
+
+    @property
+    def output_file(self) -> Path:
+        """What a detached launch prints."""
+        return self.folder / "output.log"
+
+    def runs(self) -> set[str]:
+        return {run for group in self.groups for run in group.runs}
+
+    def is_alive(self) -> bool:
+        """Whether the launching process still sees to its local runs."""
+        if self.host == socket.gethostname():
+            return attempts.process_started(self.pid) == self.process_started
+        return attempts.seconds_since_beat(self.file) < attempts.STALE_SECONDS
+
+    def is_mine(self) -> bool:
+        """Whether this very process made it."""
+        return self.host == socket.gethostname() and self.pid == os.getpid() and self.is_alive()
+
+    def write(self) -> None:
+        values = asdict(self)
+        del values["folder"]
+        write_json(self.file, values)
+
+
+def new_token() -> str:
+    """Names a launch, and sorts by time: 20261124-061500-a1b2c3."""
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[Group], settings: dict) -> Launch:
+    """Written down already: this process's."""
+    pid = os.getpid()
+    launch = Launch(
+        sweep_folder / FOLDER / token,
+        executor,
+        tuple(groups),
+        settings,
+        socket.gethostname(),
+        pid,
+        attempts.process_started(pid),
+        getpass.getuser(),
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    launch.write()
+    return launch
+
+
+def launches(sweep_folder: Path) -> list[Launch]:
+    """All launches of a sweep, the newest last. Raises CorruptRun."""
+    return [_read(file) for file in sorted((sweep_folder / FOLDER).glob("*/launch.json"))]
+
+
+def _read(file: Path) -> Launch:
+    values = read_json(file)
+    try:
+        groups = tuple(Group(**group | {"runs": tuple(group["runs"])}) for group in values.pop("groups"))
+        return Launch(file.parent, groups=groups, **values)
+    except (TypeError, KeyError, AttributeError):
+        raise CorruptRun(f"{file}: not a launch of this version of repro; move it away") from None
+
+
+@contextlib.contextmanager
+def submission_lock(sweep_folder: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Held while one person finds out what is missing and submits it; gives a function that renews the lock.
+
+    Works on shared file systems, and is broken when its holder has died. Raises InputError after ten minutes.
+    """
+    from flufl.lock import Lock, TimeOutError
+
+    sweep_folder.mkdir(parents=True, exist_ok=True)
+    file = sweep_folder / ".lock"
+    lock = Lock(str(file), lifetime=LOCK_LIFETIME_SECONDS, default_timeout=1)
+    try:
+        for _ in range(10 * 60):
+            try:
+                lock.lock()
+                break
+            except TimeOutError:
+                say(f"another launch of this sweep is being submitted; waiting ({file})")
+        else:
+            raise InputError(f"{file}: another launch has held this lock for ten minutes; remove it if that is wrong")
+        yield lock.refresh
+    finally:
+        if lock.is_locked:
+            lock.unlock()

@@ -1,0 +1,183 @@
+"""Jobs of a SLURM cluster: arrays submitted through submitit, and what such a job does on its first node.
+
+The batch script runs one light process (submitit's, which calls a `SlurmJob`) on the first node; that starts the ranks
+with srun and looks after them. It is told to make room by the ranks, which SLURM signals, and has the job requeued
+under its id by submitit's own checkpoint mechanism.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import submitit
+
+from repro import attempts
+from repro.errors import InputError
+from repro.launch import scheduler
+from repro.launch.cell import Cell, JobSettings
+from repro.launch.job import Exit, Job
+from repro.launch.local import free_port, in_words
+from repro.launch.rank import JOB_ID, as_arguments
+from repro.rundir import RunDirectory
+
+POLL_SECONDS = 0.5
+"""Between two looks at the ranks."""
+KILL_SECONDS = 15.0
+"""So long srun has to end its tasks before it is killed itself."""
+GRACE_SECONDS = 15 * 60
+"""A job that was told to end waits at most so long for SLURM to end it."""
+TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
+OUT_OF_MEMORY = "Out Of Memory"
+CAUSES = {signal.strsignal(number): number for number in signal.valid_signals()}
+"""'Killed' → 9: SLURM's words for a signal are the C library's."""
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """The callable of one job: submitit pickles it, calls it, and calls it again when the job was requeued."""
+
+    run_directory: str
+    settings: JobSettings
+
+    def __call__(self) -> str:
+        directory = RunDirectory(Path(self.run_directory))
+        job_id = job_id_from_environment()
+        deaths = sum(
+            attempt.job_id == job_id and (not attempt.outcome or attempt.outcome.startswith("died"))
+            for attempt in attempts.all_attempts(directory.attempts)
+        )
+        say = lambda text: print(text, flush=True)  # noqa: E731
+        job = Job(Cell(directory.read_spec(), directory), self.settings, SlurmRanks, say, deaths)
+        if deaths > self.settings.restarts:
+            job.give_up()
+            return "done"
+        job.start()
+        while not job.poll():
+            time.sleep(POLL_SECONDS)
+        print(f"{directory.path.name}: {job.outcome}", flush=True)
+        if job.outcome == "make-room":
+            os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler calls checkpoint(), requeues the job and exits
+        elif job.outcome == "stopped":
+            wait_for_the_end(job_id)
+        return job.outcome
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """All state is in the run directory: the requeued job calls the same thing again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class SlurmRanks:
+    """One run's ranks, as the tasks of one srun of this job."""
+
+    def __init__(self, cell: Cell, settings: JobSettings):
+        self.count = settings.ranks
+        self.ended: list[Exit] = []
+        self.terminated_at: float | None = None
+        environment = os.environ | {
+            "MASTER_ADDR": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+            "MASTER_PORT": str(free_port()),
+            JOB_ID: job_id_from_environment(),
+        }
+        command = ["srun", "--kill-on-bad-exit=1", "--wait=0", f"--ntasks={self.count}"]
+        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
+            command.append(f"--cpus-per-task={cpus}")  # since SLURM 22.05 srun does not take it from the job
+        command += as_arguments(cell.directory, settings)
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def exits(self) -> list[Exit]:
+        if self.process.poll() is not None:
+            self.reader.join(timeout=5)
+            if self.process.returncode and not self.ended:
+                return [Exit(0, self.process.returncode, f"srun ended with exit code {self.process.returncode}")]
+        return list(self.ended)
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Of all tasks, by srun; where that hangs on a lost node, of srun itself."""
+        if self.terminated_at is None:
+            self.terminated_at = time.monotonic()
+            self.terminate()
+        elif time.monotonic() - self.terminated_at > KILL_SECONDS:
+            self.process.kill()
+
+    def _read(self) -> None:
+        """srun says on its stderr which task ended how; all of it goes on to the job's log."""
+        for line in self.process.stderr:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+            if ended := TASK_ENDED.match(line):
+                node, tasks, how = ended.groups()
+                self.ended += [_exit(rank, self.count, node, how.strip()) for rank in _numbers(tasks)]
+
+
+def _exit(rank: int, ranks: int, node: str, how: str) -> Exit:
+    """One line of srun's: 'Killed', 'Segmentation fault (core dumped)', 'Exited with exit code 1', 'Out Of Memory'."""
+    if how.startswith(OUT_OF_MEMORY):
+        return Exit(rank, -signal.SIGKILL, f"rank {rank} of {ranks} on {node} was killed: over the job's memory limit")
+    if code := re.match(r"Exited with exit code (\d+)", how):
+        return Exit(rank, int(code[1]), in_words(rank, ranks, node, int(code[1])))
+    number = CAUSES.get(how.removesuffix(" (core dumped)"))
+    if number is None:
+        return Exit(rank, 1, f"rank {rank} of {ranks} on {node}: {how}")
+    return Exit(rank, -number, in_words(rank, ranks, node, -number))
+
+
+def _numbers(tasks: str) -> list[int]:
+    """'0,2-3' → [0, 2, 3]."""
+    spans = [part.partition("-") for part in tasks.strip("[]").split(",")]
+    return [number for first, _, last in spans for number in range(int(first), int(last or first) + 1)]
+
+
+def job_id_from_environment() -> str:
+    """'123' or '123_4', as squeue and sacct write it."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
+def wait_for_the_end(job_id: str) -> None:
+    """After SIGTERM: a job that leaves by itself would count as done, and not be requeued where it was preempted.
+
+    Waits while SLURM still means to end it.
+    """
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and scheduler.state(job_id) not in ("", *scheduler.ENDED):
+        time.sleep(2)
+
+
+def submit(
+    folder: Path,
+    name: str,
+    directories: list[RunDirectory],
+    settings: JobSettings,
+    parameters: dict,
+    python: str | None = None,
+) -> str:
+    """Submit runs of one layout as one array named `name`; returns its job id. Raises SchedulerError.
+
+    folder: where submitit keeps the jobs' scripts and logs. parameters: cluster.sbatch_parameters.
+    """
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=python)
+    try:
+        executor.update_parameters(job_name=name, **parameters)
+        with executor.batch():
+            jobs = [executor.submit(SlurmJob(str(directory.path), settings)) for directory in directories]
+    except submitit.core.utils.FailedJobError as error:
+        raise scheduler.SchedulerError(f"sbatch refused the jobs: {error}") from None
+    except ValueError as error:
+        raise InputError(f"cluster profile: {error}") from None
+    return jobs[0].job_id.partition("_")[0]

@@ -1,0 +1,121 @@
+"""A run has one process at a time, and one that was taken for dead writes nothing more."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+
+from repro import attempts
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "a-run" / "job" / "attempts"
+
+
+def claim_and_wait(folder, claimed, end):
+    attempts.claim(folder)
+    claimed.set()
+    end.wait(30)
+
+
+@pytest.fixture
+def another_process(folder):
+    """A process that has the run, killed at the end."""
+    context = multiprocessing.get_context("forkserver")
+    claimed, end = context.Event(), context.Event()
+    process = context.Process(target=claim_and_wait, args=(folder, claimed, end))
+    process.start()
+    assert claimed.wait(30)
+    yield process
+    process.kill()
+    process.join()
+
+
+def elsewhere(folder, **values):
+    """An attempt of a process on another machine."""
+    attempt = attempts.claim(folder)
+    changed = {**attempt._values(), "host": "elsewhere", **values}
+    attempts._write(attempt.file, changed)
+    return attempt.file
+
+
+def test_two_processes_cannot_have_one_run_and_a_killed_one_lets_go(folder, another_process):
+    with pytest.raises(attempts.Busy, match=f"another process.*pid {another_process.pid}"):
+        attempts.claim(folder)
+    another_process.kill()
+    another_process.join()
+    assert not attempts.latest(folder).is_alive()
+    assert attempts.claim(folder).number == 2
+
+
+def test_an_attempt_that_ended_is_over_though_its_process_lives(folder):
+    attempts.claim(folder).end("interrupted")
+    assert attempts.claim(folder).number == 2
+    assert [attempt.outcome for attempt in attempts.all_attempts(folder)] == ["interrupted", ""]
+
+
+def test_who_was_taken_for_dead_and_comes_back_is_refused(folder):
+    first = attempts.claim(folder, job_id="7_1")
+    first.still_in_force()
+    attempts.claim(folder, job_id="7_1")  # the job was requeued: its earlier start is over
+    with pytest.raises(attempts.Superseded, match="attempt 2 has taken this run over"):
+        first.still_in_force()
+
+
+def test_a_process_of_another_machine_lives_while_it_gives_signs(folder):
+    file = elsewhere(folder)
+    assert attempts.latest(folder).is_alive()
+    with pytest.raises(attempts.Busy, match="elsewhere"):
+        attempts.claim(folder, patience_seconds=0)
+    os.utime(file, (0, time.time() - attempts.STALE_SECONDS - 1))
+    assert not attempts.latest(folder).is_alive()
+    assert attempts.claim(folder, patience_seconds=0).number == 2
+
+
+def test_the_number_of_a_dead_process_given_to_another_is_not_taken_for_it(folder):
+    attempt = attempts.claim(folder)
+    attempts._write(attempt.file, {**attempt._values(), "process_started": "another boot 1"})
+    assert not attempts.latest(folder).is_alive()
+
+
+def test_an_attempt_whose_file_was_cut_off_counts_by_its_time(folder):
+    attempt = attempts.claim(folder)
+    attempt.file.write_text('{"ho')
+    assert attempts.latest(folder).is_alive()
+    os.utime(attempt.file, (0, 0))
+    assert attempts.claim(folder).number == 2
+
+
+def take(folder, queue):
+    try:
+        queue.put(attempts.claim(folder).number)
+        time.sleep(2)
+    except attempts.Busy:
+        queue.put(None)
+
+
+def test_of_many_at_once_one_gets_the_run(folder):
+    context = multiprocessing.get_context("forkserver")
+    queue = context.Queue()
+    processes = [context.Process(target=take, args=(folder, queue)) for _ in range(6)]
+    for process in processes:
+        process.start()
+    numbers = [queue.get(timeout=30) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(number for number in numbers if number) == [1]
+
+
+def test_signs_of_life_come_while_it_lives_and_then_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(attempts, "BEAT_SECONDS", 0.05)
+    file = tmp_path / "alive-0"
+    with attempts.beating(file):
+        os.utime(file, (0, 0))
+        time.sleep(0.3)
+        assert attempts.seconds_since_beat(file) < 60
+    os.utime(file, (0, 0))
+    time.sleep(0.2)
+    assert attempts.seconds_since_beat(file) > 60
+    assert attempts.seconds_since_beat(tmp_path / "none") == float("inf")
