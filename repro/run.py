@@ -54,6 +54,7 @@ def run(
     check_ranks(spec, ranks)
     directory.job.mkdir(parents=True, exist_ok=True)
     directory.failure_file(rank).unlink(missing_ok=True)
+    directory.alive_file(rank).write_text(f"{socket.gethostname()} {os.getpid()}\n")
     attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
     with contextlib.ExitStack() as alive:
         stop = stop or alive.enter_context(StopRequest())

@@ -125,7 +125,7 @@ class RunDirectory:
         return read_json(self.micro_batch_file)["micro_batch"] if self.micro_batch_file.exists() else None
 
     def alive_file(self, rank: int) -> Path:
-        """Renewed every few seconds while this rank lives."""
+        """Renewed every few seconds while this rank lives: its machine and process."""
         return self.job / f"alive-{rank}"
 
     def failure_file(self, rank: int) -> Path:

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from repro import attempts, results
-from repro.launch import Cell, JobSettings, launch
+from repro.launch import JobSettings, launch
 from repro.rundir import RunDirectory
 
 REPRO = [sys.executable, "-c", "from repro.cli import main; main()"]
@@ -132,14 +132,6 @@ def test_ctrl_c_leaves_a_checkpoint_and_typed_again_it_goes_on(tmp_path, world):
     again = command(*arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert results.load(tmp_path / "runs", "batch-size")["status"].tolist() == ["finished"] * 2
-
-
-@pytest.fixture
-def cell(tmp_path, make_spec):
-    def make(**values):
-        return Cell.of(make_spec(**values), tmp_path / "runs", "mine")
-
-    return make
 
 
 def test_a_run_that_fails_is_a_result_and_the_others_go_on(cell):

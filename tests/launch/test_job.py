@@ -1,0 +1,92 @@
+"""A rank dies: the others end, the run says which one and why, and is started again where that is allowed."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from repro import attempts
+from repro.launch import JobSettings, job, launch
+from tests.launch.conftest import kill, processes_of
+
+TWO = JobSettings(ranks=2, checkpoint_seconds=0.5)
+
+
+class Victim:
+    """Sends a signal to one rank, some time after training began: called by the launch to show progress."""
+
+    def __init__(self, cell, rank: int, number: int = signal.SIGKILL, times: int = 1):
+        self.cell, self.rank, self.number, self.left = cell, rank, number, times
+        self.hit_at = 0.0
+
+    def __call__(self) -> None:
+        attempt = attempts.latest(self.cell.directory.attempts)
+        if not self.left or attempt is None or not attempt.is_alive() or not self.cell.directory.log_file.exists():
+            return
+        ranks = processes_of(self.cell.directory)
+        if len(ranks) == 2 and time.monotonic() - self.hit_at > 5:
+            self.left -= 1
+            self.hit_at = time.monotonic()
+            kill(ranks[self.rank], self.number)
+
+
+@pytest.mark.parametrize(("rank", "number", "name"), [(0, signal.SIGKILL, "SIGKILL"), (1, signal.SIGSEGV, "SIGSEGV")])
+def test_when_a_rank_dies_the_others_end_and_the_run_says_which_and_why(cell, rank, number, name):
+    two_ranks = cell(examples_seen=60_000)
+    victim = Victim(two_ranks, rank, number)
+    launch([two_ranks], TWO, watch=victim)
+    assert time.monotonic() - victim.hit_at < 60
+    assert two_ranks.state() == "killed"
+    assert f"rank {rank} of 2 was killed by {name}" in two_ranks.directory.read_result()["reason"]
+    assert not processes_of(two_ranks.directory)
+
+
+def test_a_run_whose_rank_died_is_started_again_as_often_as_is_allowed(cell):
+    resilient, said = cell(examples_seen=20_000), []
+    launch([resilient], JobSettings(ranks=2, restarts=1), watch=Victim(resilient, 1), say=said.append)
+    assert resilient.state() == "finished"
+    assert "rank 1 of 2 was killed by SIGKILL" in said[0]
+    assert said[0].endswith("started again (1 of 1)")
+    outcomes = [attempt.outcome for attempt in attempts.all_attempts(resilient.directory.attempts)]
+    assert outcomes[0].startswith("died: rank 1 of 2") and outcomes[1] == "finished"
+    unlucky = cell(examples_seen=60_000)
+    launch([unlucky], JobSettings(ranks=2, restarts=1), watch=Victim(unlucky, 1, times=2))
+    assert unlucky.state() == "killed"
+    assert "it was started again 1 times" in unlucky.directory.read_result()["reason"]
+
+
+def test_a_rank_that_is_stuck_counts_as_lost(cell, monkeypatch):
+    monkeypatch.setattr(job, "SILENT_SECONDS", 12.0)
+    stuck = cell(examples_seen=60_000)
+    victim = Victim(stuck, 1, signal.SIGSTOP)
+    launch([stuck], TWO, watch=victim)
+    assert time.monotonic() - victim.hit_at < 60
+    assert stuck.state() == "killed"
+    assert "rank 1 gave no sign of life for" in stuck.directory.read_result()["reason"]
+    assert not processes_of(stuck.directory)
+
+
+def test_a_run_on_two_ranks_told_to_make_room_leaves_a_checkpoint_and_goes_on(cell):
+    moved = cell(examples_seen=20_000)
+    with pytest.raises(KeyboardInterrupt):
+        launch([moved], JobSettings(ranks=2), watch=Victim(moved, 1, signal.SIGUSR2))
+    result = moved.directory.read_result()
+    assert (result["status"], result["make_room"]) == ("interrupted", True)
+    assert list(moved.directory.checkpoints.glob("step-*.pt"))
+    launch([moved], JobSettings(ranks=2))
+    assert moved.state() == "finished"
+
+
+def test_a_run_that_another_process_has_is_left_alone_and_its_end_waited_for(cell):
+    taken = cell(examples_seen=128)
+    taken.directory.write_spec(taken.spec)
+    attempt = attempts.claim(taken.directory.attempts)
+
+    def finish_it():
+        if os.path.exists(attempt.file):
+            taken.directory.write_result({"status": "finished", "reason": "", "by": "the other"})
+            attempt.end("finished")
+
+    launch([taken], JobSettings(), watch=finish_it)
+    assert taken.directory.read_result()["by"] == "the other"
