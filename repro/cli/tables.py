@@ -66,9 +66,9 @@ def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table
     from repro.needs import needs_of
 
     unit = _processor(profile)
-    shown = Table(box=None, pad_edge=False, header_style="dim")
-    columns = ("batch size", "runs", "nodes", "ranks", "local batch", "micro-batches", "memory a rank")
-    for column in (*columns, f"{unit}s", f"{unit}-hours", "at most"):
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))  # fits 80 columns
+    columns = ("batch\nsize", "\nruns", "\nnodes", "\nranks", "local\nbatch", "micro-\nbatches", "memory\na rank")
+    for column in (*columns, f"\n{unit}s", f"{unit}-\nhours", "\nat most"):
         shown.add_column(column, justify="right")
     for group, needs in zip(groups, needs_of(groups, profile), strict=True):
         ranks = group.layout.ranks

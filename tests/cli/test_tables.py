@@ -14,7 +14,7 @@ from tests.test_jobs import nodes_of, paper
 
 
 def shown(groups, profile):
-    console = Console(file=io.StringIO(), width=110)
+    console = Console(file=io.StringIO(), width=80)
     console.print(jobs_table(groups, profile))
     return console.file.getvalue()
 
@@ -27,11 +27,12 @@ def groups():
 
 def test_each_array_is_a_row_with_what_it_takes(groups):
     rows = [line.split() for line in shown(groups, load_profile("gpu8")).splitlines()]
-    assert [row[:6] for row in rows[1:]] == [
+    assert [row[:6] for row in rows[2:]] == [
         ["512–32k", "784", "1", "8", "64–4k", "1–8"],
         ["98k", "112", "2", "16", "6k", "12"],
         ["307k", "112", "5", "40", "7680", "15"],
     ]
+    assert rows[2][6:] == ["≥", "32.5", "GiB", "8", "854,776", "150,528"]
 
 
 def test_the_notes_give_jobs_arrays_nodes_and_hours(groups):
