@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -54,6 +55,11 @@ def test_an_own_config_is_read_and_its_content_is_its_fingerprint(tmp_path):
     assert fingerprint(str(tmp_path / "mine.json")) != fingerprint("laptop")
     models.export(str(tmp_path / "mine.json"), tmp_path / "folder")
     assert models.load(tmp_path / "folder").tokenize(["a cat"]).shape == (1, 16)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-SigLIP"])
+def test_open_clips_configs_are_its_own(name):
+    assert read_config(name)[0]["model_cfg"] == open_clip.get_model_config(name)
 
 
 @pytest.mark.parametrize(
