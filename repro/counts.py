@@ -1,4 +1,5 @@
-"""Counts as people write them: 32k and 1M for batch sizes (k = 1,024), 65k and 3B for examples (k = 1,000).
+"""Counts as people write them: 32k and 1M for batch sizes (k = 1,024), 65k and 3B for examples (k = 1,000), amounts of
+memory, lengths of time.
 
 The paper rounds two batch sizes in decimal: its 98k is 98,304 = 96 · 1,024 and its 307k is 307,200 = 300 · 1,024.
 They are read and written under the paper's names.
@@ -66,6 +67,39 @@ def parse_bytes(text: str) -> int:
         raise InputError(f"'{text}' is not an amount of memory, such as 500MB, 2GB (= 2,000,000,000 bytes) or 2GiB")
     power = ("", "k", "m", "g", "t").index(match[2])
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+
+
+def parse_seconds(text: str) -> int:
+    """90m → 5,400; also 24h, 1h30m, and SLURM's 2:00:00 and 1-12:00:00. Raises InputError with the nearest forms.
+
+    90 and 2:00, minutes to SLURM, are refused: others read them as seconds or hours.
+    """
+    text = str(text).strip().lower()
+    if match := re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text) if text else None:
+        return _seconds(*match.groups())
+    if match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+        return _seconds(*match.groups())
+    if match := re.fullmatch(r"(\d+)-(\d+)(?::(\d\d))?", text):
+        return _seconds(*match.groups())
+    if re.fullmatch(r"\d+", text):
+        meant = f"{text}m or {text}h"
+    elif match := re.fullmatch(r"(\d+):(\d+)", text):
+        meant = f"{match[1]}h{match[2]}m or {match[1]}m{match[2]}s"
+    else:
+        meant = "90m, 24h, 2:00:00 or 1-12:00:00"
+    raise InputError(f"'{text}' is not a length of time; the nearest are {meant}")
+
+
+def format_seconds(count: float) -> str:
+    """5,400 → 1.5 h, 120 → 2 min: for reading."""
+    for unit, seconds in (("h", 3600), ("min", 60)):
+        if count >= seconds:
+            return f"{count / seconds:,.1f}".removesuffix(".0") + f" {unit}"
+    return f"{count:.0f} s"
+
+
+def _seconds(days: str | None, hours: str | None, minutes: str | None, seconds: str | None = None) -> int:
+    return ((int(days or 0) * 24 + int(hours or 0)) * 60 + int(minutes or 0)) * 60 + int(seconds or 0)
 
 
 def _parse(text: str | int, units: dict[str, int], expected: str) -> int:

@@ -91,18 +91,6 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
 
 
-def count_parameters(name: str) -> int:
-    """Weights of a model, counted without making them."""
-    import open_clip
-
-    config, _ = read_config(name)
-    model_cfg = config["model_cfg"]
-    custom_text = model_cfg.pop("custom_text", False)
-    model_class = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in model_class(**model_cfg).parameters())
-
-
 def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
     """Put a Hugging Face tokenizer's files into the folder, where open_clip's local-dir looks for them."""
     if (folder / "tokenizer_config.json").exists():

@@ -1,9 +1,10 @@
 """Model configs by name or file: open_clip's, ours (repro/models/*.json), or the person's own JSON.
 
-Reading ours takes no torch, so that the command line answers at once.
+Reading ours and open_clip's takes no torch, so that the command line answers at once.
 """
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,23 @@ def read_config(name: str) -> tuple[dict[str, Any], Path]:
             if key not in config["model_cfg"]:
                 raise InputError(f"model {name}: expected an open_clip model config; '{key}' is missing")
         return config, file.parent
-    import open_clip
+    config = _from_open_clips_folder(name)
+    if config is None:
+        import open_clip
 
-    config = open_clip.get_model_config(name)
+        config = open_clip.get_model_config(name)  # hf-hub: and local-dir: names
     if config is None:
         raise InputError(f"unknown model '{name}'{nearest(name, [*own, *open_clip.list_models()])}")
     # No pretrained weights means no preprocessing of theirs: the paper's (images resized only, to [-1, 1]).
     mean_and_std = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     return {"model_cfg": config, "preprocess_cfg": mean_and_std}, Path()
+
+
+def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
+    """What open_clip.get_model_config gives for a plain name, without the seconds of importing open_clip."""
+    package = importlib.util.find_spec("open_clip")
+    files = {file.stem: file for file in (Path(package.origin).parent / "model_configs").glob("*.json")}
+    return json.loads(files[name].read_text()) if name in files else None
 
 
 def fingerprint(name: str) -> str:

@@ -3,10 +3,15 @@
 A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep (sweeps/<name>.yaml) says which
 fields vary at each scale, and what of the paper that reproduces. What is given later wins:
 recipe < the sweep's `set` < the sweep's `axes` < options of the command line.
+
+One key of recipes and `set` is no field of a run: `local_batch`, how many examples of a batch one rank holds at most.
+On a cluster the ranks follow from it (repro/jobs.py), and ranks change no result.
 """
 
+import functools
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.resources import resource
 from repro.spec import SCALES, SETUPS, RunSpec
+from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "scales"}
 SCALE_KEYS = {"setup", "axes", "set"}
@@ -57,7 +63,7 @@ def load_sweep(name: str) -> Sweep:
             known = {f.stem for folder in _folders() for f in folder.glob("*.yaml")}
             raise InputError(f"unknown sweep '{name}'{nearest(name, known)}")
         file = found[0]
-    values = _read_yaml(file)
+    values = read_yaml(file)
     for key in values:
         if key not in SWEEP_KEYS:
             raise InputError(f"{file}: unknown key '{key}'{nearest(key, SWEEP_KEYS)}")
@@ -86,7 +92,7 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
     folders = [folder / "recipes" for folder in _folders()]
     for folder in folders:
         if (file := folder / f"{setup}-{scale}.yaml").is_file():
-            return {**_read_yaml(file), "setup": setup, "scale": scale}, file
+            return {**read_yaml(file), "setup": setup, "scale": scale}, file
     known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     raise InputError(f"there is no recipe for setup '{setup}' at scale '{scale}'; known: {', '.join(known)}")
 
@@ -102,12 +108,48 @@ def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
     content = sweep.scales[scale]
     axes = {"setup": [content.get("setup", "siglip")], **content.get("axes", {})}
     axes = {name: values for name, values in axes.items() if name not in overrides.values} | overrides.axes
+    recipe_of = functools.cache(load_recipe)  # a grid names few recipes, and reading one takes as long as ten cells
     specs = []
     for cell in itertools.product(*axes.values()):
         chosen = dict(zip(axes, cell, strict=True)) | overrides.values
-        recipe, file = load_recipe(chosen.pop("setup", content.get("setup", "siglip")), scale)
-        specs.append(_resolve(recipe | content.get("set", {}) | chosen, chosen, f"{sweep.file.name}, {file.name}"))
+        recipe, file = recipe_of(str(chosen.pop("setup", content.get("setup", "siglip"))), scale)
+        values = recipe | content.get("set", {}) | chosen
+        values.pop("local_batch", None)
+        specs.append(_resolve(values, chosen, f"{sweep.file.name}, {file.name}"))
     return list({spec.run_id: spec for spec in specs}.values())
+
+
+def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | None = None) -> list[int]:
+    """Of each run of this sweep: the examples of its batch that one rank holds at most.
+
+    `chosen` (--local-batch) before the sweep's `set` before the recipe. Raises InputError where none of them says it,
+    or not as a batch size.
+    """
+
+    @functools.cache
+    def of(setup: str, scale: str) -> int:
+        recipe, file = load_recipe(setup, scale)
+        places = (
+            ({"local_batch": chosen}, "--local-batch"),
+            (sweep.scales.get(scale, {}).get("set", {}), f"{sweep.file}: scales.{scale}.set: local_batch"),
+            (recipe, f"{file}: local_batch"),
+        )
+        for values, where in places:
+            if (value := values.get("local_batch")) is not None:
+                return _positive_batch(value, where)
+        raise InputError(f"{file}: 'local_batch' is missing (the most a rank holds); give it with --local-batch")
+
+    return [of(spec.setup, spec.scale) for spec in specs]
+
+
+def _positive_batch(value: Any, where: str) -> int:
+    try:
+        count = parse_batch_size(value)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if count < 1:
+        raise InputError(f"{where} {count}: expected 1 example or more")
+    return count
 
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
@@ -159,20 +201,10 @@ def _is_number(text: str) -> bool:
 
 
 def _check_key(key: str, where: str) -> None:
+    if key == "local_batch":
+        raise InputError(f"{where}: local_batch changes no result, so no run has it; give it with --local-batch")
     if key not in RunSpec.model_fields:
         raise InputError(f"{where}: unknown key '{key}'{nearest(key, RunSpec.model_fields)}")
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{file}: cannot be read as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
-    return values
 
 
 def _folders() -> list[Path]:

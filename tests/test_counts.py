@@ -2,7 +2,14 @@
 
 import pytest
 
-from repro.counts import format_batch_size, format_bytes, format_examples, parse_batch_size, parse_examples
+from repro.counts import (
+    format_batch_size,
+    format_bytes,
+    format_examples,
+    format_seconds,
+    parse_batch_size,
+    parse_examples,
+)
 from repro.errors import InputError
 
 
@@ -34,3 +41,8 @@ def test_numbers_for_reading():
     assert format_examples(65_536) == "65.5k"
     assert format_examples(3e9) == "3B"
     assert format_bytes(1_572_864) == "1.5 MiB"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (120, "2 min"), (5400, "1.5 h"), (2**22, "1,165.1 h")])
+def test_lengths_of_time_are_written_for_reading(seconds, text):
+    assert format_seconds(seconds) == text

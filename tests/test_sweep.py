@@ -8,7 +8,7 @@ import yaml
 
 from repro.errors import InputError
 from repro.resources import resource
-from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, parse_setting
+from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, local_batches, parse_setting
 
 PAPER_DATA = {"data": "/data/{00000..00009}.tar"}
 
@@ -97,11 +97,51 @@ def test_a_warm_up_share_is_of_the_training_length():
         ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
+        (lambda: parse_setting("local_batch=64"), "changes no result, so no run has it; .*--local-batch"),
     ],
 )
 def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_how_much_a_rank_holds_comes_from_the_option_before_the_sweep_before_the_recipe(tmp_path: Path):
+    of_recipe = load_sweep("batch-size")
+    specs = runs("paper", values=PAPER_DATA)
+    assert set(local_batches(of_recipe, specs)) == {8192}
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        yaml.safe_dump({"scales": {"paper": {"axes": {"loss": ["sigmoid"]}, "set": {"local_batch": "2k"}}}})
+    )
+    mine = load_sweep(str(file))
+    assert local_batches(mine, expand(mine, "paper", Overrides({}, PAPER_DATA))) == [2048]
+    assert local_batches(mine, specs[:2], "1k") == [1024, 1024]
+
+
+def test_how_much_a_rank_holds_changes_no_run(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"scales": {"laptop": {"axes": {"loss": ["sigmoid"]}, "set": {"local_batch": 64}}}}))
+    (with_it,) = expand(load_sweep(str(file)), "laptop", Overrides())
+    file.write_text(yaml.safe_dump({"scales": {"laptop": {"axes": {"loss": ["sigmoid"]}}}}))
+    (without,) = expand(load_sweep(str(file)), "laptop", Overrides())
+    assert with_it.run_id == without.run_id
+
+
+def test_a_persons_own_recipe_may_leave_to_the_option_how_much_a_rank_holds(tmp_path: Path, monkeypatch):
+    recipe = (resource("sweeps") / "recipes" / "siglip-laptop.yaml").read_text().replace("local_batch:", "# ")
+    (tmp_path / "sweeps" / "recipes").mkdir(parents=True)
+    (tmp_path / "sweeps" / "recipes" / "siglip-laptop.yaml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    sweep, specs = load_sweep("batch-size"), runs()
+    with pytest.raises(InputError, match=r"siglip-laptop\.yaml: 'local_batch' is missing .*--local-batch"):
+        local_batches(sweep, specs)
+    assert set(local_batches(sweep, specs, 64)) == {64}
+
+
+@pytest.mark.parametrize("chosen", ["lots", 0, "-1"])
+def test_how_much_a_rank_holds_is_a_batch_size(chosen):
+    with pytest.raises(InputError, match="--local-batch"):
+        local_batches(load_sweep("batch-size"), runs(), chosen)
 
 
 @pytest.mark.parametrize(

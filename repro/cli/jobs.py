@@ -83,7 +83,7 @@ def profile_of(values: dict[str, Any]) -> "ClusterProfile":
 def check_jobs(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
     """That every run can be dealt to ranks, and fits them. Raises InputError."""
     if values["executor"] == "slurm":
-        from repro.cluster import check_memory
+        from repro.needs import check_memory
 
         check_memory(plan(specs, values), profile_of(values))
 

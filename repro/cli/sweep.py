@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.jobs import check_jobs, chosen, job_options, start
+from repro.cli.jobs import check_jobs, chosen, job_options, plan, profile_of, start
 from repro.cli.options import CommandWithSeveral, Several, runs_option
 
 if TYPE_CHECKING:
@@ -85,10 +85,15 @@ def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values
 def _print_plan(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from repro.cli.tables import plan_notes, plan_table
+    from repro.cli.tables import jobs_notes, jobs_table, plan_notes, plan_table
 
-    Console().print(plan_table(specs))
+    if values["executor"] == "slurm":
+        groups, profile = plan(specs, values), profile_of(values)
+        shown, notes = jobs_table(groups, profile), [*plan_notes(specs), *jobs_notes(groups, profile)]
+    else:
+        shown, notes = plan_table(specs), plan_notes(specs)
+    Console().print(shown)
     click.echo()
-    for note in plan_notes(specs):
+    for note in notes:
         click.echo(note)
     click.echo(f"{len(specs)} runs; nothing was started (--dry-run).")

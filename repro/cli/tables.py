@@ -1,33 +1,32 @@
-"""Tables on the terminal: what a sweep would run, and what its runs found."""
+"""Tables on the terminal: what a sweep would run, what that takes on a cluster, and what its runs found."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from repro.counts import format_batch_size, format_bytes, format_examples
+from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from repro.cluster import ClusterProfile
+    from repro.jobs import JobGroup
     from repro.launch import Cell
     from repro.spec import RunSpec
-
-BYTES_A_PARAMETER = 16
-"""Weight, gradient and two moments, in fp32."""
-BYTES_AN_EMBEDDING = 16
-"""A number of an image's and a text's embedding and of their gradients, in fp32."""
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
     """Runs with their steps, and what they hold beside the towers."""
-    from repro.model_config import read_config
+    from repro.model_size import model_size
+    from repro.needs import BYTES_AN_EMBEDDING
 
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("setup", "loss", "batch size", "seed", "examples", "steps", "forward passes", "embeddings"):
         shown.add_column(column, justify="left" if column in ("setup", "loss") else "right")
-    dims = {model: read_config(model)[0]["model_cfg"]["embed_dim"] for model in {spec.model for spec in specs}}
+    dims = {model: model_size(model).embed_dim for model in {spec.model for spec in specs}}
     for spec in specs:
         passes = -(-spec.batch_size // spec.micro_batch)
         shown.add_row(
@@ -45,19 +44,87 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
 
 def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     """What all runs of a model or on some data need: sentences under the table."""
-    from repro.model import count_parameters
+    from repro.model_size import model_size
+    from repro.needs import BYTES_A_PARAMETER
 
     notes = []
-    for model in sorted({spec.model for spec in specs}):
-        parameters = count_parameters(model)
-        size = format_bytes(BYTES_A_PARAMETER * parameters)
-        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and optimizer")
+    for model, optimizer in sorted({(spec.model, spec.optimizer) for spec in specs}):
+        parameters = model_size(model).parameters
+        size = format_bytes(BYTES_A_PARAMETER[optimizer] * parameters)
+        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and {optimizer}")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
     notes.append(
         "embeddings: with their gradients; N ranks share them. The loss adds a few blocks of them and one tile"
     )
     return notes
+
+
+def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table:
+    """One row an array of jobs: what its runs take on the cluster. Raises InputError."""
+    from repro.needs import needs_of
+
+    unit = _processor(profile)
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))  # fits 80 columns
+    columns = ("batch\nsize", "\nruns", "\nnodes", "\nranks", "local\nbatch", "micro-\nbatches", "memory\na rank")
+    for column in (*columns, f"\n{unit}s", f"{unit}-\nhours", "\nat most"):
+        shown.add_column(column, justify="right")
+    for group, needs in zip(groups, needs_of(groups, profile), strict=True):
+        ranks = group.layout.ranks
+        micro_batches = [-(-spec.batch_size // (ranks * spec.micro_batch)) for spec in group.specs]
+        shown.add_row(
+            _range([spec.batch_size for spec in group.specs], format_batch_size),
+            f"{len(group.specs):,}",
+            f"{group.layout.nodes:,}",
+            f"{ranks:,}",
+            _range([spec.batch_size // ranks for spec in group.specs], format_batch_size),
+            _range(micro_batches, str),
+            f"≥ {format_bytes(needs.memory_bytes)}",
+            f"{needs.processors:,}",
+            "" if needs.estimated_hours is None else _hours(needs.estimated_hours),
+            _hours(needs.most_hours),
+        )
+    return shown
+
+
+def jobs_notes(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> list[str]:
+    """What all jobs together take: sentences under the table. Raises InputError."""
+    from repro.needs import needs_of
+
+    jobs, unit, needs = sum(len(group.specs) for group in groups), _processor(profile), needs_of(groups, profile)
+    at_once = sum(min(len(group.specs), profile.array_parallelism) * group.layout.nodes for group in groups)
+    time = format_seconds(profile.time_seconds)
+    notes = [
+        f"{jobs:,} jobs in {len(groups):,} arrays, each one call of sbatch; at most {at_once:,} nodes at once "
+        f"(array_parallelism {profile.array_parallelism:,})",
+        f"at most {_hours(sum(each.most_hours for each in needs))} {unit}-hours per attempt of all jobs (time {time})",
+    ]
+    if profile.tflops_per_rank is None:
+        notes.append(f"tflops_per_rank in the cluster's profile gives an estimate of the {unit}-hours")
+    elif groups:
+        longest = max(each.longest_seconds for each in needs)
+        attempts = math.ceil(longest / (profile.time_seconds - profile.grace_seconds))
+        notes.append(
+            f"about {_hours(sum(each.estimated_hours for each in needs))} {unit}-hours at {profile.tflops_per_rank:g} "
+            f"TFLOP/s a rank; the longest run takes {format_seconds(longest)}, {attempts:,} attempts of {time}"
+        )
+    threads = max((spec.threads for group in groups for spec in group.specs), default=0)
+    if threads > profile.cpus_per_rank:
+        notes.append(f"a rank computes with {threads} threads and has {profile.cpus_per_rank} cores (cpus_per_rank)")
+    return notes
+
+
+def _processor(profile: "ClusterProfile") -> str:
+    return "GPU" if profile.gpus_per_node else "CPU"
+
+
+def _range(values: Sequence[int], written: Callable[[int], str]) -> str:
+    """'512–64k', or '512' where all are the same."""
+    return "–".join(dict.fromkeys((written(min(values)), written(max(values)))))
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
 def print_results(cells: "Sequence[Cell]", console: Console) -> None:
