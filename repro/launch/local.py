@@ -31,6 +31,7 @@ class LocalRanks:
             context.Process(target=_rank, args=(cell.directory, settings, rank, port)) for rank in range(settings.ranks)
         ]
         self.ended: list[Exit] = []
+        self.node_failed = False
         for process in self.processes:
             process.start()
 

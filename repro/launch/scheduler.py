@@ -49,14 +49,10 @@ def queue(names: Iterable[str]) -> list[ScheduledJob]:
     return jobs
 
 
-def state(job_id: str) -> str:
-    """One job's state, such as RUNNING; '' where the controller does not know it any more. Raises SchedulerError."""
-    try:
-        return call(["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"]).strip()
-    except SchedulerError as error:
-        if "Invalid job id" in str(error):
-            return ""
-        raise
+def preempted(job_id: str) -> bool:
+    """Whether a running job is in the grace time before it must make room for another. Raises SchedulerError."""
+    found = re.search(r"PreemptTime=(\S+)", call(["scontrol", "show", "job", job_id]))
+    return found is not None and found[1] != "None"
 
 
 def cancel(job_ids: Sequence[str]) -> None:

@@ -1,12 +1,14 @@
 """Jobs of a SLURM cluster: arrays submitted through submitit, and what such a job does on its first node.
 
-The batch script runs one light process (submitit's, which calls a `SlurmJob`) on the first node; that starts the ranks
-with srun and looks after them. It is told to make room by the ranks, which SLURM signals, and has the job requeued
-under its id by submitit's own checkpoint mechanism.
+The batch script becomes one light process (submitit's, which calls a `SlurmJob`) on the first node; that starts the
+ranks with srun and looks after them. SLURM tells the ranks alone to make room: they leave a checkpoint and end, and
+this process has the job requeued under its id, by submitit's own checkpoint mechanism. What SLURM does when, as it was
+seen, is in docs/cluster.md.
 """
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -31,10 +33,9 @@ POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
 KILL_SECONDS = 15.0
 """So long srun has to end its tasks before it is killed itself."""
-GRACE_SECONDS = 15 * 60
-"""A job that was told to end waits at most so long for SLURM to end it."""
 TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
 OUT_OF_MEMORY = "Out Of Memory"
+NODE_FAILURE = "srun: error: Node failure on"
 CAUSES = {signal.strsignal(number): number for number in signal.valid_signals()}
 """'Killed' → 9: SLURM's words for a signal are the C library's."""
 
@@ -49,23 +50,29 @@ class SlurmJob:
     def __call__(self) -> str:
         directory = RunDirectory(Path(self.run_directory))
         job_id = job_id_from_environment()
-        deaths = sum(
-            attempt.job_id == job_id and (not attempt.outcome or attempt.outcome.startswith("died"))
-            for attempt in attempts.all_attempts(directory.attempts)
+        leaving: list[int] = []
+        signal.signal(
+            signal.SIGTERM, lambda number, frame: leaving.append(number)
+        )  # SLURM ends the job, or requeues it
+        earlier = [attempt for attempt in attempts.all_attempts(directory.attempts) if attempt.job_id == job_id]
+        job = Job(
+            Cell(directory.read_spec(), directory),
+            self.settings,
+            SlurmRanks,
+            say=lambda text: print(text, flush=True),
+            leaving=lambda: bool(leaving),
+            deaths=sum(not attempt.outcome or attempt.outcome.startswith("died") for attempt in earlier),
         )
-        say = lambda text: print(text, flush=True)  # noqa: E731
-        job = Job(Cell(directory.read_spec(), directory), self.settings, SlurmRanks, say, deaths)
-        if deaths > self.settings.restarts:
+        if job.deaths > self.settings.restarts:
             job.give_up()
-            return "done"
+            return job.outcome
         job.start()
         while not job.poll():
             time.sleep(POLL_SECONDS)
         print(f"{directory.path.name}: {job.outcome}", flush=True)
-        if job.outcome == "make-room":
+        if not leaving and (job.outcome == "make-room" or (job.outcome == "stopped" and scheduler.preempted(job_id))):
+            # A job that ends while it is being preempted counts as done, and is not requeued by SLURM itself.
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler calls checkpoint(), requeues the job and exits
-        elif job.outcome == "stopped":
-            wait_for_the_end(job_id)
         return job.outcome
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -80,6 +87,7 @@ class SlurmRanks:
         self.count = settings.ranks
         self.ended: list[Exit] = []
         self.terminated_at: float | None = None
+        self.node_failed = False
         environment = os.environ | {
             "MASTER_ADDR": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
             "MASTER_PORT": str(free_port()),
@@ -104,13 +112,13 @@ class SlurmRanks:
         return self.process.poll() is None
 
     def terminate(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(signal.SIGUSR2)  # srun hands it on to all tasks; at SIGTERM it would kill them
 
     def kill(self) -> None:
         """Of all tasks, by srun; where that hangs on a lost node, of srun itself."""
         if self.terminated_at is None:
             self.terminated_at = time.monotonic()
-            self.terminate()
+            self.process.send_signal(signal.SIGTERM)
         elif time.monotonic() - self.terminated_at > KILL_SECONDS:
             self.process.kill()
 
@@ -119,6 +127,8 @@ class SlurmRanks:
         for line in self.process.stderr:
             sys.stderr.write(line)
             sys.stderr.flush()
+            if NODE_FAILURE in line:
+                self.node_failed = True
             if ended := TASK_ENDED.match(line):
                 node, tasks, how = ended.groups()
                 self.ended += [_exit(rank, self.count, node, how.strip()) for rank in _numbers(tasks)]
@@ -149,16 +159,6 @@ def job_id_from_environment() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def wait_for_the_end(job_id: str) -> None:
-    """After SIGTERM: a job that leaves by itself would count as done, and not be requeued where it was preempted.
-
-    Waits while SLURM still means to end it.
-    """
-    deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and scheduler.state(job_id) not in ("", *scheduler.ENDED):
-        time.sleep(2)
-
-
 def submit(
     folder: Path,
     name: str,
@@ -171,7 +171,9 @@ def submit(
 
     folder: where submitit keeps the jobs' scripts and logs. parameters: cluster.sbatch_parameters.
     """
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=python)
+    # exec: a shell in between would die at SIGTERM, and SLURM would then kill this process before it could act.
+    command = f"exec {python or shlex.quote(sys.executable)}"
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=command)
     try:
         executor.update_parameters(job_name=name, **parameters)
         with executor.batch():

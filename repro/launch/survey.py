@@ -49,4 +49,4 @@ def _scheduled_place(job: scheduler.ScheduledJob) -> Place:
         return Place("gone", job.id, f"its job {job.id} ended: {job.state}", job.id)
     if job.state in scheduler.WAITING:
         return Place("queued", job.id, job.reason if job.reason != "None" else "", job.id)
-    return Place("running", f"{job.id} on {job.nodes}" if job.nodes else job.id, "", job.id)
+    return Place("running", job.id, "", job.id)
