@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.slurm.config import NODES, write_configuration
+from tests.slurm.keeper import descendants, kill
 
 PROGRAMS = {
     "slurmctld": "slurmctld",
@@ -32,6 +33,7 @@ PROGRAMS = {
     "mariadb-install-db": "mariadb-server",
 }
 HOSTS = Path("/etc/hosts")
+NODE_MARK = "SIGLIP_REPRO_TEST_NODE"  # in the environment of a node's slurmd, to tell one node's steps from the other's
 
 
 def missing() -> str | None:
@@ -123,11 +125,20 @@ class Cluster:
         return dict(line.split() for line in lines)
 
     def stop_slurmd(self, node: str) -> None:
-        """Kill a node's slurmd hard, which SLURM takes for a lost node; its steps and jobs go on running."""
+        """Kill a node's slurmd hard, which SLURM takes for a lost node; what runs on the node goes on running."""
         os.kill(self.daemons.pop(f"slurmd-{node}"), signal.SIGKILL)
 
+    def lose_node(self, node: str) -> None:
+        """As if the node's power failed: its slurmd and all that runs on it are killed at one moment.
+
+        Connections to it are closed all the same, which a node without power does not do.
+        """
+        self.stop_slurmd(node)
+        kill(descendants(*steps) | set(steps) if (steps := self._steps_of(node)) else ())
+
     def start_slurmd(self, node: str) -> None:
-        self._daemon(f"slurmd-{node}", "slurmd", "-D", "-N", node)
+        """Start a node's slurmd; a node that was down comes back by itself (ReturnToService=2)."""
+        self._daemon(f"slurmd-{node}", "slurmd", "-D", "-N", node, **{NODE_MARK: f"{node} {self.folder}"})
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
         """Return when condition() is true; TimeoutError, with the ends of all logs, when it is not in time."""
@@ -154,25 +165,23 @@ class Cluster:
         self.wait_for((self.folder / "munge/socket").exists, "munged")
 
     def _start_accounting(self, ports: dict[str, int]) -> None:
-        data = f"--datadir={self.folder}/mariadb"
-        subprocess.run(
-            [find("mariadb-install-db"), "--no-defaults", "--user=root", data, "--skip-test-db", "--skip-name-resolve"]
-            + ["--auth-root-authentication-method=normal", "--innodb-log-file-size=4M"],
-            check=True,
-            capture_output=True,
-        )
+        database = [
+            "--no-defaults",
+            "--user=root",
+            f"--datadir={self.folder}/mariadb",
+            "--skip-name-resolve",
+            "--innodb-log-file-size=4M",
+        ]
+        install = [find("mariadb-install-db"), *database, "--skip-test-db", "--auth-root-authentication-method=normal"]
+        subprocess.run(install, check=True, capture_output=True)
         self._daemon(
             "mariadbd",
             "mariadbd",
-            "--no-defaults",
-            "--user=root",
-            data,
+            *database,
             f"--socket={self.folder}/mariadb.socket",
             f"--pid-file={self.folder}/mariadb.pid",
             f"--port={ports['mariadb_port']}",
             "--bind-address=127.0.0.1",
-            "--skip-name-resolve",
-            "--innodb-log-file-size=4M",
             "--innodb-flush-log-at-trx-commit=0",  # nobody needs these accounts after a crash
         )
         self.wait_for(lambda: answers(ports["mariadb_port"]), "mariadbd")
@@ -181,8 +190,14 @@ class Cluster:
         for what in ("cluster test", "account lab", "user root account=lab"):
             self.command("sacctmgr", "--immediate", "add", *what.split())
 
-    def _daemon(self, name: str, program: str, *arguments: str) -> None:
-        line = {"argv": [find(program), *arguments], "log": f"{self.folder}/log/{name}.out"}
+    def _steps_of(self, node: str) -> list[int]:
+        """Process ids of a node's slurmstepds, which inherit their slurmd's environment."""
+        mark = f"{NODE_MARK}={node} {self.folder}".encode()
+        return [pid for pid in descendants(self._keeper.pid) if mark in environment_of(pid)]
+
+    def _daemon(self, name: str, program: str, *arguments: str, **environment: str) -> None:
+        argv = [find(program), *arguments]
+        line = {"argv": argv, "log": f"{self.folder}/log/{name}.out", "environment": environment}
         print(json.dumps(line), file=self._keeper.stdin, flush=True)
         self.daemons[name] = int(self._keeper.stdout.readline())
 
@@ -195,6 +210,13 @@ def name_the_nodes() -> None:
         except socket.gaierror:
             with HOSTS.open("a") as file:
                 file.write(f"127.0.0.1 {node}\n")
+
+
+def environment_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return []
 
 
 def answers(port: int) -> bool:

@@ -63,7 +63,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=1000
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-SlurmctldParameters={slurmctld_parameters}
+{signal_line}
 JobRequeue=1
 MaxArraySize=10000
 MaxJobCount=10000
@@ -94,7 +94,7 @@ def write_configuration(folder: Path, requeue_delay: int, send_user_signal: bool
         "folder": folder,
         "host": socket.gethostname().partition(".")[0],
         "requeue_delay": requeue_delay,
-        "slurmctld_parameters": "preempt_send_user_signal" if send_user_signal else "",
+        "signal_line": "SlurmctldParameters=preempt_send_user_signal" if send_user_signal else "",
     }
     (folder / "slurm.conf").write_text(SLURM.format(**values))
     (folder / "slurmdbd.conf").touch(mode=0o600)  # slurmdbd reads no other

@@ -1,10 +1,12 @@
 """The parent of a test cluster's daemons: no process of the cluster outlives it, and it does not outlive the test.
 
-It reads one daemon a line from its standard input, {"argv": […], "log": path}, and answers with the daemon's process
-id. When its standard input ends (the test closed it, or died in whatever way), it ends all of them. SLURM lets steps
-and jobs survive their slurmd by design; as subreaper the keeper inherits these orphans, and so can find and end them.
+It reads one daemon a line from its standard input, {"argv": […], "log": path, "environment": {…}}, and answers with
+the daemon's process id. When its standard input ends (the test closed it, or died in whatever way), it ends all of
+them. SLURM lets steps and jobs survive their slurmd by design; as subreaper the keeper inherits these orphans, and so
+can find and end them.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -12,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -35,10 +38,16 @@ def main() -> None:
         end_all([daemon.pid for daemon in daemons])
 
 
-def start(argv: list[str], log: str) -> subprocess.Popen:
+def start(argv: list[str], log: str, environment: dict[str, str]) -> subprocess.Popen:
     with Path(log).open("ab") as output:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=die_with_us
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | environment,
+            start_new_session=True,
+            preexec_fn=die_with_us,
         )
 
 
@@ -66,24 +75,28 @@ def end_all(daemons: list[int], seconds: float = 5.0) -> None:
 
     def kill_the_rest() -> bool:
         left = descendants()
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill(left)
         return not left
 
     wait_until(kill_the_rest, seconds)
 
 
-def wait_until(condition, seconds: float) -> None:
+def kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it ended by itself, or with another of them
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
         reap()
 
 
-def descendants() -> set[int]:
+def descendants(*ancestors: int) -> set[int]:
+    """Process ids of all that descend from `ancestors`, or from this process; without the ancestors themselves."""
+    roots = set(ancestors) or {os.getpid()}
     parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -92,10 +105,10 @@ def descendants() -> set[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             parents[int(entry)] = int(stat.rpartition(")")[2].split()[1])
-    found = {os.getpid()}
+    found = set(roots)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return found - {os.getpid()}
+    return found - roots
 
 
 if __name__ == "__main__":
