@@ -60,7 +60,7 @@ class Cluster:
     send_user_signal: whether a job that is preempted gets the signal of `--signal`, or SIGTERM.
     """
 
-    def __init__(self, folder: Path, requeue_delay: int = 5, send_user_signal: bool = True) -> None:
+    def __init__(self, folder: Path, requeue_delay: int = 5, send_user_signal: bool = False) -> None:
         self.folder = Path(folder).resolve()
         self.requeue_delay = requeue_delay
         self.send_user_signal = send_user_signal
