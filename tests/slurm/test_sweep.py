@@ -1,0 +1,123 @@
+"""A sweep on a real cluster whose jobs are preempted, out of time, killed and cancelled: typed again, all is there."""
+
+import io
+import os
+import signal
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro import attempts
+from tests.slurm.cluster import Cluster
+from tests.slurm.person import Person, outcomes, trains
+
+SEEDS = range(6)
+
+
+@pytest.fixture
+def person(cluster: Cluster, tmp_path: Path) -> Person:
+    return Person(cluster, tmp_path)
+
+
+def write_bad_shard(file: Path, samples: int) -> None:
+    with tarfile.open(file, "w") as tar:
+        for number in range(samples):
+            for extension, content in (("png", b"no image"), ("txt", b"a caption")):
+                member = tarfile.TarInfo(f"{number:04}.{extension}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def write_sweep(person: Person, world, examples: int) -> None:
+    """mine.yaml: seeds, on data of which one in fifty cannot be decoded."""
+    write_bad_shard(person.folder / "bad.tar", 40)
+    fixed = {"data": f"{world.train_pattern}::{person.folder / 'bad.tar'}", "evals": [world.evals[0]]}
+    fixed |= {"batch_size": 64, "micro_batch": 64, "examples_seen": examples, "loss": "sigmoid", "max_bad_share": 0.05}
+    sweep = {"title": "Mine", "scales": {"laptop": {"set": fixed, "axes": {"seed": list(SEEDS)}}}}
+    (person.folder / "mine.yaml").write_text(yaml.safe_dump(sweep))
+
+
+def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(person, world):
+    write_sweep(person, world, examples=12_000)
+    array = person.submits("mine.yaml")
+    assert array and not person.submits("mine.yaml"), "typed again at once, everything is queued already"
+    single = person.submits("mine.yaml", "--seed", "9", "--set", "max_bad_share=0.001")
+    assert single
+    runs = {int(run.read_spec().seed): run for run in person.runs()}
+    job_of = {seed: f"{array}_{seed}" for seed in SEEDS}
+    assert len(runs) == 7
+
+    # Both nodes are full: an urgent job takes the place of one run.
+    person.waits(lambda: sum(map(trains, runs.values())) >= 3, "runs that train")
+    person.preempts("--cpus-per-task=1")
+    person.waits(lambda: any("interrupted" in outcomes(run) for run in runs.values()), "a preempted run")
+    preempted = next(seed for seed, run in runs.items() if "interrupted" in outcomes(run))
+
+    undisturbed = [seed for seed in SEEDS if seed != preempted]
+    person.waits(lambda: sum(trains(runs[seed]) for seed in undisturbed) >= 3, "three runs that train")
+    late, killed, cancelled = [seed for seed in undisturbed if trains(runs[seed])][:3]
+    person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=1")
+    os.kill(int(runs[killed].alive_file(1).read_text().split()[1]), signal.SIGKILL)
+    assert "1 of 1 runs cancelled" in person.types("cancel", runs[cancelled].path.name)
+
+    person.waits(lambda: "interrupted" in outcomes(runs[late]), "the run that is out of time")
+    person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=10")
+    person.waits(lambda: len(outcomes(runs[killed])) > 1, "the killed run's second start")
+    assert outcomes(runs[killed])[0].startswith("died: rank 1 of 2 on n2 was killed by SIGKILL")
+    person.waits(lambda: runs[cancelled].status() == "cancelled", "the cancelled run's end")
+    assert "1 cancelled" in person.types("status")
+
+    again = person.submits("mine.yaml")
+    assert again not in ("", array), "the cancelled run alone is missing"
+    person.types("status", "--watch", "--every", "1")
+    person.waits(lambda: all(run.status() == "finished" for seed, run in runs.items() if seed in SEEDS), "the end")
+
+    table = person.table().set_index("seed")
+    assert table.loc[list(SEEDS), "status"].tolist() == ["finished"] * 6
+    assert table.loc[list(SEEDS), "ranks"].tolist() == [2] * 6
+    assert table.loc[list(SEEDS), f"{Path(world.evals[0]).name}/acc1"].notna().all()
+    assert table.loc[9, "status"] == "bad-data"
+    assert "bad.tar: image cannot be decoded" in table.loc[9, "reason"]
+    for seed in (preempted, late):
+        jobs = {attempt.job_id for attempt in attempts.all_attempts(runs[seed].attempts)}
+        assert jobs == {job_of[seed]}, "requeued under the same id"
+        assert outcomes(runs[seed])[-1] == "finished"
+    for seed in SEEDS:
+        steps = [line["step"] for line in runs[seed].read_log()]
+        assert steps == sorted(set(steps)), "no line is lost or doubled"
+    assert not person.submits("mine.yaml"), "typed once more, nothing is missing"
+
+
+def test_preempted_three_times_and_its_node_lost_a_run_ends_with_the_bits_of_an_undisturbed_one(person, world):
+    import torch
+
+    fixed = ["--set", "data=shapes:2048", "--loss", "sigmoid", "--batch-size", "64", "--examples", "24k"]
+    fixed += ["--eval", world.evals[0]]
+    person.types("sweep", "batch-size", *fixed, "--ranks", "2", "--runs", "undisturbed")
+    (expected,) = Path(person.folder, "undisturbed").glob("*/*/checkpoints/final.pt")
+    assert person.submits("batch-size", *fixed)
+    (run,) = person.runs()
+    for time_preempted in range(1, 4):
+        person.waits(lambda: trains(run), "training")
+        person.preempts("--exclusive")
+        person.waits(lambda n=time_preempted: outcomes(run).count("interrupted") == n, "a preemption")
+    person.waits(lambda: trains(run), "training")
+    lost_at = time.monotonic()
+    person.cluster.lose_node("n2")
+    person.waits(lambda: not any_rank_lives(run), "the other rank's end")
+    assert time.monotonic() - lost_at < 60
+    person.cluster.start_slurmd("n2")
+    person.waits(lambda: run.status() == "finished", "the end")
+    jobs = {attempt.job_id for attempt in attempts.all_attempts(run.attempts)}
+    assert len(jobs) == 1 and len(outcomes(run)) == 5
+    weights, wanted = (torch.load(file, weights_only=True) for file in (run.final, expected))
+    assert all(torch.equal(value, weights[name]) for name, value in wanted.items())
+    undisturbed = type(run)(expected.parents[1]).read_log()
+    assert [line["loss"] for line in run.read_log()] == [line["loss"] for line in undisturbed]
+
+
+def any_rank_lives(run) -> bool:
+    return any(attempts.process_started(int(file.read_text().split()[1])) for file in run.job.glob("alive-*"))
