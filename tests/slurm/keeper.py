@@ -52,9 +52,10 @@ def start(argv: list[str], log: str, environment: dict[str, str]) -> subprocess.
 
 
 def die_with_us() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # should the keeper itself be killed hard
-    for name in ("SIGINT", "SIGHUP"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    """In a daemon before it starts: should the keeper itself be killed hard, only jobs that run are left."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for number in (signal.SIGINT, signal.SIGHUP):  # what a process ignores, its children would ignore
+        signal.signal(number, signal.SIG_DFL)
 
 
 def reap(*_) -> None:

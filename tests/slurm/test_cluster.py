@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import submitit
 
-from tests.slurm.cluster import Cluster
+from tests.slurm.cluster import Cluster, missing
 from tests.slurm.keeper import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,7 @@ def test_a_lost_node_goes_down_and_comes_back_when_its_slurmd_is_started(cluster
     cluster.wait_for(lambda: cluster.node_states()["n2"] == "idle", "n2 being back")
 
 
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_nothing_is_left_of_a_cluster_whose_test_was_killed(tmp_path: Path):
     starter = subprocess.Popen(
         [sys.executable, "-m", "tests.slurm.cluster", str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
