@@ -21,6 +21,8 @@ SILENT_SECONDS = 45.0
 """A rank that gave signs of life and gives none for so long is lost: its node, or the way to it."""
 LOOK_SECONDS = 5.0
 """Between two looks at the signs of life."""
+BEGIN_SECONDS = 600.0
+"""So long the ranks have to come to life: clusters are slow to load Python on many nodes."""
 END_SECONDS = 20.0
 """So long the other ranks have to end by themselves when one has failed."""
 
@@ -172,7 +174,7 @@ class SignsOfLife:
 
     def __init__(self, cell: Cell, ranks: int):
         self.files = [cell.directory.alive_file(rank) for rank in range(ranks)]
-        self.last_look = time.monotonic()
+        self.began = self.last_look = time.monotonic()
         for file in self.files:
             file.unlink(missing_ok=True)  # the signs of an earlier start
         self.seen: dict[int, tuple[float, float]] = {}
@@ -185,8 +187,10 @@ class SignsOfLife:
         self.last_look = now
         for rank, file in enumerate(self.files):
             beat = attempts.beat_time(file)
+            if beat is None and now - self.began > BEGIN_SECONDS:
+                return f"rank {rank} did not begin within {BEGIN_SECONDS:.0f} s"
             if beat is None:
-                continue  # has not begun yet
+                continue
             previous, since = self.seen.get(rank, (None, now))
             if beat != previous:
                 self.seen[rank] = (beat, now)

@@ -71,7 +71,9 @@ class SlurmJob:
             time.sleep(POLL_SECONDS)
         print(f"{directory.path.name}: {job.outcome}", flush=True)
         if not leaving and (job.outcome == "make-room" or (job.outcome == "stopped" and scheduler.preempted(job_id))):
-            # A job that ends while it is being preempted counts as done, and is not requeued by SLURM itself.
+            # A job that ends while it is being preempted counts as done, and SLURM does not requeue it. At the request
+            # to requeue it ends the job at once: the command that asks must outlive the signal.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler calls checkpoint(), requeues the job and exits
         return job.outcome
 

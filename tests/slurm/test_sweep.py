@@ -109,6 +109,7 @@ def test_preempted_three_times_and_its_node_lost_a_run_ends_with_the_bits_of_an_
     person.cluster.lose_node("n2")
     person.waits(lambda: not any_rank_lives(run), "the other rank's end")
     assert time.monotonic() - lost_at < 60
+    person.waits(lambda: person.cluster.node_states()["n2"] == "down*", "the node being missed")
     person.cluster.start_slurmd("n2")
     person.waits(lambda: run.status() == "finished", "the end")
     jobs = {attempt.job_id for attempt in attempts.all_attempts(run.attempts)}
