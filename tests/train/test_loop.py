@@ -1,40 +1,18 @@
 """Training as a whole: exact resume, the same run on any number of ranks, and honest ends."""
 
+import json
 import math
+import time
 
 import pytest
 import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.rundir import RunDirectory
-from repro.train.loop import Options, check_ranks, train
+from repro.train.loop import Options, check_ranks
+from repro.train.state import to_host
 from tests.ranks import on_ranks
-
-CPU = torch.device("cpu")
-
-
-def weights(directory: RunDirectory):
-    return torch.load(directory.final, weights_only=True)
-
-
-def trained(spec, path, options=None, stop=lambda: False):
-    """A run directory after training; spec fields and path as given."""
-    torch.set_num_threads(1)
-    directory = RunDirectory(path)
-    directory.write_spec(spec)
-    result = train(spec, directory, CPU, options or Options(), stop)
-    return directory, result
-
-
-class StopAfter:
-    """Says stop when asked for the n-th time: the n-th step."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left == 0
+from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 
 
 @pytest.mark.parametrize(
@@ -54,8 +32,7 @@ def test_a_run_stopped_half_way_and_resumed_ends_with_the_same_bits(make_spec, t
     with pytest.raises(Interrupted, match="stopped after 256 of 512"):
         trained(spec, tmp_path / "b", stop=StopAfter(4))
     resumed, _ = trained(spec, tmp_path / "b")
-    for name, value in weights(undisturbed).items():
-        assert torch.equal(value, weights(resumed)[name]), name
+    assert_same_bits(undisturbed, resumed)
     assert [line["loss"] for line in undisturbed.read_log()] == [line["loss"] for line in resumed.read_log()]
 
 
@@ -127,9 +104,45 @@ def test_checkpoints_are_written_while_it_runs_and_gone_at_the_end(make_spec, tm
         seen.append(len(list((tmp_path / "a" / "checkpoints").glob("step-*.pt"))))
         return False
 
-    directory, _ = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0), look)
-    assert seen[:4] == [0, 1, 2, 2]
-    assert not list(directory.checkpoints.glob("step-*.pt"))
+    directory, result = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0), look)
+    assert seen[0] == 0
+    assert seen[-1] in (1, 2)
+    assert not list(directory.checkpoints.glob("step-*"))
+    assert result["checkpoint_share"] > 0
+
+
+def test_a_run_that_is_shorter_than_the_spacing_makes_no_checkpoint(make_spec, tmp_path):
+    _, result = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=300))
+    assert result["checkpoint_share"] == 0
+
+
+def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeypatch):
+    copies = []
+
+    def slow_copy(state):
+        copies.append(time.sleep(0.2))
+        return to_host(state)
+
+    monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
+    _, result = trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
+    assert result["step_seconds"] * result["steps"] < 50 * 0.2
+    assert len(copies) == 1
+
+
+def test_a_trained_run_is_not_trained_again(make_spec, tmp_path):
+    directory, result = trained(make_spec(), tmp_path / "a")
+    written = directory.final.stat().st_mtime_ns
+    assert trained(make_spec(), tmp_path / "a")[1] == result
+    assert directory.final.stat().st_mtime_ns == written
+
+
+def test_final_weights_that_were_damaged_are_trained_again(make_spec, tmp_path):
+    directory, _ = trained(make_spec(), tmp_path / "a")
+    undamaged = directory.final.read_bytes()
+    directory.final.write_bytes(undamaged[:-100])
+    trained(make_spec(), tmp_path / "a")
+    assert directory.final.read_bytes() == undamaged
+    assert [line["step"] for line in directory.read_log()] == list(range(1, 9))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(make_spec, tmp_path):
@@ -137,19 +150,19 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(ma
         trained(make_spec(init_logit_scale=2000.0, init_logit_bias=0.0), tmp_path / "a")
 
 
-def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world):
-    import io
-    import tarfile
-
-    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
-        for number in range(40):
-            for extension, content in (("png", b"no image"), ("txt", b"a caption")):
-                info = tarfile.TarInfo(f"{number:04}.{extension}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    spec = make_spec(data=f"{world.train_pattern}::{tmp_path / 'bad.tar'}", max_bad_share=0.001, examples_seen=1024)
+def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world, bad_shard):
+    spec = make_spec(data=f"{world.train_pattern}::{bad_shard(40)}", max_bad_share=0.001, examples_seen=1024)
     with pytest.raises(BadData, match=r"bad, more than the allowed 0.1% .*bad.tar: image cannot be decoded"):
         trained(spec, tmp_path / "a")
+    found = json.loads((tmp_path / "a" / "bad-samples.json").read_text())
+    assert found["bad.tar"]["image cannot be decoded (UnidentifiedImageError)"] > 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_without_a_usable_sample_leave_their_counts_too(make_spec, tmp_path, bad_shard, workers):
+    with pytest.raises(BadData, match="in a row"):
+        trained(make_spec(data=str(bad_shard(40))), tmp_path / "a", Options(workers=workers))
+    assert "bad.tar" in json.loads((tmp_path / "a" / "bad-samples.json").read_text())
 
 
 def test_a_batch_that_ranks_or_micro_batches_cannot_divide_is_refused(make_spec):
