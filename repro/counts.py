@@ -47,8 +47,8 @@ def format_examples(count: float) -> str:
 
 def smaller_micro_batch(local_batch: int, micro_batch: int) -> int | None:
     """After `micro_batch` was out of memory: the largest divisor of the local batch that is at most half of it."""
-    divisors = [size for size in range(1, micro_batch // 2 + 1) if local_batch % size == 0]
-    return divisors[-1] if divisors else None
+    half = min(local_batch, micro_batch) // 2
+    return next((size for size in range(half, 0, -1) if local_batch % size == 0), None)
 
 
 def format_bytes(count: float) -> str:

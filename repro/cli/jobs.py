@@ -38,6 +38,7 @@ OPTIONS = [
         "--auto-micro-batch/--no-auto-micro-batch", default=None, help="Out of memory: halve the micro-batch."
     ),
 ]
+EXECUTORS = ("local", "inline", "slurm")
 DEFAULTS = {"executor": "local", "workers": 0, "checkpoint_seconds": 300.0, "ranks": 1}
 KEPT = ("sweep", "cluster", "job", "array_parallelism", "local_batch", "jobs", "ranks", "restarts", "auto_micro_batch")
 """Besides DEFAULTS: what `repro retry` takes from the launch before, where it is not given."""
@@ -52,7 +53,6 @@ def job_options(command: Any) -> Any:
 def chosen(options: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """The options given, completed by those of the launch before, and by the defaults. Raises InputError."""
     from repro.errors import InputError, nearest
-    from repro.launch import EXECUTORS
 
     given = {key: options[key] for key in (*DEFAULTS, *KEPT) if options.get(key) not in (None, ())}
     kept = {key: value for key, value in (before or {}).items() if key in (*DEFAULTS, *KEPT)}

@@ -29,13 +29,11 @@ if TYPE_CHECKING:
     from repro.cluster import ClusterProfile
     from repro.jobs import JobGroup
 
-EXECUTORS = ("local", "inline", "slurm")
 POLL_SECONDS = 1.0
 """Between two looks at runs that another launch sees to."""
 
 __all__ = [
     *(
-        "EXECUTORS",
         "Cell",
         "JobSettings",
         "cancel",
