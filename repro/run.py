@@ -28,7 +28,7 @@ from repro.stopping import StopRequest
 from repro.train import distributed
 from repro.train.loop import Options, check_ranks, train
 
-LAST_WORDS_SECONDS = 5.0
+LAST_WORDS_SECONDS = 2.0
 """So long a rank that lost contact waits for the others to say why."""
 REPORTED_PACKAGES = ("torch", "open_clip_torch", "clip-benchmark", "numpy", "timm")
 

@@ -33,17 +33,15 @@ POLL_SECONDS = 1.0
 """Between two looks at runs that another launch sees to."""
 
 __all__ = [
-    *(
-        "Cell",
-        "JobSettings",
-        "cancel",
-        "default_jobs",
-        "launch",
-        "needs_a_job",
-        "read_spec_file",
-        "states",
-    ),
-    *("submit", "take_up"),
+    "Cell",
+    "JobSettings",
+    "cancel",
+    "default_jobs",
+    "launch",
+    "needs_a_job",
+    "read_spec_file",
+    "states",
+    "submit",
 ]
 
 
