@@ -61,6 +61,7 @@ def run(
         alive.enter_context(attempts.beating(directory.alive_file(rank)))
         if attempt is not None:
             alive.enter_context(attempts.beating(attempt.file))
+            directory.keep_room_for_a_result()
             options = dataclasses.replace(options, still_ours=attempt.still_in_force)
         try:
             result = _train_and_evaluate(spec, directory, options, stop)

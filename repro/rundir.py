@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from repro import attempts
+from repro.disk import FULL
 from repro.errors import InputError
 from repro.spec import FORMAT, RunSpec
 
 UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
+
+
+RESERVE_BYTES = 32 << 10
 
 
 class CorruptRun(ValueError):
@@ -43,6 +47,7 @@ class RunDirectory:
         self.output_file = self.job / "output.log"
         self.attempts = self.job / "attempts"
         self.cancelled_file = self.job / "cancelled.json"
+        self.reserve_file = self.job / "reserve"
         self.micro_batch_file = self.job / "micro-batch.json"
 
     def write_spec(self, spec: RunSpec) -> None:
@@ -72,9 +77,21 @@ class RunDirectory:
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """The row; what is not finite becomes null."""
+        """The row; what is not finite becomes null. On a full disk it takes the room that was kept for it."""
         finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_json(self.result_file, {"format": FORMAT, **_finite(result), "finished_at": finished_at})
+        row = {"format": FORMAT, **_finite(result), "finished_at": finished_at}
+        try:
+            write_json(self.result_file, row)
+        except OSError as error:
+            if error.errno not in FULL or not self.reserve_file.exists():
+                raise
+            self.reserve_file.unlink()
+            write_json(self.result_file, row)
+        self.reserve_file.unlink(missing_ok=True)
+
+    def keep_room_for_a_result(self) -> None:
+        """So that a run that ends because the disk is full can still say so."""
+        self.reserve_file.write_bytes(os.urandom(RESERVE_BYTES))  # random: file systems may compress zeros away
 
     def read_trained(self) -> dict[str, Any] | None:
         """What training measured, where it came to its end (train/checkpoint.py); else None. Raises CorruptRun."""

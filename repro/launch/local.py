@@ -80,7 +80,7 @@ def launch_local(
                 active.append(job)
             time.sleep(POLL_SECONDS)
             watch()
-            for job in [job for job in active if job.poll()]:
+            for job in [job for job in active if _is_over(job, say)]:
                 active.remove(job)
                 if job.outcome == "busy":
                     queue.append(job.cell)
@@ -91,6 +91,16 @@ def launch_local(
         _stop(active)
         watch()
         raise
+
+
+def _is_over(job: Job, say: Callable[[str], None]) -> bool:
+    """Whether a job has ended; one whose end cannot be written down does not take the others with it."""
+    try:
+        return job.poll()
+    except OSError as error:
+        job.ranks.kill()
+        say(f"{job.cell.spec.label}: its end cannot be recorded: {error}")
+        return True
 
 
 def _startable(queue: list[Cell], most: int) -> list[Cell]:

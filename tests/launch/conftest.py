@@ -1,8 +1,12 @@
 """Runs to launch, small enough to be killed again and again."""
 
 import contextlib
+import hashlib
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +32,37 @@ def processes_of(directory: RunDirectory) -> dict[int, int]:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def sha256_fits(file: Path) -> bool:
+    digest = file.with_name(f"{file.name}.sha256").read_text().split()[0]
+    return hashlib.sha256(file.read_bytes()).hexdigest() == digest
+
+
+class SmallDisk:
+    """Called to show progress: once there is a checkpoint, fills the disk to the last byte."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.filler = folder, folder / "filler"
+
+    def __call__(self) -> None:
+        if not self.filler.exists() and list(self.folder.glob("*/*/checkpoints/step-*.pt")):
+            with self.filler.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+
+    def make_room(self) -> None:
+        self.filler.unlink()
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
+    """A file system of its own at `folder`; only root can have one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,14 +1,16 @@
 """A rank dies: the others end, the run says which one and why, and is started again where that is allowed."""
 
 import os
+import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from repro import attempts
 from repro.launch import JobSettings, job, launch
-from tests.launch.conftest import kill, processes_of
+from tests.launch.conftest import kill, processes_of, sha256_fits, small_disk
 
 TWO = JobSettings(ranks=2, checkpoint_seconds=0.5)
 
@@ -90,3 +92,45 @@ def test_a_run_that_another_process_has_is_left_alone_and_its_end_waited_for(cel
 
     launch([taken], JobSettings(), watch=finish_it)
     assert taken.directory.read_result()["by"] == "the other"
+
+
+class LittleMemory:
+    """Gives each start of a run little more address space than it has when it begins."""
+
+    def __init__(self, cell, more_bytes: int):
+        self.cell, self.more_bytes, self.limited = cell, more_bytes, set()
+
+    def __call__(self) -> None:
+        for pid in set(processes_of(self.cell.directory).values()) - self.limited:
+            self.limited.add(pid)
+            status = Path(f"/proc/{pid}/status").read_text()
+            size = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmSize"))
+            resource.prlimit(pid, resource.RLIMIT_AS, (size + self.more_bytes, resource.RLIM_INFINITY))
+
+
+def test_a_run_out_of_memory_is_oom_or_goes_on_with_a_smaller_micro_batch(cell):
+    large = cell(batch_size=2048, micro_batch=2048, examples_seen=4096, warmup_examples=0)
+    launch([large], JobSettings(), watch=LittleMemory(large, 700 << 20))
+    assert large.state() == "oom"
+    reason = large.directory.read_result()["reason"]
+    assert reason.startswith("out of memory on rank 0 at batch size 2k, local batch 2,048, micro-batch 2,048: tried to")
+    said: list[str] = []
+    settings = JobSettings(auto_micro_batch=True)
+    launch([large], settings, retry=True, watch=LittleMemory(large, 700 << 20), say=said.append)
+    assert large.state() == "finished"
+    assert "going on with micro-batch 1k" in said[0]
+    assert large.directory.read_result()["micro_batch_used"] < 2048
+
+
+def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(cell, tmp_path):
+    with small_disk(tmp_path / "runs", megabytes=24) as filled_up:
+        full = cell(examples_seen=60_000)
+        assert full.directory.path.is_relative_to(tmp_path / "runs")
+        launch([full], JobSettings(checkpoint_seconds=0.2), watch=filled_up)
+        assert full.state() == "disk-full"
+        assert "checkpoints" in full.directory.read_result()["reason"]
+        good = [file for file in full.directory.checkpoints.glob("step-*.pt") if sha256_fits(file)]
+        assert good and not list(full.directory.path.rglob("*.unfinished"))
+        filled_up.make_room()
+        launch([full], JobSettings(), retry=True)
+        assert full.state() == "finished"
