@@ -1,5 +1,6 @@
 """repro logs: what a run and its job printed, and its training log."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,13 +54,30 @@ def files_of(directory: Any) -> Iterator[Path]:
 
 
 def _show(file: Path, shown: dict[Path, int], lines: int) -> None:
-    """What was added to a file since it was last shown; at first its last lines."""
+    """What was added to a file since it was last shown; at first its last lines. A log cut back is shown anew."""
     with file.open(errors="replace") as stream:
-        if file not in shown:
-            click.echo(f"==> {file}", err=True)
-            text = "".join(stream.readlines()[-lines:] if lines else [])
-        else:
-            stream.seek(shown[file])
-            text = stream.read()
+        first = file not in shown
+        stream.seek(0 if first or file.stat().st_size < shown[file] else shown[file])
+        added = stream.readlines()
         shown[file] = stream.tell()
-    click.echo(text, nl=False)
+    added = added[-lines:] if first and lines else [] if first else added
+    if first:
+        click.echo(f"==> {file}")
+    for line in added:
+        click.echo(_readable(line.rstrip("\n")) if file.suffix == ".jsonl" else line.rstrip("\n"))
+
+
+def _readable(line: str) -> str:
+    """One line of log.jsonl: 'step 12  768 examples  loss 6.372  learning rate 2.60e-03  1,022 examples/s'."""
+    try:
+        values = json.loads(line)
+        parts = [f"step {values['step']:,}", f"{values['examples_seen']:,} examples"]
+    except (ValueError, TypeError, KeyError):
+        return line
+    forms = {
+        **{"loss": "loss {:.4f}", "learning_rate": "learning rate {:.2e}", "gradient_norm": "|gradient| {:.3g}"},
+        **{"logit_scale": "t {:.2f}", "logit_bias": "b {:.2f}", "examples_per_second": "{:,.0f} examples/s"},
+    }
+    return "  ".join(
+        [*parts, *(form.format(values[key]) for key, form in forms.items() if values.get(key) is not None)]
+    )
