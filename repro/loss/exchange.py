@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 import torch
 import torch.distributed as dist
 
+# Their names since torch 2.15, which warns of the old ones.
+all_gather_single = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+reduce_scatter_single = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
 EXCHANGES = ("ring", "ring-bidirectional", "gather", "none")
 
 Block = Sequence[torch.Tensor]
@@ -53,7 +57,7 @@ def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) ->
     local = len(block[0])
     gathered = [tensor.new_empty((ranks(group) * len(tensor), *tensor.shape[1:])) for tensor in block]
     for whole, own in zip(gathered, block, strict=True):
-        dist.all_gather_into_tensor(whole, own, group=group)
+        all_gather_single(whole, own, group=group)
     made: torch.Tensor | None = None
     for owner in range(ranks(group)):
         rows = slice(owner * local, (owner + 1) * local)
@@ -65,7 +69,7 @@ def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) ->
         return None
     if combine is torch.add:
         home = made.new_empty((local, *made.shape[1:]))
-        dist.reduce_scatter_tensor(home, made, group=group)
+        reduce_scatter_single(home, made, group=group)
         return home
     parts = torch.empty_like(made)
     dist.all_to_all_single(parts, made, group=group)
@@ -171,11 +175,11 @@ class _Gather(torch.autograd.Function):
     def forward(ctx, features: torch.Tensor) -> torch.Tensor:
         features = features.contiguous()
         gathered = features.new_empty((ranks() * len(features), *features.shape[1:]))
-        dist.all_gather_into_tensor(gathered, features)
+        all_gather_single(gathered, features)
         return gathered
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         home = gradient.new_empty((len(gradient) // ranks(), *gradient.shape[1:]))
-        dist.reduce_scatter_tensor(home, gradient.contiguous())
+        reduce_scatter_single(home, gradient.contiguous())
         return home
