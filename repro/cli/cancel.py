@@ -20,4 +20,5 @@ def cancel(targets: tuple[str, ...], runs: Path) -> None:
 
     for sweep, cells in select(targets, runs).items():
         stopped = cancel_cells(cells)
-        click.echo(f"{sweep}: {len(stopped)} of {len(cells)} runs cancelled; the others had ended")
+        others = "; the others had ended" if len(stopped) < len(cells) else ""
+        click.echo(f"{sweep}: {len(stopped)} of {len(cells)} runs cancelled{others}")

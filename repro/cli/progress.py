@@ -118,9 +118,11 @@ def sentence(g: Glance) -> str:
 
 def table(glances: Sequence[Glance]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    left = ("run", "state", "where")
-    for name in ("run", "state", "examples seen", "examples/s", "loss", "time left", "where"):
-        shown.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+    shown.add_column("run", no_wrap=True, min_width=max((len(g.label) for g in glances), default=0))
+    shown.add_column("state", no_wrap=True, min_width=max((len(g.state) for g in glances), default=0))
+    for name, width in (("examples seen", 13), ("examples/s", 6), ("loss", 5), ("time left", 7)):
+        shown.add_column(name, justify="right", no_wrap=True, min_width=width)
+    shown.add_column("where", no_wrap=True)
     for g in glances:
         shown.add_row(
             g.label,

@@ -61,6 +61,8 @@ class Cell:
         if status == "running" and not in_a_job:
             return status
         place = places.get(self.directory.path.name)
+        if status == "cancelled" and place is not None and not place.job_id:
+            return status  # a local launch passes over it
         if place is not None and place.state != "gone":
             return place.state
         return "interrupted" if status == "running" else status  # its job is gone, however fresh its last sign of life

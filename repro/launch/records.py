@@ -59,6 +59,10 @@ class Launch:
     def runs(self) -> set[str]:
         return {run for group in self.groups for run in group.runs}
 
+    @property
+    def where(self) -> str:
+        return f"pid {self.pid}" + (f" on {self.host}" if self.host != socket.gethostname() else "")
+
     def is_alive(self) -> bool:
         """Whether the launching process still sees to its local runs."""
         if self.host == socket.gethostname():

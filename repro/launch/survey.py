@@ -32,7 +32,7 @@ def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
     for launch in launches(sweep_folder):
         asked_for = launch.runs() & unfinished
         if launch.executor == "local" and launch.is_alive() and not launch.is_mine():
-            places |= dict.fromkeys(asked_for, Place("queued", f"pid {launch.pid} on {launch.host}"))
+            places |= dict.fromkeys(asked_for, Place("queued", launch.where))
         elif launch.executor == "slurm" and asked_for:
             groups |= {group.name: group for group in launch.groups}
     for job in scheduler.queue(groups):
