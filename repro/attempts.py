@@ -37,7 +37,10 @@ class Superseded(RuntimeError):
 
 @dataclass(frozen=True)
 class Attempt:
-    """One process (rank 0) at one run. job_id: SLURM's, or '' for a local process. outcome: '' while it lives."""
+    """One process (rank 0) at one run. job_id: SLURM's, or '' for a local process. outcome: '' while it lives.
+
+    examples_seen: as last logged when it ended.
+    """
 
     file: Path
     host: str
@@ -47,6 +50,7 @@ class Attempt:
     ranks: int
     started_at: str
     outcome: str = ""
+    examples_seen: int = 0
 
     @property
     def number(self) -> int:
@@ -64,9 +68,10 @@ class Attempt:
         if (self.file.parent / f"{self.number + 1:04}.json").exists():
             raise Superseded(f"{self.file}: attempt {self.number + 1} has taken this run over")
 
-    def end(self, outcome: str) -> None:
+    def end(self, outcome: str, examples_seen: int = 0) -> None:
         """Leave word of how it ended; the attempt is over."""
-        _write(self.file, {**self._values(), "outcome": outcome, "ended_at": _now()})
+        ended = {"outcome": outcome, "examples_seen": examples_seen, "ended_at": _now()}
+        _write(self.file, self._values() | ended)
 
     def _values(self) -> dict:
         values = asdict(self)

@@ -22,7 +22,7 @@ from repro.data.source import eval_folders
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.evaluate import evaluate
 from repro.resources import PACKAGE
-from repro.rundir import RunDirectory, read_json, write_json
+from repro.rundir import ENDED, RunDirectory, read_json, write_json
 from repro.spec import RunSpec
 from repro.stopping import StopRequest
 from repro.train import distributed
@@ -58,6 +58,7 @@ def run(
     attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
     with contextlib.ExitStack() as alive:
         stop = stop or alive.enter_context(StopRequest())
+        alive.callback(directory.alive_file(rank).write_text, ENDED)
         alive.enter_context(attempts.beating(directory.alive_file(rank)))
         if attempt is not None:
             alive.enter_context(attempts.beating(attempt.file))
@@ -96,7 +97,7 @@ def _record(directory: RunDirectory, attempt: attempts.Attempt, result: dict[str
     lost_contact = result.pop("lost_contact", False)
     if not lost_contact:
         directory.write_result(result)
-        attempt.end(result["status"])
+        attempt.end(result["status"], (directory.last_logged() or {}).get("examples_seen", 0))
 
 
 def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options, stop: StopRequest) -> dict[str, Any]:

@@ -24,6 +24,8 @@ UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 
 
 RESERVE_BYTES = 32 << 10
+ENDED = "ended\n"
+"""What a rank that leaves in order writes over its sign of life."""
 
 
 class CorruptRun(ValueError):

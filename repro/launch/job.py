@@ -15,7 +15,7 @@ from repro import attempts
 from repro.counts import format_batch_size, smaller_micro_batch
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.rank import BUSY
-from repro.rundir import UNFINISHED, write_json
+from repro.rundir import ENDED, UNFINISHED, write_json
 
 SILENT_SECONDS = 45.0
 """A rank that gave signs of life and gives none for so long is lost: its node, or the way to it."""
@@ -29,11 +29,15 @@ END_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Exit:
-    """How a rank's process ended. code: its exit code, or 0 minus the signal's number. text: in words."""
+    """How a rank's process ended. code: its exit code, or 0 minus the signal's number. text: in words.
+
+    out_of_memory: whether it was killed because the job was over its memory limit.
+    """
 
     rank: int
     code: int
     text: str
+    out_of_memory: bool = False
 
 
 class Ranks(Protocol):
@@ -104,9 +108,8 @@ class Job:
             self.start()
         return not again
 
-    def give_up(self) -> None:
-        """Record that the run was started often enough, by a job that each time went away without a word."""
-        reason = f"{self.deaths} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
+    def give_up(self, reason: str) -> None:
+        """Record that the run is not started once more."""
         self.cell.directory.write_result({"status": "killed", "reason": reason})
         self.outcome = "done"
 
@@ -115,6 +118,9 @@ class Job:
         directory = self.cell.directory
         result = directory.read_result()
         status = result["status"] if result is not None else ""
+        if not status and any(one.out_of_memory for one in failed) and not self.leaving():
+            status, result = "oom", {"status": "oom", "reason": self._over_the_limit(failed)}
+            directory.write_result(result)
         if status == "oom" and self.settings.auto_micro_batch and self._halve_micro_batch(result):
             return True
         if status and status not in UNFINISHED:
@@ -149,6 +155,14 @@ class Job:
         directory.write_result({"status": status, "reason": reason})
         self.outcome = "done"
         return False
+
+    def _over_the_limit(self, failed: list[Exit]) -> str:
+        killed = next(one for one in failed if one.out_of_memory)
+        spec = self.cell.spec
+        local = spec.batch_size // self.settings.ranks
+        used = min(local, self.cell.directory.read_micro_batch() or spec.micro_batch)
+        batch = format_batch_size(spec.batch_size)
+        return f"{killed.text}, at batch size {batch}, local batch {local:,}, micro-batch {used:,}"
 
     def _halve_micro_batch(self, result: dict[str, Any]) -> bool:
         spec, directory = self.cell.spec, self.cell.directory
@@ -187,13 +201,13 @@ class SignsOfLife:
         self.last_look = now
         for rank, file in enumerate(self.files):
             beat = attempts.beat_time(file)
-            if beat is None and now - self.began > BEGIN_SECONDS:
+            if beat is None and rank not in self.seen and now - self.began > BEGIN_SECONDS:
                 return f"rank {rank} did not begin within {BEGIN_SECONDS:.0f} s"
             if beat is None:
                 continue
             previous, since = self.seen.get(rank, (None, now))
             if beat != previous:
                 self.seen[rank] = (beat, now)
-            elif now - since > SILENT_SECONDS:
+            elif now - since > SILENT_SECONDS and file.read_text() != ENDED:
                 return f"rank {rank} gave no sign of life for {now - since:.0f} s: its node or process is lost or stuck"
         return ""

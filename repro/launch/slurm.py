@@ -27,7 +27,7 @@ from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.local import free_port, in_words
 from repro.launch.rank import JOB_ID, as_arguments
-from repro.rundir import RunDirectory
+from repro.rundir import UNFINISHED, RunDirectory
 
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
@@ -35,6 +35,8 @@ KILL_SECONDS = 15.0
 """So long srun has to end its tasks before it is killed itself."""
 TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
 OUT_OF_MEMORY = "Out Of Memory"
+STARTS_WITHOUT_A_STEP = 5
+"""After so many in a row a run is given up: its time limit is shorter than its start."""
 NODE_FAILURE = "srun: error: Node failure on"
 CAUSES = {signal.strsignal(number): number for number in signal.valid_signals()}
 """'Killed' → 9: SLURM's words for a signal are the C library's."""
@@ -63,8 +65,18 @@ class SlurmJob:
             leaving=lambda: bool(leaving),
             deaths=sum(not attempt.outcome or attempt.outcome.startswith("died") for attempt in earlier),
         )
+        if directory.cancelled_file.exists() or job.cell.state() not in UNFINISHED:
+            return "nothing to do"
         if job.deaths > self.settings.restarts:
-            job.give_up()
+            job.give_up(
+                f"{job.deaths} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
+            )
+            return job.outcome
+        idle = earlier[-STARTS_WITHOUT_A_STEP:]
+        if len(idle) == STARTS_WITHOUT_A_STEP and {attempt.examples_seen for attempt in idle} == {
+            idle[0].examples_seen
+        }:
+            job.give_up(f"{len(idle)} starts in a row were told to stop before a step was done; more time is needed")
             return job.outcome
         job.start()
         while not job.poll():
@@ -131,15 +143,21 @@ class SlurmRanks:
             sys.stderr.flush()
             if NODE_FAILURE in line:
                 self.node_failed = True
-            if ended := TASK_ENDED.match(line):
-                node, tasks, how = ended.groups()
-                self.ended += [_exit(rank, self.count, node, how.strip()) for rank in _numbers(tasks)]
+            self.ended += exits_of(line, self.count)
+
+
+def exits_of(line: str, ranks: int) -> list[Exit]:
+    """The tasks that a line of srun's says have ended: 'srun: error: n2: tasks 2-3: Killed'."""
+    if (ended := TASK_ENDED.match(line)) is None:
+        return []
+    node, tasks, how = ended.groups()
+    return [_exit(rank, ranks, node, how.strip()) for rank in _numbers(tasks)]
 
 
 def _exit(rank: int, ranks: int, node: str, how: str) -> Exit:
     """One line of srun's: 'Killed', 'Segmentation fault (core dumped)', 'Exited with exit code 1', 'Out Of Memory'."""
     if how.startswith(OUT_OF_MEMORY):
-        return Exit(rank, -signal.SIGKILL, f"rank {rank} of {ranks} on {node} was killed: over the job's memory limit")
+        return Exit(rank, -signal.SIGKILL, f"rank {rank} of {ranks} on {node} was over the job's memory limit", True)
     if code := re.match(r"Exited with exit code (\d+)", how):
         return Exit(rank, int(code[1]), in_words(rank, ranks, node, int(code[1])))
     number = CAUSES.get(how.removesuffix(" (core dumped)"))

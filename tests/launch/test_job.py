@@ -10,6 +10,7 @@ import pytest
 
 from repro import attempts
 from repro.launch import JobSettings, job, launch
+from repro.rundir import ENDED
 from tests.launch.conftest import kill, processes_of, sha256_fits, small_disk
 
 TWO = JobSettings(ranks=2, checkpoint_seconds=0.5)
@@ -134,3 +135,29 @@ def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(ce
         filled_up.make_room()
         launch([full], JobSettings(), retry=True)
         assert full.state() == "finished"
+
+
+def test_a_rank_that_left_in_order_is_not_taken_for_lost(cell, monkeypatch):
+    monkeypatch.setattr(job, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
+    evaluating = cell()
+    evaluating.directory.job.mkdir(parents=True)
+    signs = job.SignsOfLife(evaluating, ranks=2)
+    for rank in (0, 1):
+        evaluating.directory.alive_file(rank).write_text("host 1\n")
+    assert signs.silent() == ""
+    evaluating.directory.alive_file(1).write_text(ENDED)
+    time.sleep(0.01)
+    evaluating.directory.alive_file(0).touch()
+    assert signs.silent() == ""
+    evaluating.directory.alive_file(0).touch()
+    signs.silent()
+    time.sleep(0.01)
+    assert signs.silent().startswith("rank 0 gave no sign of life")
+
+
+def test_a_rank_that_never_begins_is_noticed(cell, monkeypatch):
+    monkeypatch.setattr(job, "BEGIN_SECONDS", -1.0)
+    monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
+    slow = cell()
+    assert job.SignsOfLife(slow, ranks=2).silent() == "rank 0 did not begin within -1 s"

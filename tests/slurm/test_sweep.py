@@ -1,8 +1,6 @@
 """A sweep on a real cluster whose jobs are preempted, out of time, killed and cancelled: typed again, all is there."""
 
 import io
-import os
-import signal
 import tarfile
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ import pytest
 import yaml
 
 from repro import attempts
+from tests.launch.conftest import kill, processes_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.person import Person, outcomes, trains
 
@@ -60,7 +59,7 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
     person.waits(lambda: sum(trains(runs[seed]) for seed in undisturbed) >= 3, "three runs that train")
     late, killed, cancelled = [seed for seed in undisturbed if trains(runs[seed])][:3]
     person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=1")
-    os.kill(int(runs[killed].alive_file(1).read_text().split()[1]), signal.SIGKILL)
+    kill(processes_of(runs[killed])[1])
     assert "1 of 1 runs cancelled" in person.types("cancel", runs[cancelled].path.name)
 
     person.waits(lambda: "interrupted" in outcomes(runs[late]), "the run that is out of time")
@@ -121,4 +120,4 @@ def test_preempted_three_times_and_its_node_lost_a_run_ends_with_the_bits_of_an_
 
 
 def any_rank_lives(run) -> bool:
-    return any(attempts.process_started(int(file.read_text().split()[1])) for file in run.job.glob("alive-*"))
+    return bool(processes_of(run))

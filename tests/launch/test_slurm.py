@@ -1,0 +1,49 @@
+"""What srun says of its tasks becomes a status and a reason. The lines are SLURM 22.05's own."""
+
+import signal
+
+import pytest
+
+from repro.launch.job import root_cause
+from repro.launch.slurm import TASK_ENDED, exits_of
+
+
+@pytest.mark.parametrize(
+    ("line", "ranks", "code", "text"),
+    [
+        ("srun: error: n2: task 1: Killed", [1], -signal.SIGKILL, "rank 1 of 4 on n2 was killed by SIGKILL"),
+        ("srun: error: n2: task 3: Segmentation fault (core dumped)", [3], -signal.SIGSEGV, "killed by SIGSEGV"),
+        ("srun: error: n2: tasks 2-3: Terminated", [2, 3], -signal.SIGTERM, "killed by SIGTERM"),
+        ("srun: error: n1: tasks 0,2-3: Exited with exit code 75", [0, 2, 3], 75, "ended with exit code 75"),
+        ("srun: error: n1: task 0: Out Of Memory", [0], -signal.SIGKILL, "over the job's memory limit"),
+        ("srun: error: n1: task 0: Something new", [0], 1, "rank 0 of 4 on n1: Something new"),
+    ],
+)
+def test_a_line_of_srun_names_ranks_their_node_and_why(line, ranks, code, text):
+    found = exits_of(line, 4)
+    assert [one.rank for one in found] == ranks
+    assert {one.code for one in found} == {code}
+    assert text in found[0].text
+    assert found[0].out_of_memory == ("Memory" in line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "srun: launch/slurm: _step_signal: Terminating StepId=2.0",
+        "srun: error: Node failure on n2",
+        "slurmstepd-n1: error: *** STEP 2.0 ON n1 CANCELLED AT 2026-11-24T06:15:15 ***",
+    ],
+)
+def test_other_lines_name_none(line):
+    assert TASK_ENDED.match(line) is None and exits_of(line, 2) == []
+
+
+def test_the_one_that_was_killed_counts_and_not_those_that_srun_then_ended():
+    lines = [
+        "srun: error: n1: task 0: Terminated",
+        "srun: error: n2: task 1: Killed",
+        "srun: error: n1: task 2: Killed",
+    ]
+    failed = [one for line in lines for one in exits_of(line, 3)]
+    assert root_cause(failed)[1].startswith("rank 1 of 3 on n2 was killed by SIGKILL")
