@@ -9,6 +9,7 @@ import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.rundir import RunDirectory
+from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.loop import Options, check_ranks
 from repro.train.state import to_host
@@ -128,6 +129,23 @@ def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeyp
     _, result = trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
     assert result["step_seconds"] * result["steps"] < 50 * 0.2
     assert len(copies) == 1
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step_and_not_at_the_next_checkpoint(
+    make_spec, tmp_path, monkeypatch
+):
+    def fail(self, step, state):
+        raise OSError("the disk is gone")
+
+    def slow_copy(state):
+        time.sleep(0.2)  # so that the run's time has room for one checkpoint only
+        return to_host(state)
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
+    with pytest.raises(OSError, match="the disk is gone"):
+        trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
+    assert len(RunDirectory(tmp_path / "a").read_log()) < 10
 
 
 def test_a_trained_run_is_not_trained_again(make_spec, tmp_path):

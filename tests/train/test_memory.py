@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -53,8 +54,6 @@ def test_other_errors_of_a_step_stay_what_they_are():
 
 
 def test_the_tensors_of_the_step_that_failed_are_let_go():
-    import weakref
-
     held = []
 
     def step():
@@ -62,8 +61,9 @@ def test_the_tensors_of_the_step_that_failed_are_let_go():
         held.append(weakref.ref(activations))
         raise MemoryError
 
-    with pytest.raises(OutOfMemory), out_of_memory_named(0, 64, 64, 64):
+    with pytest.raises(OutOfMemory) as named, out_of_memory_named(0, 64, 64, 64):
         step()
+    assert isinstance(named.value.__cause__, MemoryError)  # with its traceback, whose frames held them
     assert held[0]() is None
 
 
