@@ -9,6 +9,8 @@ import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.rundir import RunDirectory
+from repro.train.checkpoint import Checkpoints
+from repro.train.divergence import LossBound
 from repro.train.loop import Options, check_ranks
 from repro.train.state import to_host
 from tests.ranks import on_ranks
@@ -129,6 +131,23 @@ def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeyp
     assert len(copies) == 1
 
 
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step_and_not_at_the_next_checkpoint(
+    make_spec, tmp_path, monkeypatch
+):
+    def fail(self, step, state):
+        raise OSError("the disk is gone")
+
+    def slow_copy(state):
+        time.sleep(0.2)  # so that the run's time has room for one checkpoint only
+        return to_host(state)
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
+    with pytest.raises(OSError, match="the disk is gone"):
+        trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
+    assert len(RunDirectory(tmp_path / "a").read_log()) < 10
+
+
 def test_a_trained_run_is_not_trained_again(make_spec, tmp_path):
     directory, result = trained(make_spec(), tmp_path / "a")
     written = directory.final.stat().st_mtime_ns
@@ -148,6 +167,19 @@ def test_final_weights_that_were_damaged_are_trained_again(make_spec, tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(make_spec, tmp_path):
     with pytest.raises(Diverged, match=r"logit_scale holds NaN or infinite values at step 1"):
         trained(make_spec(init_logit_scale=2000.0, init_logit_bias=0.0), tmp_path / "a")
+
+
+def test_a_loss_that_stays_too_high_ends_the_run_and_leaves_a_checkpoint_from_before(make_spec, tmp_path, monkeypatch):
+    # A loss of the laptop model rises by nothing simple: the bound falls under it instead, after step 40.
+    path = tmp_path / "a"
+    bound = property(lambda self: 0.0 if len(RunDirectory(path).read_log()) >= 40 else math.inf)
+    monkeypatch.setattr(LossBound, "bound", bound)
+    with pytest.raises(Diverged, match=r"step 60, 3,776 examples, and was above 0 for 20 steps in a row"):
+        trained(make_spec(examples_seen=6400), path, Options(checkpoint_seconds=0))
+    directory = RunDirectory(path)
+    kept = [torch.load(file, weights_only=True)["step"] for file in directory.checkpoints.glob("step-*.pt")]
+    assert kept and max(kept) <= 40
+    assert len(directory.read_log()) == 59
 
 
 def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world, bad_shard):

@@ -12,6 +12,7 @@ import torch
 
 from repro.errors import Interrupted
 from repro.rundir import RunDirectory
+from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from repro.train.trainer import Trainer
 from tests.ranks import CONTEXT, on_ranks
@@ -64,6 +65,23 @@ def test_all_state_is_the_same_after_a_stop_and_a_resume(make_spec, tmp_path, op
     assert undisturbed.pop("clock").keys() == resumed.pop("clock").keys()
     assert {"model", "optimizer", "random", "last_loss", "loss_bound", "bad", "step"} == set(undisturbed)
     assert_same(undisturbed, resumed)
+
+
+def test_what_training_does_while_a_checkpoint_is_written_is_not_in_it(make_spec, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def slow_save(self, step, state):
+        time.sleep(0.3)
+        save(self, step, state)
+
+    monkeypatch.setattr(Checkpoints, "save", slow_save)
+    with pytest.raises(Interrupted):
+        trained(make_spec(), tmp_path / "a", OFTEN, StopAfter(7))
+    written = torch.load(min((tmp_path / "a" / "checkpoints").glob("step-*.pt")), weights_only=True)
+    assert written["step"] < 7
+    then = newest(stopped(make_spec(), tmp_path / "b", written["step"]))
+    assert_same(written["model"], then["model"])
+    assert_same(written["optimizer"], then["optimizer"])
 
 
 def train_in_a_process(spec, path: Path) -> None:
@@ -134,16 +152,14 @@ def on_each_rank(spec, paths: list[Path], stop_after: int = 0):
         return sorted(file.name for file in (paths[0] / "checkpoints").glob("step-*.pt"))
 
 
-def step_restored(spec, paths: list[Path]) -> tuple[int, float]:
+def restored(spec, paths: list[Path]) -> tuple[int, float, float]:
     import torch.distributed as dist
-
-    from repro.train.checkpoint import Checkpoints
 
     torch.set_num_threads(1)
     directory = RunDirectory(paths[dist.get_rank()])
     trainer = Trainer(spec, directory, CPU, Checkpoints(directory.checkpoints))
     trainer.restore()
-    return trainer.step, sum(p.double().sum().item() for p in trainer.parameters)
+    return trainer.step, trainer.last_loss, sum(p.double().sum().item() for p in trainer.parameters)
 
 
 def test_ranks_that_see_different_files_resume_from_rank_0s(make_spec, tmp_path):
@@ -156,7 +172,7 @@ def test_ranks_that_see_different_files_resume_from_rank_0s(make_spec, tmp_path)
     on_ranks(2, on_each_rank, spec, [whole] * 2, 2)
     shutil.copytree(whole, damaged, symlinks=True)
     (damaged / "checkpoints" / "step-000000006.pt").write_bytes(b"")
-    one, other = on_ranks(2, step_restored, spec, [whole, damaged])
+    one, other = on_ranks(2, restored, spec, [whole, damaged])
     assert one == other
     assert one[0] == 6
     assert (damaged / "checkpoints" / "step-000000006.pt").exists()  # rank 1 looks at none
