@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of one run, in one folder. Only one process writes there.
 
-    still_ours is called right before anything is put in place, and raises where another process has the run.
+    still_ours is called right before anything is put in place or logged, and raises where another process has the run.
     """
 
     def __init__(self, folder: Path, still_ours: Callable[[], None] = lambda: None):

@@ -242,6 +242,7 @@ class Trainer:
             "bad_samples": sum(self.bad.values()),
             "peak_memory_bytes": peak_memory_bytes(self.device),
         }
+        self.checkpoints.still_ours()
         with full_disk_named(self.directory.log_file):
             self.directory.log(line)
 

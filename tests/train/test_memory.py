@@ -7,10 +7,10 @@ import weakref
 import pytest
 import torch
 
+from repro.counts import smaller_micro_batch
 from repro.errors import OutOfMemory
 from repro.train.loop import Options
 from repro.train.memory import out_of_memory_named
-from repro.train.step import smaller_micro_batch
 from tests.train.runs import trained, weights
 
 
@@ -89,7 +89,7 @@ from repro.errors import OutOfMemory
 from repro.rundir import RunDirectory, read_json
 from repro.spec import RunSpec
 from repro.train.loop import Options, train
-from repro.train.step import smaller_micro_batch
+from repro.counts import smaller_micro_batch
 
 torch.set_num_threads(1)
 spec = RunSpec.parse(read_json(Path(sys.argv[1])), "spec")
