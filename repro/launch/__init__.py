@@ -174,9 +174,12 @@ def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:
     """Every cell with its state and its place; one question to the scheduler. Raises SchedulerError."""
     if not cells:
         return []
-    unfinished = [cell.directory.path.name for cell in cells if cell.state() in UNFINISHED]
+    found = [(cell, cell.directory.path.name, cell.state()) for cell in cells]
+    unfinished = [name for _, name, state in found if state in UNFINISHED]
     places = survey(_folder(cells), unfinished) if unfinished else {}
-    return [(cell, cell.state(places), places.get(cell.directory.path.name)) for cell in cells]
+    return [  # what was unfinished is read again: a job that has left the queue since wrote its result before
+        (cell, cell.state(places) if state in UNFINISHED else state, places.get(name)) for cell, name, state in found
+    ]
 
 
 def _folder(cells: Sequence[Cell]) -> Path:
