@@ -98,7 +98,7 @@ def submit(
     from repro.cluster import sbatch_parameters
     from repro.launch.slurm import submit as submit_array
 
-    with records.submission_lock(_folder(cells), say) as renew:
+    with records.submission_lock(_folder(cells), say) as make_sure:
         waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry)}
         arrays = plan([cell.spec for cell in waiting.values()]) if waiting else []
         token = records.new_token()
@@ -109,7 +109,7 @@ def submit(
         if groups:
             record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
         for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
-            renew()
+            make_sure()
             job_id = submit_array(
                 record.folder,
                 group.name,
