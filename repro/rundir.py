@@ -45,7 +45,7 @@ class RunDirectory:
         self.micro_batch_file = self.job / "micro-batch.json"
 
     def write_spec(self, spec: RunSpec) -> None:
-        """Left as it is where it is the same: a grid typed again writes, and waits for the disk, once and not per run."""
+        """A file that says the same already is left as it is: to write one is to wait for the disk."""
         self.job.mkdir(parents=True, exist_ok=True)
         text = as_json(spec.model_dump())
         try:

@@ -8,7 +8,6 @@ from repro.errors import InputError, nearest
 from repro.resources import cache_folder
 from repro.rundir import RunDirectory
 
-
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
 """The embedded world's sets, for which 'shapes' stands: classification, retrieval."""
 
