@@ -58,7 +58,6 @@ def test_help_groups_the_commands_by_the_way_one_goes(invoke):
 def test_help_and_wrong_options_import_nothing_heavy(arguments):
     code = f"""
 import sys
-from repro.bench import grid_runs
 from repro.cli import main
 try:
     main({arguments!r})
