@@ -53,8 +53,15 @@ class RunDirectory:
         self.micro_batch_file = self.job / "micro-batch.json"
 
     def write_spec(self, spec: RunSpec) -> None:
+        """A file that says the same already is left as it is: to write one is to wait for the disk."""
         self.job.mkdir(parents=True, exist_ok=True)
-        write_json(self.spec_file, spec.model_dump())
+        text = as_json(spec.model_dump())
+        try:
+            written = self.spec_file.read_text()
+        except (OSError, UnicodeDecodeError):
+            written = ""
+        if written != text:
+            write_text(self.spec_file, text)
 
     def read_spec(self) -> RunSpec:
         """Raises CorruptRun."""
@@ -71,9 +78,12 @@ class RunDirectory:
 
     def read_result(self) -> dict[str, Any] | None:
         """The result, or None where the run has not ended. Raises CorruptRun."""
-        if not self.result_file.exists():
+        try:
+            result = json.loads(self.result_file.read_text())
+        except FileNotFoundError:
             return None
-        result = read_json(self.result_file)
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise CorruptRun(f"{self.result_file}: {error}") from None
         if not isinstance(result, dict) or "status" not in result:
             raise CorruptRun(f"{self.result_file}: expected a result with a status")
         return result
@@ -209,7 +219,14 @@ def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(file: Path, values: Any) -> None:
-    text = json.dumps(values, indent=1) + "\n"
+    write_text(file, as_json(values))
+
+
+def as_json(values: Any) -> str:
+    return json.dumps(values, indent=1) + "\n"
+
+
+def write_text(file: Path, text: str) -> None:
     write_atomically(file, lambda temporary: temporary.write_text(text) and None)
 
 

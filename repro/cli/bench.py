@@ -91,6 +91,24 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
     _print(measuring.summary(table), out)
 
 
+@bench.command(short_help="Commands over grids of up to 10,000 runs, on disk and in SLURM's queue.")
+@click.option("--runs", default=1000, show_default=True, help="Of the grid; a multiple of 10.")
+@click.option("--collected", default=10_000, show_default=True, help="Runs that `repro collect` reads.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/grid.csv"), show_default=True)
+def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
+    """Seconds of whole commands (sweep --dry-run, status, collect …), and their calls of SLURM's where one answers."""
+    import tempfile
+
+    from repro.bench import grid as measuring
+    from repro.bench import record
+
+    with tempfile.TemporaryDirectory(prefix="repro-grid-") as folder:
+        table = measuring.compare(Path(folder), runs, collected, repeats, click.echo)
+    record.write(table, out)
+    _print(measuring.summary(table), out)
+
+
 def _print(table: "pd.DataFrame", out: Path) -> None:
     click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.2f}"))
     click.echo(f"\nRecorded in {out}")

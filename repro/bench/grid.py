@@ -1,0 +1,145 @@
+"""How long whole commands take over grids of up to 10,000 runs, and how often they call SLURM's.
+
+Run directories are made in a temporary folder. Where a SLURM answers, runs are submitted to it as held jobs, which
+never start, and cancelled again. Each command is a process of its own, timed from its start to its end: what a person
+waits for.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from repro.bench import grid_runs
+from repro.data.source import make_world
+from repro.errors import InputError
+from repro.launch import scheduler
+
+PROFILE = """\
+ranks_per_node: 2
+cpus_per_rank: 1
+time: 10m
+grace: 1m
+options: {hold: true}
+"""
+LOCAL_BATCH = 64
+COUNTED = ("sbatch", "squeue", "scancel")
+MOST_SECONDS = {"dry run": 3.0, "dry run, slurm": 3.0, "status": 2.0, "collect": 15.0}
+"""What we ask of ourselves, at 1,000 runs and 10,000 (collect)."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A temporary folder with grids of runs, a cluster's profile, and SLURM's commands wrapped to be counted."""
+
+    folder: Path
+    count: int
+    """Of the grid that most commands see; `collected` for `repro collect`."""
+    collected: int
+
+    @property
+    def calls_file(self) -> Path:
+        return self.folder / "calls"
+
+    def run(self, what: str, *arguments: str) -> dict[str, Any]:
+        """One command: its seconds, and its calls of SLURM's commands. Raises InputError where it fails."""
+        self.calls_file.write_text("")
+        environment = os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "COLUMNS": "160"}
+        command = [sys.executable, "-m", "repro", *arguments]
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)  # noqa: S603
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            raise InputError(f"{what}: ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
+        calls = Counter(self.calls_file.read_text().split())
+        return {"what": what, "seconds": seconds, **{name: calls[name] for name in COUNTED}}
+
+
+def compare(
+    folder: Path, count: int, collected: int, repeats: int, report: Callable[[str], None] = lambda line: None
+) -> pd.DataFrame:
+    """One row a command and repeat, the commands in turn. folder: empty; what is made there is left there."""
+    make_world(grid_runs.DATA)
+    bench = Bench(folder, count, collected)
+    _wrap_slurm(bench)
+    report(f"making {2 * count + collected:,} run directories")
+    grid_runs.make(folder / "mixed", count)
+    grid_runs.make(folder / "done", count, finished=True)
+    grid_runs.make(folder / "many", collected)
+    with_slurm = slurm_answers()
+    if not with_slurm:
+        report("no SLURM answers here: nothing is submitted")
+    rows = []
+    for repeat in range(repeats):
+        for row in (*_on_disk(bench), *(_on_slurm(bench, repeat) if with_slurm else ())):
+            calls = ", ".join(f"{row[name]} {name}" for name in COUNTED if row[name])
+            report(f"{row['what']}, {row['runs']:,} runs: {row['seconds']:.2f} s" + (f", {calls}" if calls else ""))
+            rows.append({"repeat": repeat, **row})
+    slurm = scheduler.call(["squeue", "--version"]).strip() if with_slurm else ""
+    return pd.DataFrame(rows).assign(slurm_version=slurm)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Median and spread of each command, beside what it may take."""
+    rows = []
+    for (what, runs), part in table.groupby(["what", "runs"], sort=False):
+        row = {"what": what, "runs": runs, "seconds": part["seconds"].median()}
+        row |= {"least": part["seconds"].min(), "most": part["seconds"].max(), "limit": MOST_SECONDS.get(what)}
+        rows.append(row | {name: part[name].max() for name in COUNTED})
+    return pd.DataFrame(rows)
+
+
+def slurm_answers() -> bool:
+    try:
+        scheduler.call(["squeue", "--noheader"])
+    except scheduler.SchedulerError:
+        return False
+    return True
+
+
+def _on_disk(bench: Bench) -> Iterator[dict[str, Any]]:
+    sweep, runs = grid_runs.options(bench.count), {"runs": bench.count}
+    slurm = ["--executor", "slurm", "--cluster", "profile.yaml", "--local-batch", str(LOCAL_BATCH)]
+    yield bench.run("dry run", *sweep, "--dry-run") | runs
+    yield bench.run("dry run, slurm", *sweep, *slurm, "--dry-run") | runs
+    yield bench.run("status", "status", grid_runs.SWEEP, "--runs", "mixed") | runs
+    yield bench.run("status, no name", "status", "--runs", "mixed") | runs
+    yield bench.run("status, all shown", "status", grid_runs.SWEEP, "--runs", "mixed", "--all") | runs
+    yield bench.run("typed again, all done", *sweep, "--runs", "done") | runs
+    collect = ["collect", grid_runs.SWEEP, "--runs", "many", "--out", "many.csv"]
+    yield bench.run("collect", *collect) | {"runs": bench.collected}
+
+
+def _on_slurm(bench: Bench, repeat: int) -> Iterator[dict[str, Any]]:
+    """Submission of a part and of all, what follows on that, and the end of it."""
+    slurm = ["--executor", "slurm", "--cluster", "profile.yaml", "--local-batch", str(LOCAL_BATCH)]
+    for count in dict.fromkeys((min(300, bench.count), bench.count)):
+        folder = f"queued-{count}-{repeat}"
+        sweep, runs = [*grid_runs.options(count), *slurm, "--runs", folder], {"runs": count}
+        try:
+            yield bench.run("submit", *sweep) | runs
+            yield bench.run("submit again, all queued", *sweep) | runs
+            yield bench.run("status, all queued", "status", grid_runs.SWEEP, "--runs", folder) | runs
+            yield bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder) | runs
+            yield bench.run("submit again, all cancelled", *sweep) | runs
+        finally:  # whatever happened: a held job would wait in the queue forever
+            bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder)
+
+
+def _wrap_slurm(bench: Bench) -> None:
+    """SLURM's commands, put first on the path: each writes down that it was called, and is then the real one."""
+    (bench.folder / "profile.yaml").write_text(PROFILE)
+    (bench.folder / "bin").mkdir()
+    for name in COUNTED:
+        if real := shutil.which(name):
+            wrapper = bench.folder / "bin" / name
+            wrapper.write_text(f'#!/bin/sh\necho {name} >> "{bench.calls_file}"\nexec "{real}" "$@"\n')
+            wrapper.chmod(0o755)
