@@ -29,6 +29,7 @@ def retry(targets: tuple[str, ...], runs: Path, **options: Any) -> None:
         raise InputError(f"runs of several sweeps ({', '.join(selected)}): retry one sweep at a time")
     (cells,) = selected.values()
     known = launches(cells[0].directory.path.parent)
-    values = chosen(options, known[-1].settings if known else {"sweep": cells[0].sweep})
+    before = {"sweep": cells[0].sweep} | (known[-1].settings if known else {})
+    values = chosen(options, before)
     check_jobs([cell.spec for cell in cells], values)
     sys.exit(start(cells, values, retry=True, detach=options["detach"], runs=runs))

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,14 +60,15 @@ def launch(
     returns by KeyboardInterrupt.
     """
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
-    with _signals_are_ctrl_c():
+    with _signals_are_ctrl_c(), ExitStack() as alive:
         with records.submission_lock(_folder(cells), say):
             waiting = take_up(cells, retry)
             waiting.sort(key=lambda cell: -cell.spec.steps)  # the longest first, so that processes end together
             group = Group("", tuple(cell.spec.run_id for cell in waiting))
             if waiting:
                 settings_of = {"jobs": jobs, "executor": executor, **asdict(settings)}
-                records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
+                record = records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
+                alive.enter_context(attempts.beating(record.file))
         if executor == "inline":
             _launch_inline(waiting, settings, watch)
         elif waiting:
