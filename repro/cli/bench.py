@@ -88,9 +88,9 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
 
     table = measuring.compare(model, parse_batch_size(batch_size), parse_examples(examples), every, **settings)
     record.update(table, out, ["model", "batch_size", "implementation", "repeat"])
-    _print(measuring.summary(table), out)
+    _print(measuring.summary(table), out, decimals=4)
 
 
-def _print(table: "pd.DataFrame", out: Path) -> None:
-    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.2f}"))
+def _print(table: "pd.DataFrame", out: Path, decimals: int = 2) -> None:
+    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.{decimals}f}"))
     click.echo(f"\nRecorded in {out}")
