@@ -1,10 +1,12 @@
 """What checkpoints cost: the time of a run with and without them, of one checkpoint, and of going on after a kill.
 
 The run is the laptop recipe's, or another model's, in fresh processes, in turn. Its time is taken from its log, from
-the first line to the last, so that all that checkpoints do to training is in it.
+the first line to the last, so that all that checkpoints do to training is in it. CPU seconds, of the whole process, say
+more where others use the machine too.
 """
 
 import contextlib
+import resource
 import subprocess
 import tempfile
 import time
@@ -26,7 +28,8 @@ from repro.train.state import size_bytes, to_host
 
 WITH, WITHOUT = "with checkpoints", "without"
 MEASURED = (
-    "ratio",
+    "training_ratio",
+    "cpu_ratio",
     "checkpoint_share",
     "checkpoint_bytes",
     "copy_seconds",
@@ -42,7 +45,8 @@ def compare(
     model: str, batch_size: int, examples: int, seconds: float, data: str, threads: int, repeats: int
 ) -> pd.DataFrame:
     """One row a run: the seconds of its training, and for the one with checkpoints their ratio to the one without in
-    the same round, the share of them that it was blocked, the cost of one checkpoint and that of a resume.
+    the same round (of CPU seconds too), the share of them that it was blocked, the cost of one checkpoint and that of
+    a resume.
     """
     values = {"model": model, "batch_size": batch_size, "examples_seen": examples, "data": data, "threads": threads}
     values |= {"loss": "sigmoid", "evals": ()}
@@ -53,7 +57,8 @@ def compare(
         without = _timed(spec, NEVER_SECONDS)
         rows.append({"implementation": WITHOUT, "repeat": repeat} | without)
         row = {"implementation": WITH, "repeat": repeat} | _timed(spec, seconds) | _killed_and_resumed(spec, seconds)
-        rows.append(row | {"ratio": row["training_seconds"] / without["training_seconds"]})
+        ratios = {f"{of}_ratio": row[f"{of}_seconds"] / without[f"{of}_seconds"] for of in ("training", "cpu")}
+        rows.append(row | ratios)
     settings = {"model": model, "batch_size": batch_size, "examples": examples, "threads": threads}
     return pd.DataFrame(rows).assign(**settings, every_seconds=seconds)
 
@@ -68,11 +73,14 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 def _timed(spec: RunSpec, checkpoint_seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = run_fresh(spec, Path(scratch), checkpoint_seconds=checkpoint_seconds)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         (directory,) = run_directories(Path(scratch) / "runs")
         lines = directory.read_log()
     return {
         "training_seconds": lines[-1]["time"] - lines[0]["time"],
+        "cpu_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "checkpoint_share": result["checkpoint_share"],
         "peak_memory_bytes": result["peak_memory_bytes"],
     }

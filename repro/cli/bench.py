@@ -88,7 +88,7 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
 
     table = measuring.compare(model, parse_batch_size(batch_size), parse_examples(examples), every, **settings)
     record.update(table, out, ["model", "batch_size", "implementation", "repeat"])
-    _print(measuring.summary(table), out)
+    _print(measuring.summary(table), out, decimals=4)
 
 
 @bench.command(short_help="Commands over grids of up to 10,000 runs, on disk and in SLURM's queue.")
@@ -109,6 +109,6 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
     _print(measuring.summary(table), out)
 
 
-def _print(table: "pd.DataFrame", out: Path) -> None:
-    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.2f}"))
+def _print(table: "pd.DataFrame", out: Path, decimals: int = 2) -> None:
+    click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.{decimals}f}"))
     click.echo(f"\nRecorded in {out}")

@@ -71,7 +71,7 @@ def test_bench_checkpoint_measures_runs_with_and_without_a_checkpoint_and_a_resu
     assert done.exit_code == 0, done.output
     without, with_checkpoints = pd.read_csv(out).sort_values("implementation", ascending=False).to_dict("records")
     assert without["checkpoint_share"] == 0 < with_checkpoints["checkpoint_share"]
-    assert with_checkpoints["ratio"] == pytest.approx(
+    assert with_checkpoints["training_ratio"] == pytest.approx(
         with_checkpoints["training_seconds"] / without["training_seconds"]
     )
     assert with_checkpoints["checkpoint_bytes"] > with_checkpoints["state_bytes"] > 1e6
