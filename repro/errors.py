@@ -5,7 +5,8 @@ The others end a run, and become its status in the results table (docs/architect
 """
 
 import difflib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 
 class InputError(ValueError):
@@ -13,15 +14,31 @@ class InputError(ValueError):
 
 
 class BadData(RuntimeError):
-    """Too many samples of a data set cannot be used. Status `bad-data`."""
+    """Too many samples of a data set cannot be used; counts: (shard, reason) → samples. Status `bad-data`."""
 
     status = "bad-data"
 
+    def __init__(self, message: str, counts: Mapping[tuple[str, str], int] | None = None):
+        super().__init__(message)
+        self.counts = Counter(counts or {})
+
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number. Status `diverged`."""
+    """The loss is no longer a finite number, or stays far above where it began. Status `diverged`."""
 
     status = "diverged"
+
+
+class DiskFull(RuntimeError):
+    """A file of the run could not be written: no room, or no quota. Status `disk-full`."""
+
+    status = "disk-full"
+
+
+class OutOfMemory(RuntimeError):
+    """A training step needs more memory than there is; a smaller micro-batch may fit. Status `oom`."""
+
+    status = "oom"
 
 
 class Interrupted(RuntimeError):

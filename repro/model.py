@@ -17,6 +17,7 @@ from PIL import Image
 
 from repro.errors import InputError
 from repro.model_config import read_config, vocabulary_file
+from repro.retry import retried
 from repro.rundir import write_atomically, write_json
 
 CONFIG_NAME = "open_clip_config.json"
@@ -64,12 +65,17 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     from torchvision.transforms import Normalize
 
     name = f"local-dir:{folder}"
-    if not weights:
-        logging.disable(logging.WARNING)  # open_clip warns that it found none
-    try:
-        model, _, transform = open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
-    finally:
-        logging.disable(logging.NOTSET)
+
+    def create() -> tuple[torch.nn.Module, Any, Any]:
+        if not weights:
+            logging.disable(logging.WARNING)  # open_clip warns that it found none
+        try:
+            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    # Retried, as a text tower that goes by its hub name (hf_model_name) has its config there.
+    model, _, transform = retried(f"the model of {folder}", create)
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
         raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")
@@ -99,6 +105,7 @@ def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
 
     name = text_cfg["hf_tokenizer_name"]
     try:
-        HFTokenizer(name).tokenizer.save_pretrained(folder)
+        tokenizer = retried(f"model: tokenizer '{name}' of the hub", lambda: HFTokenizer(name).tokenizer)
+        tokenizer.save_pretrained(folder)
     except OSError as error:
         raise InputError(f"model: tokenizer '{name}' could not be had from the hub: {error}") from None

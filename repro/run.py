@@ -25,7 +25,7 @@ from repro.resources import PACKAGE
 from repro.rundir import RunDirectory, read_json, write_json
 from repro.spec import RunSpec
 from repro.stopping import StopRequest
-from repro.train import checkpoint, distributed
+from repro.train import distributed
 from repro.train.loop import Options, check_ranks, train
 
 LAST_WORDS_SECONDS = 5.0
@@ -104,12 +104,7 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
     if first:
         directory.write_spec(spec)
         write_json(directory.provenance_file, provenance(spec, device))
-    trained = distributed.gather_objects(directory.read_trained())[0]  # file systems may show ranks different things
-    if trained is None:
-        trained = train(spec, directory, device, options, stop)
-        if first:
-            write_json(directory.trained_file, trained)
-            checkpoint.drop_resumable(directory.checkpoints)
+    trained = train(spec, directory, device, options, stop)
     distributed.barrier()
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
     stop.nobody_asks()

@@ -5,6 +5,7 @@ leaves whole files or none. All that is read elsewhere (status, tables, reports)
 """
 
 import datetime
+import itertools
 import json
 import math
 import os
@@ -37,7 +38,7 @@ class RunDirectory:
         self.final = self.checkpoints / "final.pt"
         self.evals = self.path / "evals"
         self.result_file = self.path / "result.json"
-        self.trained_file = self.path / "trained.json"
+        self.trained_file = self.checkpoints / "final.json"
         self.job = self.path / "job"
         self.output_file = self.job / "output.log"
         self.attempts = self.job / "attempts"
@@ -110,6 +111,17 @@ class RunDirectory:
         except json.JSONDecodeError as error:
             raise CorruptRun(f"{self.log_file}: {error}") from None
 
+    def truncate_log(self, step: int) -> None:
+        """Cut the log back to the steps up to this one, whose state a run goes on from; 0 empties it.
+
+        Lines are in the order of their steps: all from the first later one on, or one that a crash left unreadable, go.
+        """
+        if not self.log_file.exists():
+            return
+        lines = self.log_file.read_bytes().splitlines(keepends=True)
+        kept = b"".join(itertools.takewhile(lambda line: _logged_step(line) <= step, lines))
+        write_atomically(self.log_file, lambda temporary: temporary.write_bytes(kept) and None)
+
     def last_logged(self) -> dict[str, Any] | None:
         """The newest whole line, read from the end of the file."""
         try:
@@ -131,6 +143,14 @@ class RunDirectory:
     def failure_file(self, rank: int) -> Path:
         """What ended this rank, where it could say so itself: status, reason, and whether it only missed another."""
         return self.job / f"failure-{rank}.json"
+
+
+def _logged_step(line: bytes) -> float:
+    """The step of a line of the log; infinity where the line is not whole."""
+    try:
+        return json.loads(line)["step"] if line.endswith(b"\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

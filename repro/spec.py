@@ -76,6 +76,11 @@ class RunSpec(BaseModel):
     warmup_examples: Examples = 0
     grad_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null for no limit")
 
+    max_loss_ratio: float | None = Field(
+        4.0, gt=1, description="diverged when the loss stays above this many times the first step's; null for never"
+    )
+    max_loss_share: Share = Field(0.01, description="… for this share of the run's steps in a row, and 20 at least")
+
     @model_validator(mode="after")
     def _combinations(self) -> "RunSpec":
         if self.examples_seen < self.batch_size:

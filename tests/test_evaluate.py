@@ -12,7 +12,7 @@ from repro import model as models
 from repro.data.evalsets import check_eval, dataset_name
 from repro.errors import InputError
 from repro.evaluate import evaluate, evaluate_checkpoint
-from repro.train.checkpoint import save_final
+from repro.train.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def checkpoints(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     models.export("laptop", folder, init_logit_bias=-10)
     torch.manual_seed(0)
-    save_final(folder, models.load(folder).model)
+    Checkpoints(folder).save_final(models.load(folder).model.state_dict(), {})
     return folder
 
 
@@ -61,7 +61,7 @@ def test_a_named_models_final_weights_load_by_its_name(tmp_path):
     import open_clip
 
     models.export("RN50", tmp_path)
-    save_final(tmp_path, models.load(tmp_path).model)
+    Checkpoints(tmp_path).save_final(models.load(tmp_path).model.state_dict(), {})
     open_clip.create_model("RN50", pretrained=str(tmp_path / "final.pt"))
 
 

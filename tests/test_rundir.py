@@ -46,6 +46,32 @@ def test_a_line_cut_off_by_a_kill_is_left_out(directory):
     assert directory.last_logged() == {"step": 1}
 
 
+@pytest.mark.parametrize(("step", "left"), [(0, []), (2, [1, 2]), (9, [1, 2, 3])])
+def test_a_log_is_cut_back_to_the_step_that_a_run_goes_on_from(directory, step, left):
+    for number in (1, 2, 3):
+        directory.log({"step": number})
+    with directory.log_file.open("a") as file:
+        file.write('{"step": 4, "lo')
+    directory.truncate_log(step)
+    assert [line["step"] for line in directory.read_log()] == left
+    directory.log({"step": 10})
+    assert [line["step"] for line in directory.read_log()] == [*left, 10]
+
+
+def test_a_log_that_a_crash_left_unreadable_is_cut_back_to_what_can_be_read(directory):
+    directory.log({"step": 1})
+    with directory.log_file.open("ab") as file:
+        file.write(bytes(100) + b"\n")
+    directory.log({"step": 2})
+    directory.truncate_log(5)
+    assert directory.read_log() == [{"step": 1}]
+
+
+def test_a_log_that_is_not_there_is_not_made(directory):
+    directory.truncate_log(3)
+    assert not directory.log_file.exists()
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     write_json(tmp_path / "a.json", {"old": True})
     with pytest.raises(TypeError):

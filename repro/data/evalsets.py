@@ -5,6 +5,7 @@ from pathlib import Path
 
 from repro.errors import InputError, nearest
 from repro.resources import cache_folder
+from repro.retry import retried
 from repro.rundir import RunDirectory
 
 
@@ -61,15 +62,28 @@ def missing_eval_part(folder: Path) -> str | None:
 def webdataset_task(name: str) -> str:
     """clip-benchmark's rule: what dataset_type.txt says, classification where it says nothing."""
     if "://" in name:
-        import requests
-
-        url = name.replace("/tree/", "/raw/").rstrip("/") + "/dataset_type.txt"
-        answer = requests.get(url, timeout=60)
-        kind = answer.text if answer.ok else ""
+        kind = _remote_text(name.replace("/tree/", "/raw/").rstrip("/") + "/dataset_type.txt")
     else:
         file = Path(name) / "dataset_type.txt"
         kind = file.read_text() if file.is_file() else ""
     return "zeroshot_retrieval" if kind.strip().lower() == "retrieval" else "zeroshot_classification"
+
+
+def _remote_text(url: str) -> str:
+    """A small file, or '' where the server has none. Raises InputError where it cannot be had."""
+    import requests
+
+    def ask() -> str:
+        answer = requests.get(url, timeout=60)
+        if answer.status_code == requests.codes.not_found:
+            return ""
+        answer.raise_for_status()
+        return answer.text
+
+    try:
+        return retried(f"--eval {url}", ask)
+    except requests.RequestException as error:
+        raise InputError(f"--eval {url}: {error}") from None
 
 
 def named_datasets_folder() -> Path:

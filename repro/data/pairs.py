@@ -111,9 +111,13 @@ class Pairs(torch.utils.data.Dataset):
         self.resize, self.tokenize, self.kept = resize, tokenize, kept
         self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
-    def __getitem__(self, positions: range) -> PairBatch:
+    def __getitem__(self, positions: range) -> PairBatch | BadData:
+        """BadData is returned, not raised: a worker's exception arrives as its message alone, without the counts."""
         bad: Counter = Counter()
-        samples = [self._usable(position, bad) for position in positions]
+        try:
+            samples = [self._usable(position, bad) for position in positions]
+        except BadData as error:
+            return error.with_traceback(None)
         fresh = [sample for sample in samples if sample.tokens is None]
         if fresh:
             for sample, tokens in zip(fresh, self.tokenize([s.caption for s in fresh]).numpy(), strict=True):
@@ -136,7 +140,7 @@ class Pairs(torch.utils.data.Dataset):
             except UnusableSample as reason:
                 bad[self.files[shard].name, str(reason)] += 1
         (shard_name, reason), _ = bad.most_common(1)[0]
-        raise BadData(f"{MOST_SUBSTITUTES} bad samples in a row, most in {shard_name}: {reason}")
+        raise BadData(f"{MOST_SUBSTITUTES} bad samples in a row, most in {shard_name}: {reason}", bad)
 
     def read(self, shard: int, sample: int) -> tuple[np.ndarray, str]:
         """One pair: [H, W, 3] uint8 and its caption. Raises UnusableSample."""
@@ -210,18 +214,21 @@ def local_positions(step: int, batch_size: int, rank: int, ranks: int, chunk: in
 def batches(
     pairs: Pairs, *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
 ) -> Iterator[PairBatch]:
-    """This rank's local batch of each step from `first_step` on."""
+    """This rank's local batch of each step from `first_step` on. Raises BadData."""
     ranges = (chunk for step in range(first_step, steps) for chunk in local_positions(step, batch_size, rank, ranks))
     # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
     of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
-    loader = torch.utils.data.DataLoader(pairs, sampler=ranges, batch_size=None, num_workers=workers, **of_workers)
+    # A generator of its own: each start of a loader draws a number, and a resumed run starts one more.
+    loader = torch.utils.data.DataLoader(
+        pairs, sampler=ranges, batch_size=None, num_workers=workers, generator=torch.Generator(), **of_workers
+    )
     chunks = iter(loader)
     per_step = len(list(local_positions(0, batch_size, rank, ranks)))
     for _ in range(first_step, steps):
-        try:
-            yield PairBatch.join([next(chunks) for _ in range(per_step)])
-        except BadData as error:
-            # A worker's error has its traceback in the message, which ends with what is wanted. Its frames and the
-            # loader make a cycle, and workers whose loader the garbage collector finds are waited for in vain.
-            error.__traceback__ = chunks = None
-            raise BadData(str(error).rpartition("BadData: ")[2].strip()) from None
+        found = [next(chunks) for _ in range(per_step)]
+        if refused := next((chunk for chunk in found if isinstance(chunk, BadData)), None):
+            # The error's frames hold the loader, and workers whose loader the garbage collector finds are waited for
+            # in vain.
+            found = chunks = None
+            raise BadData(str(refused), refused.counts)
+        yield PairBatch.join(found)

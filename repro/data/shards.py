@@ -18,12 +18,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 
 from repro.errors import InputError
 from repro.resources import cache_folder
+from repro.retry import MayPass, may_pass, retried
 from repro.rundir import write_atomically
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
@@ -31,6 +32,7 @@ TEXT, JSON = 0, 1
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 HEADS_READ = 256
 """The fingerprint reads the first bytes of at most this many shards, evenly spaced."""
+NO_SUCH_COMMAND = (126, 127)
 SCAN_VERSION = 1
 """Raised when a scan finds something else in the same file: indexes kept in the cache are then made anew."""
 
@@ -259,8 +261,7 @@ def _fetch(url: str) -> Path:
     file = cache_folder() / "shards" / f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:16]}.tar"
 
     def write(temporary: Path) -> None:
-        with temporary.open("wb") as target:
-            _download(url, target)
+        retried(f"--data {url}", lambda: _download(url, temporary))
         if not tarfile.is_tarfile(temporary):
             # Servers and commands answer with a page that says "not found": it must not stay in the cache.
             with temporary.open("rb") as stream:
@@ -271,22 +272,30 @@ def _fetch(url: str) -> Path:
     return file
 
 
-def _download(url: str, target: BinaryIO) -> None:
-    """Raises InputError where the server or the command says no, or breaks off."""
+def _download(url: str, file: Path) -> None:
+    """From the beginning, whatever an earlier try left. Raises InputError where the server or the command says no.
+
+    A command's exit code does not say whether another try would help, so it gets one, unless there is no such command.
+    """
     if url.startswith("pipe:"):
-        command = url.removeprefix("pipe:")
-        status = subprocess.run(command, shell=True, stdout=target).returncode  # noqa: S602 the person's own command
+        with file.open("wb") as target:
+            command = url.removeprefix("pipe:")
+            status = subprocess.run(command, shell=True, stdout=target).returncode  # noqa: S602 the person's own
+        if status in NO_SUCH_COMMAND:
+            raise InputError(f"--data {url}: there is no such command (exit code {status})")
         if status:
-            raise InputError(f"--data {url}: the command failed with exit code {status}")
+            raise MayPass(f"the command failed with exit code {status}")
         return
     import requests
 
     try:
-        with requests.get(url, stream=True, timeout=60) as response:
+        with file.open("wb") as target, requests.get(url, stream=True, timeout=60) as response:
             response.raise_for_status()
             for block in response.iter_content(1 << 20):
                 target.write(block)
     except requests.RequestException as error:
+        if may_pass(error):
+            raise
         raise InputError(f"--data {url}: {error}") from None
 
 

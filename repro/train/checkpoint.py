@@ -1,52 +1,200 @@
-"""Resumable state on disk: written whole under a temporary name, synced, renamed; the last two are kept.
+"""Checkpoints and final weights on disk: whole and as they were written, or set aside.
 
-A checkpoint that cannot be read is passed over, with a warning, for the one before.
+A file gets a temporary name, is hashed on the way, synced and renamed. Its sha256 lies beside it before it does, as
+`sha256sum -c` reads it. The last two checkpoints are kept; one that was damaged or cut off is renamed to *.damaged,
+with a warning, and the one before is taken.
 """
 
+import contextlib
+import errno
+import hashlib
+import json
 import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
+from repro.disk import full_disk_named, sync_folder
 from repro.model import WEIGHTS_NAME
-from repro.rundir import write_atomically
+from repro.train.state import size_bytes
 
 KEPT = 2
+FINAL = "final.pt"
+FINAL_COLUMNS = "final.json"
+"""The result's columns that training found out, so that a run killed after its training is not trained again."""
 
 logger = logging.getLogger(__name__)
 
 
-def save(folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write step-<step>.pt and drop all but the newest two."""
-    write_atomically(folder / f"step-{step:09d}.pt", lambda temporary: torch.save(state, temporary))
-    for old in _checkpoints(folder)[:-KEPT]:
-        old.unlink()
+class Checkpoints:
+    """The checkpoints of one run, in one folder. Only one process writes there.
+
+    still_ours is called right before anything is put in place, and raises where another process has the run.
+    """
+
+    def __init__(self, folder: Path, still_ours: Callable[[], None] = lambda: None):
+        self.folder, self.still_ours = folder, still_ours
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write step-<step>.pt and drop all but the newest two. Raises DiskFull; the ones before are then untouched."""
+        self._put(self.folder / f"step-{step:09d}.pt", state)
+        for old in self._files()[:-KEPT]:
+            _drop(old)
+
+    def load_latest(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest good checkpoint, or None; what is not good is set aside."""
+        self._remove_leftovers()
+        files = self._files()
+        for file in reversed(files):
+            if _good_or_set_aside(file):
+                return torch.load(file, map_location=device, weights_only=True)
+        if files:
+            logger.warning("%s: none of %d checkpoints is good; training begins anew", self.folder, len(files))
+        return None
+
+    def save_final(self, weights: dict[str, torch.Tensor], columns: dict[str, Any]) -> None:
+        """final.pt, as open_clip.create_model(..., pretrained=) and its local-dir find it; drops the resumable ones.
+
+        It comes last: where it is, the columns and the link are.
+        """
+        self.still_ours()
+        with full_disk_named(self.folder / FINAL_COLUMNS):
+            _put_text(self.folder / FINAL_COLUMNS, json.dumps(columns) + "\n")
+        link = self.folder / WEIGHTS_NAME
+        if not link.is_symlink():
+            link.unlink(missing_ok=True)
+            link.symlink_to(FINAL)
+        self._put(self.folder / FINAL, weights)
+        for old in self._files():
+            _drop(old)
+
+    def trained(self) -> dict[str, Any] | None:
+        """The columns that save_final left, where its weights are good; else None."""
+        file, columns = self.folder / FINAL, self.folder / FINAL_COLUMNS
+        if not file.exists() or not columns.exists() or not _good_or_set_aside(file):
+            return None
+        return json.loads(columns.read_text())
+
+    def _put(self, file: Path, state: Any) -> None:
+        self.still_ours()
+        self._remove_leftovers()
+        with full_disk_named(file, size_bytes(state)), _unfinished(file) as temporary:
+            with temporary.open("wb") as target:
+                digest = _serialize(state, target)
+                target.flush()
+                os.fsync(target.fileno())
+            self.still_ours()
+            _put_text(_sidecar(file), f"{digest}  {file.name}\n")
+            temporary.rename(file)
+            sync_folder(file.parent)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.pt"))
+
+    def _remove_leftovers(self) -> None:
+        """What a killed write left: temporary files, and a checksum whose file never came."""
+        for file in self.folder.glob(".*.unfinished"):
+            file.unlink()
+        for sidecar in self.folder.glob("*.pt.sha256"):
+            if not sidecar.with_suffix("").exists():
+                sidecar.unlink()
 
 
-def load_latest(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or None."""
-    for file in reversed(_checkpoints(folder)):
+class _Hashing:
+    """A file that hashes what is written to it, and remembers why it could not be written: torch's writer may raise
+    an error of its own on top."""
+
+    def __init__(self, target: BinaryIO):
+        self.target, self.sha256, self.failure = target, hashlib.sha256(), None
+
+    def write(self, data: memoryview) -> int:
+        self.sha256.update(data)
         try:
-            return torch.load(file, map_location=device, weights_only=True)
-        except Exception as error:  # whatever a damaged zip or pickle raises
-            logger.warning("%s cannot be read (%s); going on from the one before", file, error)
+            return self.target.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.target.flush()
+
+
+def _serialize(state: Any, target: BinaryIO) -> str:
+    """Returns the sha256 of what was written."""
+    hashing = _Hashing(target)
+    try:
+        torch.save(state, hashing)
+    except RuntimeError:
+        if hashing.failure is not None:
+            raise hashing.failure from None
+        raise
+    return hashing.sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def _unfinished(file: Path) -> Iterator[Path]:
+    """A temporary file beside `file`, gone at the end unless it was renamed.
+
+    Each has a name of its own, so that a process that lost the run cannot write into its successor's.
+    """
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".unfinished")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _put_text(file: Path, text: str) -> None:
+    with _unfinished(file) as temporary:
+        with temporary.open("w") as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        temporary.rename(file)
+        sync_folder(file.parent)
+
+
+def _sidecar(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _damage(file: Path) -> str | None:
+    """What keeps a file from being what was written, or None."""
+    sidecar = _sidecar(file)
+    if not sidecar.exists():
+        return f"{sidecar.name} is missing"
+    try:
+        with file.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        expected = sidecar.read_text()
+    except OSError as error:
+        if error.errno != errno.EIO:  # others are no word about the file: a server away, a right missing
+            raise
+        return f"{error.strerror}"
+    if expected.split() != [found, file.name]:
+        return f"its {file.stat().st_size:,} bytes do not give the sha256 in {sidecar.name}"
     return None
 
 
-def save_final(folder: Path, model: torch.nn.Module) -> None:
-    """final.pt, as open_clip.create_model(..., pretrained=) and its local-dir find it."""
-    write_atomically(folder / "final.pt", lambda temporary: torch.save(model.state_dict(), temporary))
-    link = folder / WEIGHTS_NAME
-    link.unlink(missing_ok=True)
-    link.symlink_to("final.pt")
+def _good_or_set_aside(file: Path) -> bool:
+    damage = _damage(file)
+    if damage is None:
+        return True
+    logger.warning("%s is damaged or cut off (%s); set aside as %s.damaged", file, damage, file.name)
+    for part in (file, _sidecar(file)):
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.damaged"))
+    return False
 
 
-def drop_resumable(folder: Path) -> None:
-    """Remove the checkpoints of a run that came to its end."""
-    for old in _checkpoints(folder):
-        old.unlink()
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.pt"))
+def _drop(file: Path) -> None:
+    """The checksum goes last: a file without one would count as damaged."""
+    file.unlink()
+    _sidecar(file).unlink(missing_ok=True)

@@ -68,6 +68,15 @@ def gather_objects(value: Any) -> list[Any]:
     return gathered
 
 
+def from_first_rank(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if ranks() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 @contextlib.contextmanager
 def first_on_this_machine() -> Iterator[None]:
     """The body runs on local rank 0 first, then on the others, which find in the cache what it left."""

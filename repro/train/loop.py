@@ -1,43 +1,40 @@
 """Training: batches in order → gradient → optimizer step; a log line, a checkpoint or a way out after any step."""
 
-import math
+import contextlib
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from repro import model as models
-from repro.data.kept import open_kept
-from repro.data.pairs import PairBatch, Pairs, SampleOrder, batches
-from repro.data.shards import count_unusable, list_shards, open_shards
-from repro.data.source import shard_pattern
-from repro.errors import BadData, Diverged, InputError, Interrupted
-from repro.loss import Negatives, NonFiniteError, make_loss
+from repro.data.pairs import PairBatch, batches
+from repro.errors import BadData, InputError, Interrupted
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
-from repro.train import checkpoint, distributed
-from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
-from repro.train.optim import make_optimizer, schedule
-from repro.train.step import accumulate_gradient, in_turn, side_by_side
+from repro.train import distributed
+from repro.train.background import Background
+from repro.train.bad_samples import write_bad
+from repro.train.checkpoint import Checkpoints
+from repro.train.trainer import Trainer
 
-LOG_LINES = 200
-"""About so many lines a run leaves in its log."""
-ENOUGH_FOR_A_SHARE = 1000
-"""A share of bad samples is taken of at least this many, so that one early bad sample ends no run."""
+BLOCKED_SHARE = 0.02
+"""Of the training time, that checkpoints may take at most: they come less often where they take long."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What changes how a run is carried out, and nothing of its result."""
+    """What changes how a run is carried out, and nothing of its result (a micro-batch: its last bits).
+
+    checkpoint_seconds: between two checkpoints, or longer (see BLOCKED_SHARE). still_ours: raises where another
+    process has taken the run over; called before anything is put in place. micro_batch: at most this, if the spec's
+    does not fit in memory.
+    """
 
     workers: int = 0
     checkpoint_seconds: float = 300.0
-    micro_batch: int | None = None
     still_ours: Callable[[], None] = lambda: None
+    micro_batch: int | None = None
 
 
 def train(
@@ -47,215 +44,85 @@ def train(
     options: Options,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Train to the end and leave final.pt; returns the result's columns.
+    """Train to the end and leave final.pt; returns the result's columns, at once where an earlier call did so.
 
-    Goes on from the newest checkpoint. Raises Interrupted (after leaving one), Diverged or BadData.
+    Goes on from the newest good checkpoint. Raises Interrupted (after leaving one), Diverged, BadData, DiskFull or
+    OutOfMemory. Periodic checkpoints are copied into host memory, which must have room for weights and optimizer state
+    (with AdamW three times the weights) once more, and written from there while training goes on.
     """
-    trainer = Trainer(spec, directory, device)
-    trainer.restore()
-    rank, ranks = distributed.rank(), distributed.ranks()
-    stream = batches(
-        trainer.pairs,
-        first_step=trainer.step,
-        steps=spec.steps,
-        batch_size=spec.batch_size,
-        rank=rank,
-        ranks=ranks,
-        workers=options.workers,
-    )
-    saved_at = time.monotonic()
-    while trainer.step < spec.steps:
+    first = distributed.rank() == 0
+    checkpoints = Checkpoints(directory.checkpoints, options.still_ours)
+    columns = distributed.from_first_rank(checkpoints.trained() if first else None)
+    if columns is not None:
+        return columns
+    with _bad_samples_recorded(directory, options):
+        trainer = Trainer(spec, directory, device, checkpoints, options.micro_batch)
+        trainer.restore()
+        stream = _batches(trainer, options.workers)
+        with Background() as background:
+            _take_steps(trainer, stream, background, options.checkpoint_seconds, asked_to_stop)
+        trainer.check_bad(at_least=0)
+        columns = trainer.result()
+        trainer.save_final(columns)
+    return columns
+
+
+def _take_steps(
+    trainer: Trainer,
+    stream: Iterator[PairBatch],
+    background: Background,
+    checkpoint_seconds: float,
+    asked_to_stop: Callable[[], bool],
+) -> None:
+    """All steps that are left. Raises Interrupted after a step at which any rank was asked to stop."""
+    clock, saved_at = trainer.clock, time.monotonic()
+    while trainer.step < trainer.spec.steps:
         waiting_since = time.perf_counter()
         batch = next(stream)
         trainer.take_step(batch, data_seconds=time.perf_counter() - waiting_since)
-        stop, save = trainer.agree(asked_to_stop(), time.monotonic() - saved_at > options.checkpoint_seconds)
-        if (stop or save) and trainer.step < spec.steps:
-            trainer.save()
+        background.check()
+        spacing = max(checkpoint_seconds, clock.last_blocked_seconds / BLOCKED_SHARE)
+        due = time.monotonic() - saved_at > spacing and clock.affords(BLOCKED_SHARE)
+        # While the loss is too high the last checkpoint from before is kept.
+        stop, save = trainer.agree(asked_to_stop(), due and not background.busy and not trainer.loss_bound.above)
+        if trainer.step == trainer.spec.steps:
+            return
+        if stop:
+            background.wait()
+            trainer.save_and_wait()
+            spec = trainer.spec
+            raise Interrupted(f"stopped after {trainer.examples_seen:,} of {spec.examples_seen:,} examples")
+        if save:
+            trainer.save(background)
             saved_at = time.monotonic()
-            if stop:
-                raise Interrupted(f"stopped after {trainer.examples_seen:,} of {spec.examples_seen:,} examples")
-    trainer.check_bad(at_least=0)
-    trainer.save_final()
-    return trainer.result()
 
 
-class Trainer:
-    """The state of one rank's training: towers, optimizer, place in the data, and what was measured on the way."""
+def _batches(trainer: Trainer, workers: int) -> Iterator[PairBatch]:
+    stream = batches(
+        trainer.pairs,
+        first_step=trainer.step,
+        steps=trainer.spec.steps,
+        batch_size=trainer.spec.batch_size,
+        rank=trainer.rank,
+        ranks=trainer.ranks,
+        workers=workers,
+    )
+    try:
+        yield from stream
+    except BadData as error:
+        raise BadData(str(error), trainer.bad + error.counts) from None
 
-    def __init__(self, spec: RunSpec, directory: RunDirectory, device: torch.device):
-        self.spec, self.directory, self.device = spec, directory, device
-        self.rank, self.ranks = distributed.rank(), distributed.ranks()
-        if self.rank == 0:
-            models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
-        distributed.barrier()
-        torch.manual_seed(spec.seed)
-        self.towers = models.load(directory.checkpoints, device)
-        self.model = self.towers.model.train()
-        _refuse_dropout(self.model, spec)
-        self.pairs, self.bad = _open_pairs(spec, self.towers)
-        self.unusable_at_scan = sum(self.bad.values())
-        if self.logit_bias is not None:
-            self.logit_bias.requires_grad_(spec.learn_logit_bias)
-        self.optimizer = make_optimizer(self.model, spec)
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        chosen = spec.negatives != "all"
-        negatives = Negatives(spec.negatives, spec.negatives_share, spec.seed) if chosen else None
-        self.loss = make_loss(spec.loss, spec.exchange, negatives)
-        self.both = side_by_side(spec.threads) if device.type == "cpu" and spec.threads > 1 else in_turn
-        self.clock = Clock()
-        self.step = 0
-        self.last_loss = math.nan
-        self.log_every = max(1, spec.steps // LOG_LINES)
 
-    @property
-    def examples_seen(self) -> int:
-        return self.step * self.spec.batch_size
-
-    def restore(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        state = checkpoint.load_latest(self.directory.checkpoints, self.device)
-        if state is None:
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.clock, self.step = Clock(**state["clock"]), state["step"]
-        self.bad = Counter({(shard, reason): count for shard, reason, count in state["bad"]})
-
-    def save(self) -> None:
-        if self.rank == 0:
-            bad = [(*place, count) for place, count in self.bad.items()]
-            state = {"step": self.step, "clock": self.clock.state(), "bad": bad}
-            state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            checkpoint.save(self.directory.checkpoints, self.step, state)
-        distributed.barrier()
-        self.clock.skip()
-
-    def save_final(self) -> None:
-        if self.rank == 0:
-            checkpoint.save_final(self.directory.checkpoints, self.model)
-        distributed.barrier()
-
-    def embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [m, 3, H, W] → L2-normalised [m, d], fp32."""
-        with self._autocast():
-            return F.normalize(self.model.encode_image(self.towers.normalize(images)).float(), dim=-1)
-
-    def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[m, L] → L2-normalised [m, d], fp32."""
-        with self._autocast():
-            return F.normalize(self.model.encode_text(tokens.to(self.device, non_blocking=True)).float(), dim=-1)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.precision == "bf16")
-
-    def loss_of(self, image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """This rank's share of the loss of its embeddings [b, d]. Raises Diverged."""
-        try:
-            with self._autocast():  # in bf16 its products run on the units made for them, summed in fp32
-                return self.loss(image_features, text_features, self.model.logit_scale.exp(), self.logit_bias)
-        except NonFiniteError as error:
-            raise Diverged(f"{error} at step {self.step + 1}, {self.examples_seen:,} examples") from None
-
-    @property
-    def logit_bias(self) -> torch.nn.Parameter | None:
-        return getattr(self.model, "logit_bias", None)
-
-    def take_step(self, batch: PairBatch, data_seconds: float) -> None:
-        """One optimizer step on this rank's [b] share of the global batch. Raises Diverged or BadData."""
-        share_of_peak = schedule(self.spec, self.examples_seen)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * share_of_peak
-        self.optimizer.zero_grad(set_to_none=False)
-        self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
-        value, *features = accumulate_gradient(
-            self.embed_images, self.embed_texts, self.loss_of, batch, self.spec.micro_batch, self.both
-        )
-        distributed.average_gradients(self.parameters)
-        self._share_measurements(value, batch)
-        self.step += 1
-        logged = self.step % self.log_every == 0 or self.step in (1, self.spec.steps)
-        line = self._measure_before(features) if logged else {}
-        before = [p.detach().clone() for p in self.parameters] if logged else []
-        if self.spec.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.grad_clip)
-        self.optimizer.step()
-        self.clock.tick(self.spec.batch_size, data_seconds)
-        if logged:
-            line["update_norm"] = norm(torch._foreach_sub(self.parameters, before))
-            line["learning_rate"] = self.spec.learning_rate * share_of_peak
-            self._log(line)
-
-    def _share_measurements(self, value: torch.Tensor, batch: PairBatch) -> None:
-        """Loss and bad samples over all ranks, before the step is taken: a NaN reaches no weight."""
-        measured = torch.tensor([float(value) / self.ranks, sum(batch.bad.values())], dtype=torch.float64)
-        self.last_loss, new_bad = distributed.sum_over_ranks(measured.to(self.device)).tolist()
-        if not math.isfinite(self.last_loss):
-            raise Diverged(f"the loss is {self.last_loss} at step {self.step + 1}, {self.examples_seen:,} examples")
-        if new_bad:
-            for counted in distributed.gather_objects(batch.bad):
-                self.bad += counted
-            self.check_bad(at_least=ENOUGH_FOR_A_SHARE)
-
-    def check_bad(self, at_least: int) -> None:
-        """Raises BadData, with the counts, where more samples than the spec allows were bad."""
-        bad = sum(self.bad.values()) - self.unusable_at_scan
-        seen = max(self.examples_seen + self.spec.batch_size, at_least)
-        if bad > self.spec.max_bad_share * seen:
-            raise BadData(describe_bad(self.bad, bad, seen, self.spec.max_bad_share))
-
-    @torch.no_grad()
-    def _measure_before(self, features: list[torch.Tensor]) -> dict[str, float]:
-        """What a log line says of the state that the step starts from."""
-        scale = self.model.logit_scale.exp().item()
-        bias = 0.0 if self.logit_bias is None else self.logit_bias.item()
-        positive, negative = mean_logits(*features, scale, bias)
-        if self.spec.negatives != "all":
-            negative = self.loss.mean_logits.negative
-        return {
-            "loss": self.last_loss,
-            "logit_scale": scale,
-            "logit_bias": bias if self.logit_bias is not None else None,
-            "positive_logit": positive,
-            "negative_logit": negative,
-            "gradient_norm": norm([p.grad for p in self.parameters]),
-            "parameter_norm": norm([p.detach() for p in self.parameters]),
-        }
-
-    def _log(self, line: dict[str, Any]) -> None:
-        if self.rank > 0:
-            return
-        clock = self.clock
-        self.directory.log(
-            {"step": self.step, "examples_seen": self.examples_seen, "time": time.time()}
-            | line
-            | {
-                "examples_per_second": clock.examples / clock.seconds if clock.seconds else None,
-                "data_wait_share": clock.data_seconds / clock.seconds if clock.seconds else None,
-                "bad_samples": sum(self.bad.values()),
-                "peak_memory_bytes": peak_memory_bytes(self.device),
-            }
-        )
-
-    def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
-        """Whether any rank wants to stop, and whether rank 0's clock says to save: the same answer on all ranks."""
-        wishes = torch.tensor([float(stop), float(save and self.rank == 0)], device=self.device)
-        stop_wishes, save_wishes = distributed.sum_over_ranks(wishes).tolist()
-        return stop_wishes > 0, save_wishes > 0
-
-    def result(self) -> dict[str, Any]:
-        clock = self.clock
-        return {
-            "steps": self.spec.steps,
-            "examples_per_second": clock.examples / clock.seconds if clock.seconds else None,
-            "step_seconds": clock.seconds / clock.steps if clock.steps else None,
-            "data_wait_share": clock.data_seconds / clock.seconds if clock.seconds else None,
-            "peak_memory_bytes": peak_memory_bytes(self.device),
-            "final_loss": self.last_loss,
-            "final_logit_scale": self.model.logit_scale.exp().item(),
-            "final_logit_bias": None if self.logit_bias is None else self.logit_bias.item(),
-            "ranks": self.ranks,
-            "bad_samples": sum(self.bad.values()),
-        }
+@contextlib.contextmanager
+def _bad_samples_recorded(directory: RunDirectory, options: Options) -> Iterator[None]:
+    """Where bad data end the run, its directory says which."""
+    try:
+        yield
+    except BadData as error:
+        if distributed.rank() == 0:
+            options.still_ours()
+            write_bad(directory, error.counts)
+        raise
 
 
 def check_ranks(spec: RunSpec, ranks: int) -> None:
@@ -268,30 +135,3 @@ def check_ranks(spec: RunSpec, ranks: int) -> None:
             f"micro_batch {spec.micro_batch:,} does not divide the local batch {local:,} "
             f"(batch_size {spec.batch_size:,} over {ranks} ranks)"
         )
-
-
-def describe_bad(bad: Counter, count: int, of: int, allowed: float) -> str:
-    worst = "; ".join(f"{shard}: {reason} ({n})" for (shard, reason), n in bad.most_common(5))
-    return f"{count:,} of {of:,} samples are bad, more than the allowed {allowed:.1%} (max_bad_share): {worst}"
-
-
-def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
-    """The data, and what the scan found unusable. Rank 0 of each machine fetches and scans, the others find it done."""
-    with distributed.first_on_this_machine():
-        files, indexes = open_shards(list_shards(shard_pattern(spec)))
-    unusable = count_unusable([file.name for file in files], indexes)
-    good = sum(map(len, indexes))
-    if sum(unusable.values()) > spec.max_bad_share * (good + sum(unusable.values())):
-        lost = sum(unusable.values())
-        raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share))
-    order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
-    kept = open_kept(files, good, spec.model_fingerprint, towers.image_size, towers.context_length)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept), unusable
-
-
-def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:
-    """Two forward passes of a micro-batch must agree, or embedding-gradient caching is not exact."""
-    for name, module in model.named_modules():
-        probability = getattr(module, "p", None) or getattr(module, "prob", None) or getattr(module, "drop_prob", None)
-        if "drop" in type(module).__name__.lower() and isinstance(probability, float) and probability > 0:
-            raise InputError(f"model {spec.model}: {name} drops at random ({probability}); set it to 0")

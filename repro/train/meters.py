@@ -11,12 +11,17 @@ from repro.train.distributed import sum_over_ranks
 
 @dataclass
 class Clock:
-    """Seconds and examples of training, the first step after each start aside (it warms up), over resumes too."""
+    """Seconds and examples of training, the first step after each start aside (it warms up), over resumes too.
+
+    blocked_seconds: what checkpoints took from training, in all; not part of seconds.
+    """
 
     examples: int = 0
     seconds: float = 0.0
     data_seconds: float = 0.0
     steps: int = 0
+    blocked_seconds: float = 0.0
+    last_blocked_seconds: float = 0.0
     _last: float | None = field(default=None, repr=False)
 
     def tick(self, examples: int, data_seconds: float) -> None:
@@ -29,9 +34,21 @@ class Clock:
             self.steps += 1
         self._last = now
 
-    def skip(self) -> None:
-        """What happened since the last tick was not training."""
-        self._last = time.perf_counter()
+    def blocked_since(self, started: float) -> None:
+        """From `started` (time.perf_counter) to this moment a checkpoint held training up."""
+        self.last_blocked_seconds = time.perf_counter() - started
+        self.blocked_seconds += self.last_blocked_seconds
+        if self._last is not None:
+            self._last += self.last_blocked_seconds
+
+    @property
+    def blocked_share(self) -> float:
+        total = self.seconds + self.blocked_seconds
+        return self.blocked_seconds / total if total else 0.0
+
+    def affords(self, share: float) -> bool:
+        """Whether one more checkpoint that blocks as long as the last keeps the share of all within this one."""
+        return self.blocked_seconds + self.last_blocked_seconds <= share * (self.seconds + self.blocked_seconds)
 
     def state(self) -> dict[str, float]:
         return {key: value for key, value in vars(self).items() if not key.startswith("_")}

@@ -42,6 +42,12 @@ def side_by_side(threads: int) -> Both:
     return both
 
 
+def smaller_micro_batch(local_batch: int, micro_batch: int) -> int | None:
+    """The largest divisor of the local batch that is at most half of what passes at once; None where that is 1."""
+    half = min(local_batch, micro_batch) // 2
+    return next((size for size in range(half, 0, -1) if local_batch % size == 0), None)
+
+
 def accumulate_gradient(
     embed_images: Embed,
     embed_texts: Embed,

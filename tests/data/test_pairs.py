@@ -218,6 +218,7 @@ def test_data_without_a_usable_sample_raise_bad_data_with_counts(write_shard, pi
     with pytest.raises(BadData) as error:
         next(batches(pairs, first_step=0, steps=1, batch_size=4, rank=0, ranks=1, workers=workers))
     assert str(error.value) == f"{MOST_SUBSTITUTES} bad samples in a row, most in a.tar: empty caption"
+    assert error.value.counts == {("a.tar", "empty caption"): MOST_SUBSTITUTES}
 
 
 def test_threads_may_read_the_same_shards(shards):

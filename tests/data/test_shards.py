@@ -288,12 +288,16 @@ def test_a_remote_shard_is_fetched_once(write_shard, numbered, url):
         ("{url}/cut.tar", "bytes"),
         ("{url}/page.tar", "expected a tar file; what came begins with b'<html>"),
         ("http://127.0.0.1:1/00000.tar", "refused"),
-        ("pipe:cat {tmp}/nothing.tar", "the command failed with exit code 1"),
+        ("pipe:cat {tmp}/nothing.tar", "the command failed with exit code 1 (tried 5 times)"),
+        ("pipe:no-such-command", "there is no such command (exit code 127)"),
         ("pipe:head -c 700 {tmp}/page.tar", "expected a tar file"),
         ("pipe:true", "expected a tar file; what came begins with b''"),
     ],
 )
-def test_what_cannot_be_fetched_is_named_and_not_kept(own_cache, tmp_path, write_shard, numbered, url, shard, message):
+def test_what_cannot_be_fetched_is_named_and_not_kept(
+    own_cache, tmp_path, write_shard, numbered, url, shard, message, monkeypatch
+):
+    monkeypatch.setattr("repro.retry.FIRST_PAUSE_SECONDS", 0.001)
     write_shard("cut.tar", numbered(range(4)))
     (tmp_path / "page.tar").write_text("<html>not found</html>" * 100)
     shard = shard.format(url=url, tmp=tmp_path)
@@ -301,6 +305,17 @@ def test_what_cannot_be_fetched_is_named_and_not_kept(own_cache, tmp_path, write
         open_shards([shard])
     assert shard in str(error.value) and message in str(error.value)
     assert not list((own_cache / "shards").iterdir())
+
+
+def test_a_command_that_fails_at_first_gets_another_try_from_the_beginning(
+    tmp_path, write_shard, numbered, monkeypatch
+):
+    monkeypatch.setattr("repro.retry.FIRST_PAUSE_SECONDS", 0.001)
+    samples = numbered(range(4))
+    file, tried = write_shard("00000.tar", samples), tmp_path / "tried"
+    command = f"pipe:test -e {tried} && cat {file} || (touch {tried}; head -c 700 {file}; exit 1)"
+    (copy,), (index,) = open_shards([command])
+    assert contents(copy, index) == [pair_of(sample) for sample in samples]
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_folder(write_shard, numbered):

@@ -1,5 +1,7 @@
 """What a run says of itself is what one would compute by hand."""
 
+import time
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,3 +49,21 @@ def test_the_clock_leaves_out_the_first_step_and_what_was_skipped():
     clock.tick(10, 0.5)
     assert (clock.examples, clock.steps, clock.data_seconds) == (10, 1, 0.5)
     assert Clock(**clock.state()).examples == 10
+
+
+def test_what_a_checkpoint_blocks_is_counted_apart_from_training():
+    clock = Clock()
+    clock.tick(10, 0.0)
+    started = time.perf_counter()
+    time.sleep(0.1)
+    clock.blocked_since(started)
+    clock.tick(10, 0.0)
+    assert clock.blocked_seconds == clock.last_blocked_seconds >= 0.1
+    assert clock.seconds < 0.1
+    assert clock.blocked_share > 0.5
+
+
+@pytest.mark.parametrize(("seconds", "affords"), [(147, False), (149, True)])
+def test_a_checkpoint_is_afforded_when_one_more_like_the_last_keeps_the_share(seconds, affords):
+    clock = Clock(seconds=seconds, blocked_seconds=2.0, last_blocked_seconds=1.0)
+    assert clock.affords(0.02) == affords
