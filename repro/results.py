@@ -11,7 +11,7 @@ import pandas as pd
 
 from repro.errors import InputError, nearest
 from repro.resources import resource
-from repro.rundir import CorruptRun, RunDirectory, read_json, run_directories, write_atomically
+from repro.rundir import CorruptRun, RunDirectory, read_object, run_directories, write_atomically
 
 FIRST_COLUMNS = [
     *("run_id", "sweep", "setup", "scale", "loss", "batch_size", "examples_seen", "seed", "status", "reason"),
@@ -41,11 +41,12 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         if values["status"] != "running":
             values |= {key: value for key, value in result.items() if key not in ("metrics", "format", "status")}
         values |= result.get("metrics", {})
-        if directory.provenance_file.exists():
-            values |= read_json(directory.provenance_file)
     except CorruptRun as error:
-        values |= {"status": "corrupt", "reason": str(error)}
-    return values
+        return values | {"status": "corrupt", "reason": str(error)}
+    try:
+        return values | (read_object(directory.provenance_file) if directory.provenance_file.exists() else {})
+    except CorruptRun as error:  # the numbers are good, and where they came from is not known
+        return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
 
 
 def sweeps(runs: Path | str = "runs") -> list[str]:
@@ -53,7 +54,7 @@ def sweeps(runs: Path | str = "runs") -> list[str]:
     newest: dict[str, float] = {}
     for directory in run_directories(Path(runs)):
         files = (directory.spec_file, directory.log_file, directory.result_file)
-        changed = max(file.stat().st_mtime for file in files if file.exists())
+        changed = max((file.stat().st_mtime for file in files if file.exists()), default=0)
         name = directory.path.parent.name
         newest[name] = max(newest.get(name, 0), changed)
     return sorted(newest, key=lambda name: -newest[name])
@@ -61,6 +62,8 @@ def sweeps(runs: Path | str = "runs") -> list[str]:
 
 def choose_sweep(runs: Path | str, name: str | None) -> str:
     """The named sweep, or the most recent. Raises InputError with the nearest, or how to make one."""
+    if Path(runs).is_file():
+        raise InputError(f"--runs {runs}: is a file; expected the folder of all runs")
     found = sweeps(runs)
     if not found:
         raise InputError(f"{runs}: no runs here yet; make some with: repro sweep batch-size --loss sigmoid softmax")
