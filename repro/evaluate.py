@@ -5,6 +5,7 @@ clip_benchmark eval --model local-dir:RUN/checkpoints --pretrained final.pt --da
 (and --task zeroshot_retrieval --recall_k 1 5 10 where the data set is for retrieval).
 """
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -15,12 +16,14 @@ from typing import Any
 import torch
 
 from repro import model as models
-from repro.data.evalsets import dataset_name, named_datasets_folder, webdataset_task
-from repro.errors import InputError
-from repro.rundir import read_json, write_json
+from repro.data.evalsets import check_eval, dataset_name, named_datasets_folder, webdataset_task
+from repro.errors import EvaluationFailed, InputError
+from repro.rundir import CorruptRun, read_object, write_json
 
 BATCH_SIZE = 64
 RECALL_AT = [1, 5, 10]
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -28,19 +31,49 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics named <dataset>/<metric> of the local-dir `checkpoints`; what `output` holds already is not run again.
 
-    Each data set leaves clip-benchmark's own JSON in `output`.
+    Each data set leaves clip-benchmark's own JSON in `output`. Raises EvaluationFailed, after all have had their turn.
     """
     metrics: dict[str, float] = {}
+    failures: list[str] = []
     towers = None
     for name in evals:
         file = output / f"{dataset_name(name)}.json"
-        if redo or not file.exists():
+        found = None if redo else _kept_metrics(file)
+        if found is None:
             towers = towers or models.load(checkpoints, device, weights=True)
             towers.model.eval()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
-                write_json(file, _evaluate_one(towers, name, checkpoints, device))
-        metrics |= {f"{dataset_name(name)}/{key}": value for key, value in read_json(file)["metrics"].items()}
+            try:
+                check_eval(name)
+                result = _evaluate_one(towers, name, checkpoints, device)
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            except Exception as error:  # whatever clip-benchmark, webdataset or an image decoder meets
+                if hasattr(error, "status"):
+                    raise
+                logger.exception("--eval %s", name)
+                failures.append(f"--eval {name}: {type(error).__name__}: {' '.join(str(error).split())}")
+                continue
+            write_json(file, result)
+            found = result["metrics"]
+        metrics |= {f"{dataset_name(name)}/{key}": value for key, value in found.items()}
+    if failures:
+        raise EvaluationFailed(f"evaluation failed, training is kept: {'; '.join(failures)}", metrics)
+    return metrics
+
+
+def _kept_metrics(file: Path) -> dict[str, float] | None:
+    """Of an earlier evaluation; None where there was none, or its file is damaged, with a warning."""
+    if not file.exists():
+        return None
+    try:
+        metrics = read_object(file).get("metrics")
+    except CorruptRun as error:
+        logger.warning("%s; evaluating anew", error)
+        return None
+    if not isinstance(metrics, dict):
+        logger.warning("%s: expected metrics; evaluating anew", file)
+        return None
     return metrics
 
 
@@ -87,6 +120,7 @@ def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: t
     is_webdataset = Path(name).is_dir() or "://" in name
     dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else name
     task = webdataset_task(name) if is_webdataset else get_dataset_default_task(name)
+    warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
     dataset = build_dataset(
         dataset_id,
         root=name if is_webdataset else str(named_datasets_folder() / name),
