@@ -13,11 +13,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repro import attempts
 from repro.errors import InputError
-from repro.rundir import CorruptRun, read_json, write_json
+from repro.rundir import CorruptRun, read_object, write_json
+
+if TYPE_CHECKING:
+    from flufl.lock import Lock
 
 FOLDER = ".launches"
 LOCK_LIFETIME_SECONDS = 30
@@ -99,17 +102,37 @@ def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[G
 
 
 def launches(sweep_folder: Path) -> list[Launch]:
-    """All launches of a sweep, the newest last. Raises CorruptRun."""
-    return [_read(file) for file in sorted((sweep_folder / FOLDER).glob("*/launch.json"))]
+    """All launches of a sweep that can be read, the newest last."""
+    found = []
+    for file in _files(sweep_folder):
+        with contextlib.suppress(CorruptRun):
+            found.append(_read(file))
+    return found
+
+
+def unreadable_launches(sweep_folder: Path) -> list[str]:
+    """A sentence on each launch that cannot be read: jobs that it queued are then not known."""
+    problems = []
+    for file in _files(sweep_folder):
+        try:
+            _read(file)
+        except CorruptRun as error:
+            jobs = f"repro-{file.parent.name}-0"
+            problems.append(f"{error}; its jobs, if any, are not known (squeue --name {jobs}): move {file.parent} away")
+    return problems
+
+
+def _files(sweep_folder: Path) -> list[Path]:
+    return sorted((sweep_folder / FOLDER).glob("*/launch.json"))
 
 
 def _read(file: Path) -> Launch:
-    values = read_json(file)
+    values = read_object(file)
     try:
         groups = tuple(Group(**group | {"runs": tuple(group["runs"])}) for group in values.pop("groups"))
         return Launch(file.parent, groups=groups, **values)
     except (TypeError, KeyError, AttributeError):
-        raise CorruptRun(f"{file}: not a launch of this version of repro; move it away") from None
+        raise CorruptRun(f"{file}: not a launch of this version of repro") from None
 
 
 @contextlib.contextmanager
@@ -124,15 +147,28 @@ def submission_lock(sweep_folder: Path, say: Callable[[str], None]) -> Iterator[
     file = sweep_folder / ".lock"
     lock = Lock(str(file), lifetime=LOCK_LIFETIME_SECONDS, default_timeout=1)
     try:
-        for _ in range(10 * 60):
+        for tries in range(10 * 60):
             try:
+                _remove_what_is_no_lock(lock, file)
                 lock.lock()
                 break
             except TimeOutError:
-                say(f"another launch of this sweep is being submitted; waiting ({file})")
+                if tries % 30 == 0:
+                    say(f"another launch of this sweep is being submitted; waiting ({file})")
         else:
             raise InputError(f"{file}: another launch has held this lock for ten minutes; remove it if that is wrong")
         yield lock.refresh
     finally:
         if lock.is_locked:
             lock.unlock()
+
+
+def _remove_what_is_no_lock(lock: "Lock", file: Path) -> None:
+    """A lock that a power failure left empty or garbled names no holder, and flufl breaks none such."""
+    from flufl.lock import NotLockedError
+
+    try:
+        _ = lock.details
+    except (NotLockedError, UnicodeDecodeError):
+        if LOCK_LIFETIME_SECONDS < attempts.seconds_since_beat(file) < float("inf"):
+            file.unlink(missing_ok=True)
