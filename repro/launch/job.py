@@ -105,7 +105,7 @@ class Job:
     def give_up(self) -> None:
         """Record that the run was started often enough, by a job that each time went away without a word."""
         reason = f"{self.deaths} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
-        self.cell.directory.write_result({"status": "killed", "reason": reason})
+        self._record("killed", reason)
         self.outcome = "done"
 
     def _conclude(self, failed: list[Exit]) -> bool:
@@ -144,9 +144,16 @@ class Job:
             return True
         if self.settings.restarts:
             reason += f"; it was started again {self.settings.restarts} times"
-        directory.write_result({"status": status, "reason": reason})
+        self._record(status, reason)
         self.outcome = "done"
         return False
+
+    def _record(self, status: str, reason: str) -> None:
+        """A directory that cannot be written ends this run, and no other that is looked after here."""
+        try:
+            self.cell.directory.write_result({"status": status, "reason": reason})
+        except OSError as error:
+            self.say(f"{status}: {reason}; {self.cell.directory.path} cannot be written ({error.strerror})")
 
     def _halve_micro_batch(self, result: dict[str, Any]) -> bool:
         spec, directory = self.cell.spec, self.cell.directory
