@@ -52,7 +52,7 @@ def evaluate(
                 if hasattr(error, "status"):
                     raise
                 logger.exception("--eval %s", name)
-                failures.append(f"--eval {name}: {type(error).__name__}: {' '.join(str(error).split())}")
+                failures.append(f"--eval {name}: {_in_words(error)}")
                 continue
             write_json(file, result)
             found = result["metrics"]
@@ -60,6 +60,13 @@ def evaluate(
     if failures:
         raise EvaluationFailed(f"evaluation failed, training is kept: {'; '.join(failures)}", metrics)
     return metrics
+
+
+def _in_words(error: BaseException) -> str:
+    """One line: webdataset's errors say which sample it is about, and leave the rest to their cause."""
+    sample = f" (sample {error.key})" if getattr(error, "key", None) else ""
+    words = f"{type(error).__name__}{sample}: {' '.join(str(error).split())}".removesuffix(": ")
+    return words if error.__cause__ is None else f"{words}: {_in_words(error.__cause__)}"
 
 
 def _kept_metrics(file: Path) -> dict[str, float] | None:

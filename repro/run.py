@@ -104,7 +104,7 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
     if first:
         directory.write_spec(spec)
         write_json(directory.provenance_file, provenance(spec, device))
-    if first and not directory.final.exists():
+    if first and directory.read_trained() is None:
         check_unchanged(spec)
     trained = train(spec, directory, device, options, stop)
     distributed.barrier()
