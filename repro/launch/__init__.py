@@ -6,6 +6,7 @@ what is taken up is written down before it starts. Whatever a job ends with is i
 
 import datetime
 import getpass
+import json
 import os
 import signal
 import socket
@@ -185,15 +186,17 @@ def take_up(cells: Sequence[Cell], retry: bool, say: Callable[[str], None] = lam
 
 def _mend_spec(cell: Cell, say: Callable[[str], None]) -> None:
     """Raises AnotherRun."""
-    if not cell.directory.path.exists():
+    directory = cell.directory
+    if not directory.path.exists():
         return
     try:
-        cell.directory.read_spec()
+        if read_object(directory.spec_file) != json.loads(cell.spec.model_dump_json()):  # far quicker than read_spec
+            directory.read_spec()
     except AnotherRun:
         raise
     except CorruptRun as error:
         say(f"written anew: {error}")
-        cell.directory.write_spec(cell.spec)
+        directory.write_spec(cell.spec)
 
 
 def _make_ready(cell: Cell) -> None:
