@@ -44,7 +44,9 @@ def evaluate(
             towers.model.eval()
             try:
                 check_eval(name)
-                result = _evaluate_one(towers, name, checkpoints, device)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
+                    result = _evaluate_one(towers, name, checkpoints, device)
             except InputError as error:
                 failures.append(str(error))
                 continue
@@ -127,7 +129,6 @@ def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: t
     is_webdataset = Path(name).is_dir() or "://" in name
     dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else name
     task = webdataset_task(name) if is_webdataset else get_dataset_default_task(name)
-    warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
     dataset = build_dataset(
         dataset_id,
         root=name if is_webdataset else str(named_datasets_folder() / name),

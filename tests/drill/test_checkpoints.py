@@ -75,7 +75,7 @@ class Evil:
 
 
 def pickle_with_a_command(folder: Path) -> None:
-    (folder / NEWEST).write_bytes(pickle.dumps(Evil(f"touch {folder}/was-run")))
+    (folder / NEWEST).write_bytes(pickle.dumps(Evil(f"touch {folder}/was-run"), protocol=2))
     signed(folder / NEWEST)
 
 
@@ -166,7 +166,7 @@ def test_final_weights_that_are_damaged_before_their_evaluation_are_trained_agai
 def test_weights_that_are_no_weights_are_refused_by_eval(stopped, tmp_path, repro):
     cell = copy_of(stopped, tmp_path)
     launch([cell], JobSettings(), executor="inline")
-    cell.directory.final.write_bytes(pickle.dumps(Evil(f"touch {tmp_path}/was-run")))
+    cell.directory.final.write_bytes(pickle.dumps(Evil(f"touch {tmp_path}/was-run"), protocol=2))
     for target in (cell.directory.path, cell.directory.final):
         done = repro("eval", target, "--eval", cell.spec.evals[0])
         assert done.exit_code == 2, done.output

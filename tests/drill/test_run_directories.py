@@ -11,8 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from repro import results
+from repro.launch import JobSettings, launch
 from repro.rundir import RunDirectory
-from tests.drill.conftest import eval_folder, not_as_root, typed
+from tests.drill.conftest import eval_folder, not_as_root, small_cell, typed
 
 OLD = time.time() - 3600
 LAUNCH = "20261124-061500-a1b2c3"
@@ -254,6 +255,20 @@ def test_a_damaged_trained_json_fails_its_run_and_says_what_to_remove(swept, rep
     run.trained_file.unlink()
     done = repro("retry", run.path.name, "--runs", folder / "runs")
     assert (done.exit_code, results.row(run)["status"]) == (0, "finished"), done.output
+
+
+def test_a_run_directory_that_goes_away_ends_its_run_and_no_other(tmp_path, world):
+    lost, other = small_cell(tmp_path / "runs", examples_seen=60_000), small_cell(tmp_path / "runs")
+    said = []
+
+    def take_away() -> None:
+        if lost.directory.log_file.exists():
+            lost.directory.path.rename(tmp_path / "elsewhere")
+            lost.directory.path.write_text("")
+
+    launch([lost, other], JobSettings(), jobs=2, watch=take_away, say=said.append)
+    assert other.state() == "finished"
+    assert f"{lost.directory.path} cannot be written (" in said[-1]
 
 
 @not_as_root

@@ -129,6 +129,16 @@ def test_a_run_on_broken_shards_ends_with_status_and_reason(rows, name):
         assert "more than the allowed 1.0% (max_bad_share)" in row["reason"]
 
 
+def test_on_two_ranks_a_shard_deleted_before_the_run_is_the_reason_too(tmp_path, cache):
+    for shard in range(4):
+        write_tar(tmp_path / f"{shard}.tar", pairs(EACH))
+    cell = small_cell(tmp_path / "runs", data=f"{tmp_path}/{{0..3}}.tar")
+    (tmp_path / "2.tar").unlink()
+    launch([cell], JobSettings(ranks=2))
+    result = cell.directory.read_result()
+    assert (result["status"], "1 of 4 shards are missing, first " in result["reason"]) == ("failed", True), result
+
+
 def test_an_image_over_the_limit_is_never_decoded():
     assert len(BOMB) < 100_000  # 400 million pixels
 
