@@ -4,14 +4,17 @@ One row a run, whatever became of it (docs/architecture.md, law 6): a directory 
 `corrupt` and the reason.
 """
 
+import contextlib
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from repro.errors import InputError, nearest
+from repro.launch.records import FOLDER
 from repro.resources import resource
-from repro.rundir import CorruptRun, RunDirectory, read_object, run_directories, write_atomically
+from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_object, run_directories, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIRST_COLUMNS = [
     *("run_id", "sweep", "setup", "scale", "loss", "batch_size", "examples_seen", "seed", "status", "reason"),
@@ -19,8 +22,10 @@ FIRST_COLUMNS = [
 ]
 
 
-def load(runs: Path | str = "runs", sweep: str | None = None) -> pd.DataFrame:
+def load(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
     """The runs of one sweep (or of all) as a table; metrics are columns named <dataset>/<metric>, from 0 to 1."""
+    import pandas as pd  # takes longer than choosing a sweep of 1,000 runs, which is all that `repro status` needs
+
     rows = [row(directory) for directory in run_directories(Path(runs), sweep)]
     table = pd.DataFrame(rows)
     metrics = sorted(column for column in table.columns if "/" in column)
@@ -36,8 +41,11 @@ def row(directory: RunDirectory) -> dict[str, Any]:
     try:
         spec = directory.read_spec()
         values |= spec.model_dump(exclude={"format", "evals"}) | {"spec_hash": spec.spec_hash}
-        values |= {"status": directory.status(), "reason": ""}
         result = directory.read_result() or {}
+        status = result.get("status", "pending")
+        if status in UNFINISHED:
+            status, result = directory.status(), directory.read_result() or {}
+        values |= {"status": status, "reason": ""}
         if values["status"] != "running":
             values |= {key: value for key, value in result.items() if key not in ("metrics", "format", "status")}
         values |= result.get("metrics", {})
@@ -54,9 +62,15 @@ def sweeps(runs: Path | str = "runs") -> list[str]:
     newest: dict[str, float] = {}
     for directory in run_directories(Path(runs)):
         files = (directory.spec_file, directory.log_file, directory.result_file)
-        changed = max((file.stat().st_mtime for file in files if file.exists()), default=0)
+        changed = 0.0
+        for file in files:
+            with contextlib.suppress(FileNotFoundError):
+                changed = max(changed, file.stat().st_mtime)
         name = directory.path.parent.name
         newest[name] = max(newest.get(name, 0), changed)
+    for name in newest:  # a launch that is queued has written nothing else yet
+        with contextlib.suppress(FileNotFoundError):
+            newest[name] = max(newest[name], (Path(runs) / name / FOLDER).stat().st_mtime)
     return sorted(newest, key=lambda name: -newest[name])
 
 
@@ -64,19 +78,23 @@ def choose_sweep(runs: Path | str, name: str | None) -> str:
     """The named sweep, or the most recent. Raises InputError with the nearest, or how to make one."""
     if Path(runs).is_file():
         raise InputError(f"--runs {runs}: is a file; expected the folder of all runs")
+    if name and Path(name).name == name and any((Path(runs) / name).glob("*/spec.json")):
+        return name
     found = sweeps(runs)
     if not found:
         raise InputError(f"{runs}: no runs here yet; make some with: repro sweep batch-size --loss sigmoid softmax")
-    if name is not None and name not in found:
+    if name is not None:
         raise InputError(f"no runs of a sweep '{name}' in {runs}{nearest(name, found)}")
-    return name or found[0]
+    return found[0]
 
 
-def published() -> pd.DataFrame:
+def published() -> "pd.DataFrame":
     """The paper's tables (arXiv 2303.15343), one number a row; accuracies in percent."""
+    import pandas as pd
+
     return pd.read_csv(resource("paper") / "published.csv")
 
 
-def write_csv(table: pd.DataFrame, file: Path) -> None:
+def write_csv(table: "pd.DataFrame", file: Path) -> None:
     """Write a table to its place in one piece."""
     write_atomically(file, lambda temporary: table.to_csv(temporary, index=False))

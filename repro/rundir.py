@@ -30,6 +30,10 @@ class CorruptRun(ValueError):
     """A run directory's file cannot be read; the message names the file and says why."""
 
 
+class MissingFile(CorruptRun):
+    """The file is not there."""
+
+
 class AnotherRun(CorruptRun):
     """A run directory holds the spec of another run, as after a copy; the message names both."""
 
@@ -54,8 +58,15 @@ class RunDirectory:
         self.micro_batch_file = self.job / "micro-batch.json"
 
     def write_spec(self, spec: RunSpec) -> None:
+        """A file that says the same already is left as it is: to write one is to wait for the disk."""
         self.job.mkdir(parents=True, exist_ok=True)
-        write_json(self.spec_file, spec.model_dump())
+        text = as_json(spec.model_dump())
+        try:
+            written = self.spec_file.read_text()
+        except (OSError, UnicodeDecodeError):
+            written = ""
+        if written != text:
+            write_text(self.spec_file, text)
 
     def read_spec(self) -> RunSpec:
         """Raises CorruptRun, and AnotherRun where it is not this directory's.
@@ -72,9 +83,10 @@ class RunDirectory:
 
     def read_result(self) -> dict[str, Any] | None:
         """The result, or None where the run has not ended. Raises CorruptRun."""
-        if not self.result_file.exists():
+        try:
+            result = read_object(self.result_file)
+        except MissingFile:
             return None
-        result = read_object(self.result_file)
         if not isinstance(result.get("status"), str) or not isinstance(result.get("metrics", {}), dict):
             raise CorruptRun(f"{self.result_file}: expected a result with a status, and metrics by name")
         return result
@@ -236,7 +248,14 @@ def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(file: Path, values: Any) -> None:
-    text = json.dumps(values, indent=1) + "\n"
+    write_text(file, as_json(values))
+
+
+def as_json(values: Any) -> str:
+    return json.dumps(values, indent=1) + "\n"
+
+
+def write_text(file: Path, text: str) -> None:
     write_atomically(file, lambda temporary: temporary.write_text(text) and None)
 
 
@@ -245,6 +264,8 @@ def read_json(file: Path) -> Any:
     try:
         text = file.read_text()
         return json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFile(f"{file}: no such file") from None
     except OSError as error:
         raise CorruptRun(f"{file}: {error.strerror}") from None
     except UnicodeDecodeError:

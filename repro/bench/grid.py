@@ -42,6 +42,7 @@ class Bench:
 
     folder: Path
     count: int
+    """Of the grid that most commands see; `collected` for `repro collect`."""
     collected: int
 
     @property
@@ -82,7 +83,8 @@ def compare(
             calls = ", ".join(f"{row[name]} {name}" for name in COUNTED if row[name])
             report(f"{row['what']}, {row['runs']:,} runs: {row['seconds']:.2f} s" + (f", {calls}" if calls else ""))
             rows.append({"repeat": repeat, **row})
-    return pd.DataFrame(rows)
+    slurm = scheduler.call(["squeue", "--version"]).strip() if with_slurm else ""
+    return pd.DataFrame(rows).assign(slurm_version=slurm)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -126,11 +128,10 @@ def _on_slurm(bench: Bench, repeat: int) -> Iterator[dict[str, Any]]:
             yield bench.run("submit", *sweep) | runs
             yield bench.run("submit again, all queued", *sweep) | runs
             yield bench.run("status, all queued", "status", grid_runs.SWEEP, "--runs", folder) | runs
-        finally:
-            cancelled = bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder) | runs
-        yield cancelled
-        yield bench.run("submit again, all cancelled", *sweep) | runs
-        bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder)
+            yield bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder) | runs
+            yield bench.run("submit again, all cancelled", *sweep) | runs
+        finally:  # whatever happened: a held job would wait in the queue forever
+            bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder)
 
 
 def _wrap_slurm(bench: Bench) -> None:

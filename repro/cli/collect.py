@@ -16,13 +16,15 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
     from rich.console import Console
 
     from repro import results
+    from repro.cli.status import MOST_LINES
     from repro.cli.tables import results_table
 
     name = results.choose_sweep(runs, sweep)
     table = results.load(runs, name)
     file = out or Path("results") / f"{name}.csv"
     results.write_csv(table, file)
-    Console().print(results_table(table))
+    Console().print(results_table(table[:MOST_LINES]))
     for row in table[table["status"] == "corrupt"].itertuples():
         click.echo(f"corrupt: {row.reason}", err=True)
-    click.echo(f"\n{len(table)} runs in {file}")
+    shown = f"; the first {MOST_LINES} are shown" if len(table) > MOST_LINES else ""
+    click.echo(f"\n{len(table):,} runs in {file}{shown}")

@@ -14,15 +14,13 @@ def select(targets: Sequence[str], runs: Path) -> "dict[str, list[Cell]]":
     from repro.cli.status import read_cells
     from repro.launch import Cell
 
-    found: dict[str, list[Cell]] = {}
+    found: dict[str, dict[str, Cell]] = {}
     sweeps = results.sweeps(runs)
     for target in targets or [results.choose_sweep(runs, None)]:
         cells = read_cells(runs, target)[0] if target in sweeps else [one_run(target, runs)]
         for cell in cells:
-            chosen = found.setdefault(cell.sweep, [])
-            if cell not in chosen:
-                chosen.append(cell)
-    return found
+            found.setdefault(cell.sweep, {}).setdefault(cell.directory.path.name, cell)
+    return {sweep: list(cells.values()) for sweep, cells in found.items()}
 
 
 def one_run(target: str, runs: Path) -> "Cell":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from repro.cli.status import MOST_LINES
 from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
 
 if TYPE_CHECKING:
@@ -133,8 +134,10 @@ def print_results(cells: "Sequence[Cell]", console: Console) -> None:
 
     from repro import results
 
-    table = pd.DataFrame([results.row(cell.directory) for cell in cells])
+    table = pd.DataFrame([results.row(cell.directory) for cell in cells[:MOST_LINES]])
     console.print(results_table(table))
+    if len(cells) > MOST_LINES:
+        console.print(f"… and {len(cells) - MOST_LINES:,} more; repro collect {cells[0].sweep} writes all to a file")
 
 
 def results_table(table: "pd.DataFrame") -> Table:

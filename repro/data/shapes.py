@@ -21,6 +21,7 @@ from uuid import uuid4
 import numpy as np
 
 from repro.data import shapes_scenes as world
+from repro.data.evalsets import SHAPES
 from repro.data.shapes_captions import Lot, caption
 from repro.data.shapes_drawing import draw
 from repro.errors import InputError
@@ -32,7 +33,7 @@ BLOCK, SHARD = 1024, 8192  # examples; a shard is a whole number of blocks
 CLASSIFICATION_IMAGES, RETRIEVAL_IMAGES = 21 * len(world.CLASSES), 1000
 EVAL_SHARDS, EVAL_BATCH = 4, 64
 """Workers and batch of clip-benchmark's command, by default."""
-OBJECTS, RETRIEVAL = "wds_shapes_objects", "wds_shapes_retrieval"
+OBJECTS, RETRIEVAL = SHAPES
 TEMPLATES = ("a {c}", "a picture of a {c}", "a photo of a {c}", "there is a {c}")
 _TRAIN_SPLIT, _OBJECTS_SPLIT, _RETRIEVAL_SPLIT = range(3)
 

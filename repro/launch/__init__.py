@@ -101,7 +101,7 @@ def submit(
     from repro.cluster import sbatch_parameters
     from repro.launch.slurm import submit as submit_array
 
-    with records.submission_lock(_folder(cells), say) as renew:
+    with records.submission_lock(_folder(cells), say) as make_sure:
         if problems := records.unreadable_launches(_folder(cells)):
             raise InputError("\n".join(problems))  # what they queued would be submitted twice
         waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry, say)}
@@ -114,7 +114,7 @@ def submit(
         if groups:
             record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
         for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
-            renew()
+            make_sure()
             job_id = submit_array(
                 record.folder,
                 group.name,
@@ -211,9 +211,12 @@ def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:
     """Every cell with its state and its place; one question to the scheduler. Raises SchedulerError."""
     if not cells:
         return []
-    unfinished = [cell.directory.path.name for cell in cells if cell.state() in UNFINISHED]
+    found = [(cell, cell.directory.path.name, cell.state()) for cell in cells]
+    unfinished = [name for _, name, state in found if state in UNFINISHED]
     places = survey(_folder(cells), unfinished) if unfinished else {}
-    return [(cell, cell.state(places), places.get(cell.directory.path.name)) for cell in cells]
+    return [  # what was unfinished is read again: a job that has left the queue since wrote its result before
+        (cell, cell.state(places) if state in UNFINISHED else state, places.get(name)) for cell, name, state in found
+    ]
 
 
 def _folder(cells: Sequence[Cell]) -> Path:

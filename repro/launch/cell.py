@@ -6,7 +6,6 @@ from pathlib import Path
 
 from repro import attempts
 from repro.data.evalsets import evaluated
-from repro.data.source import eval_folders
 from repro.launch.survey import Place
 from repro.rundir import UNFINISHED, CorruptRun, RunDirectory
 from repro.spec import RunSpec
@@ -51,19 +50,21 @@ class Cell:
             status = self.directory.status()
         except CorruptRun:
             return "corrupt"
-        if status == "finished" and not evaluated(self.directory, eval_folders(self.spec)):
+        if status == "finished" and not evaluated(self.directory, self.spec.evals):
             attempt = attempts.latest(self.directory.attempts)
             status = "running" if attempt is not None and attempt.is_alive() else "pending"
         if status not in UNFINISHED or places is None:
             return status
-        attempt = attempts.latest(self.directory.attempts)
-        in_a_job = attempt is not None and attempt.job_id
-        if status == "running" and not in_a_job:
+        if status == "running" and not self._in_a_job():
             return status
         place = places.get(self.directory.path.name)
         if place is not None and place.state != "gone":
             return place.state
         return "interrupted" if status == "running" else status  # its job is gone, however fresh its last sign of life
+
+    def _in_a_job(self) -> bool:
+        attempt = attempts.latest(self.directory.attempts)
+        return attempt is not None and bool(attempt.job_id)
 
 
 def needs_a_job(state: str, retry: bool) -> bool:

@@ -7,9 +7,11 @@ so a run's job is found even where the launch was killed between submitting and 
 import contextlib
 import datetime
 import getpass
+import logging
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 FOLDER = ".launches"
 LOCK_LIFETIME_SECONDS = 30
-"""A lock that its holder has not renewed for so long is broken: its holder was killed."""
+"""A lock that its holder has not renewed for so long is broken, ten seconds later: its holder was killed."""
+LOCK_PATIENCE_SECONDS = 10 * 60
 
 
 @dataclass(frozen=True)
@@ -137,36 +140,63 @@ def _read(file: Path) -> Launch:
 
 @contextlib.contextmanager
 def submission_lock(sweep_folder: Path, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
-    """Held while one person finds out what is missing and submits it; gives a function that renews the lock.
+    """Held while one person finds out what is missing and submits it; gives a function that makes sure that it is.
 
-    Works on shared file systems, and is broken when its holder has died. Raises InputError after ten minutes.
+    Works on shared file systems. A thread renews it, however long squeue and sbatch take; once its holder has died it
+    is broken. Raises InputError after ten minutes, and the function where another process has broken the lock.
     """
-    from flufl.lock import Lock, TimeOutError
+    from flufl.lock import Lock, NotLockedError
 
     sweep_folder.mkdir(parents=True, exist_ok=True)
-    file = sweep_folder / ".lock"
-    lock = Lock(str(file), lifetime=LOCK_LIFETIME_SECONDS, default_timeout=1)
+    lock = Lock(str(sweep_folder / ".lock"), lifetime=LOCK_LIFETIME_SECONDS, default_timeout=1)
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(LOCK_LIFETIME_SECONDS / 4):
+            with contextlib.suppress(NotLockedError, OSError):  # told by make_sure, before anything is submitted
+                lock.refresh()
+
+    def make_sure() -> None:
+        try:
+            lock.refresh()
+        except NotLockedError:
+            lost = "this launch stood still, and another one has taken its lock"
+            raise InputError(f"{lock.lockfile}: {lost}; type the command again to submit what is missing") from None
+
+    _wait_for(lock, say)
+    thread = threading.Thread(target=renew, name="lock", daemon=True)
+    thread.start()
     try:
-        for tries in range(10 * 60):
-            try:
-                _remove_what_is_no_lock(lock, file)
-                lock.lock()
-                break
-            except TimeOutError:
-                if tries % 30 == 0:
-                    say(f"another launch of this sweep is being submitted; waiting ({file})")
-        else:
-            raise InputError(f"{file}: another launch has held this lock for ten minutes; remove it if that is wrong")
-        yield lock.refresh
+        yield make_sure
     finally:
+        over.set()
+        thread.join()
         if lock.is_locked:
             lock.unlock()
 
 
-def _remove_what_is_no_lock(lock: "Lock", file: Path) -> None:
+def _wait_for(lock: "Lock", say: Callable[[str], None]) -> None:
+    from flufl.lock import TimeOutError
+
+    logging.getLogger("flufl.lock").addHandler(logging.NullHandler())  # it reports each try as an error
+    _remove_what_is_no_lock(lock)
+    try:
+        return lock.lock()
+    except TimeOutError:
+        say(f"another launch of this sweep is being submitted; waiting ({lock.lockfile})")
+    try:
+        lock.lock(LOCK_PATIENCE_SECONDS)
+    except TimeOutError:
+        minutes = f"{LOCK_PATIENCE_SECONDS / 60:.0f} minutes"
+        reason = f"another launch has held this lock for {minutes}; remove it if that is wrong"
+        raise InputError(f"{lock.lockfile}: {reason}") from None
+
+
+def _remove_what_is_no_lock(lock: "Lock") -> None:
     """A lock that a power failure left empty or garbled names no holder, and flufl breaks none such."""
     from flufl.lock import NotLockedError
 
+    file = Path(lock.lockfile)
     try:
         _ = lock.details
     except (NotLockedError, UnicodeDecodeError):

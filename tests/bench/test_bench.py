@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from repro import results
+from repro.bench import grid_runs
 from repro.bench.record import interleave, summary
 from repro.bench.trainers import logged_rate, open_clip_rate
 from repro.cli import main
@@ -74,3 +76,23 @@ def test_open_clips_rate_is_the_mean_over_all_steps_after_its_first_line():
 def test_a_peer_that_is_no_open_clip_trainer_is_named(world, tmp_path):
     with pytest.raises(InputError, match="open_clip's trainer failed"):
         open_clip_rate(Path("/bin/false"), tmp_path, world.train_pattern, 64, 128, 1, 0, tmp_path)
+
+
+def test_bench_grid_times_whole_commands_over_made_runs(world, tmp_path):
+    out = tmp_path / "grid.csv"
+    options = ["--runs", "20", "--collected", "20", "--repeats", "1", "--out", str(out)]
+    done = CliRunner().invoke(main, ["bench", "grid", *options])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    assert {"dry run", "status", "collect", "typed again, all done"} <= set(table["what"])
+    assert (table["seconds"] > 0).all()
+    refused = CliRunner().invoke(main, ["bench", "grid", "--runs", "15", "--out", str(out)])
+    assert refused.exit_code == 2
+    assert "15 runs: expected a multiple of 10" in refused.output
+
+
+def test_a_made_grid_is_read_as_real_runs_are(world, tmp_path):
+    grid_runs.make(tmp_path, 100)
+    counts = results.load(tmp_path, "batch-size")["status"].value_counts()
+    assert counts["finished"] == 80 and counts["corrupt"] == 1
+    assert counts.sum() == 100

@@ -8,8 +8,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from repro.bench import grid_runs
 from repro.cli import main
 from repro.cli.options import CommandWithSeveral, Several
+from repro.cli.select import select
+from repro.rundir import RunDirectory
 
 
 @pytest.fixture
@@ -147,3 +150,18 @@ def test_a_runs_folder_of_another_version_is_refused(invoke, tmp_path):
     assert "old-run has format 99" in done.output
     assert done.exit_code == 2
     assert [p.name for p in Path(tmp_path / "runs" / "batch-size").iterdir()] == ["old-run"]
+
+
+def test_a_run_named_twice_is_meant_once(tmp_path, make_spec):
+    spec = make_spec()
+    directory = RunDirectory(tmp_path / "mine" / spec.run_id)
+    directory.write_spec(spec)
+    (cells,) = select([spec.run_id, str(directory.path), "mine"], tmp_path).values()
+    assert [cell.directory.path for cell in cells] == [directory.path]
+
+
+def test_a_long_table_is_shown_in_part_and_written_whole(invoke, tmp_path):
+    grid_runs.make(tmp_path / "runs", 50, finished=True)
+    done = invoke("collect")
+    assert "50 runs in results/batch-size.csv; the first 40 are shown" in done.output
+    assert len((tmp_path / "results" / "batch-size.csv").read_text().splitlines()) == 51

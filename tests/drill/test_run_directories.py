@@ -52,9 +52,7 @@ def cut(name: str) -> Callable[[RunDirectory], object]:
 GARBAGE = b"\x93\xff\x00garbage\n" * 30
 
 FINISHED = {
-    "spec.json missing": Kind(
-        lambda d: d.spec_file.unlink(), "corrupt", "spec.json: No such file or directory", "written anew: "
-    ),
+    "spec.json missing": Kind(lambda d: d.spec_file.unlink(), "corrupt", "spec.json: no such file", "written anew: "),
     "spec.json empty": Kind(written("spec.json", ""), "corrupt", "spec.json: an empty file", "written anew: "),
     "spec.json cut off": Kind(cut("spec.json"), "corrupt", "spec.json: not JSON", "written anew: "),
     "spec.json a list": Kind(written("spec.json", "[]"), "corrupt", "expected keys and values", "written anew: "),
