@@ -33,19 +33,28 @@ def run_fresh(
     folder: Path,
     workers: int = 0,
     environment: Mapping[str, str] = os.environ,
+    checkpoint_seconds: float | None = None,
 ) -> dict[str, Any]:
     """The very code of a run, in a process of its own; returns its result. Raises InputError where it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    spec_file = folder / "bench.json"
-    spec_file.write_text(spec.model_dump_json())
-    command = [sys.executable, "-c", "from repro.cli import main; main()", "run", str(spec_file)]
-    command += ["--runs", str(folder / "runs"), "--workers", str(workers)]
+    command = run_command(spec, folder, workers, checkpoint_seconds)
     done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))  # noqa: S603
     results = list(folder.glob("runs/single/*/result.json"))
     result = RunDirectory(results[0].parent).read_result() if results else None
     if done.returncode or result is None:
         raise InputError(f"the run to measure failed: {(done.stderr or done.stdout).strip()[-800:]}")
     return result
+
+
+def run_command(
+    spec: RunSpec, folder: Path, workers: int = 0, checkpoint_seconds: float | None = None
+) -> list[str | Path]:
+    """The command line of a run below `folder`, where its spec is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spec_file = folder / "bench.json"
+    spec_file.write_text(spec.model_dump_json())
+    command = [sys.executable, "-c", "from repro.cli import main; main()", "run", spec_file]
+    command += ["--runs", folder / "runs", "--workers", str(workers)]
+    return command + (["--checkpoint-seconds", str(checkpoint_seconds)] if checkpoint_seconds is not None else [])
 
 
 def write(table: pd.DataFrame, file: Path) -> None:

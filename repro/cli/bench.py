@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -86,6 +86,26 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="repro-grid-") as folder:
         table = measuring.compare(Path(folder), runs, collected, repeats, click.echo)
     record.write(table, out)
+    _print(measuring.summary(table), out)
+
+
+@bench.command(short_help="What checkpoints cost, and what a kill costs with them.")
+@click.option("--model", default="laptop", show_default=True)
+@click.option("--batch-size", default="256", show_default=True)
+@click.option("--examples", default="65536", show_default=True, help="Examples of one run.")
+@click.option("--every", default=2.0, show_default=True, metavar="SECONDS", help="Between two checkpoints.")
+@click.option("--data", default="shapes:65536", show_default=True, metavar="PATTERN", help="Shards to train on.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads of the towers.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/checkpoint.csv"), show_default=True)
+def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Path, **settings: Any) -> None:
+    """The same run with checkpoints and without, in turn; one checkpoint; and going on after a kill (SIGKILL)."""
+    from repro.bench import checkpoint as measuring
+    from repro.bench import record
+    from repro.counts import parse_batch_size, parse_examples
+
+    table = measuring.compare(model, parse_batch_size(batch_size), parse_examples(examples), every, **settings)
+    record.update(table, out, ["model", "batch_size", "implementation", "repeat"])
     _print(measuring.summary(table), out)
 
 

@@ -64,6 +64,29 @@ def test_bench_memory_measures_a_run(tmp_path):
     assert row["ratio"] == 1
 
 
+def test_bench_checkpoint_measures_runs_with_and_without_a_checkpoint_and_a_resume(tmp_path):
+    out = tmp_path / "checkpoint.csv"
+    options = ["--examples", "6400", "--batch-size", "64", "--every", "0.2", "--data", "shapes:2048", "--repeats", "1"]
+    done = CliRunner().invoke(main, ["bench", "checkpoint", *options, "--threads", "1", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    without, with_checkpoints = pd.read_csv(out).sort_values("implementation", ascending=False).to_dict("records")
+    assert without["checkpoint_share"] == 0 < with_checkpoints["checkpoint_share"]
+    assert with_checkpoints["ratio"] == pytest.approx(
+        with_checkpoints["training_seconds"] / without["training_seconds"]
+    )
+    assert with_checkpoints["checkpoint_bytes"] > with_checkpoints["state_bytes"] > 1e6
+    assert with_checkpoints["copy_seconds"] > 0 and with_checkpoints["write_seconds"] > 0
+    assert with_checkpoints["steps_redone"] >= 0
+    assert 0.1 < with_checkpoints["resume_seconds"] < 120
+
+
+def test_bench_checkpoint_says_when_a_run_is_too_short_for_a_checkpoint(tmp_path):
+    options = ["--examples", "128", "--batch-size", "64", "--every", "60", "--data", "shapes:2048", "--repeats", "1"]
+    done = CliRunner().invoke(main, ["bench", "checkpoint", *options, "--out", str(tmp_path / "checkpoint.csv")])
+    assert done.exit_code == 2
+    assert "use more --examples, or fewer --every seconds" in done.output
+
+
 def test_open_clips_rate_is_the_mean_over_all_steps_after_its_first_line():
     log = """
 2026-11-23,13:00:00 | INFO | Train Epoch: 0 [  256/16384 (2%)] Data (t): 1.203 Batch (t): 1.501, 170.5/s, 170.5/s/gpu LR: 0.0001

@@ -1,5 +1,6 @@
 """Training as a whole: exact resume, the same run on any number of ranks, and honest ends."""
 
+import json
 import math
 import time
 
@@ -8,35 +9,12 @@ import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.rundir import RunDirectory
-from repro.train.loop import Options, check_ranks, train
+from repro.train.checkpoint import Checkpoints
+from repro.train.divergence import LossBound
+from repro.train.loop import Options, check_ranks
 from repro.train.state import to_host
 from tests.ranks import on_ranks
-
-CPU = torch.device("cpu")
-
-
-def weights(directory: RunDirectory):
-    return torch.load(directory.final, weights_only=True)
-
-
-def trained(spec, path, options=None, stop=lambda: False):
-    """A run directory after training; spec fields and path as given."""
-    torch.set_num_threads(1)
-    directory = RunDirectory(path)
-    directory.write_spec(spec)
-    result = train(spec, directory, CPU, options or Options(), stop)
-    return directory, result
-
-
-class StopAfter:
-    """Says stop when asked for the n-th time: the n-th step."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left == 0
+from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 
 
 @pytest.mark.parametrize(
@@ -56,8 +34,7 @@ def test_a_run_stopped_half_way_and_resumed_ends_with_the_same_bits(make_spec, t
     with pytest.raises(Interrupted, match="stopped after 256 of 512"):
         trained(spec, tmp_path / "b", stop=StopAfter(4))
     resumed, _ = trained(spec, tmp_path / "b")
-    for name, value in weights(undisturbed).items():
-        assert torch.equal(value, weights(resumed)[name]), name
+    assert_same_bits(undisturbed, resumed)
     assert [line["loss"] for line in undisturbed.read_log()] == [line["loss"] for line in resumed.read_log()]
 
 
@@ -154,6 +131,23 @@ def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeyp
     assert len(copies) == 1
 
 
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step_and_not_at_the_next_checkpoint(
+    make_spec, tmp_path, monkeypatch
+):
+    def fail(self, step, state):
+        raise OSError("the disk is gone")
+
+    def slow_copy(state):
+        time.sleep(0.2)  # so that the run's time has room for one checkpoint only
+        return to_host(state)
+
+    monkeypatch.setattr(Checkpoints, "save", fail)
+    monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
+    with pytest.raises(OSError, match="the disk is gone"):
+        trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
+    assert len(RunDirectory(tmp_path / "a").read_log()) < 10
+
+
 def test_a_trained_run_is_not_trained_again(make_spec, tmp_path):
     directory, result = trained(make_spec(), tmp_path / "a")
     written = directory.final.stat().st_mtime_ns
@@ -175,19 +169,32 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(ma
         trained(make_spec(init_logit_scale=2000.0, init_logit_bias=0.0), tmp_path / "a")
 
 
-def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world):
-    import io
-    import tarfile
+def test_a_loss_that_stays_too_high_ends_the_run_and_leaves_a_checkpoint_from_before(make_spec, tmp_path, monkeypatch):
+    # A loss of the laptop model rises by nothing simple: the bound falls under it instead, after step 40.
+    path = tmp_path / "a"
+    bound = property(lambda self: 0.0 if len(RunDirectory(path).read_log()) >= 40 else math.inf)
+    monkeypatch.setattr(LossBound, "bound", bound)
+    with pytest.raises(Diverged, match=r"step 60, 3,776 examples, and was above 0 for 20 steps in a row"):
+        trained(make_spec(examples_seen=6400), path, Options(checkpoint_seconds=0))
+    directory = RunDirectory(path)
+    kept = [torch.load(file, weights_only=True)["step"] for file in directory.checkpoints.glob("step-*.pt")]
+    assert kept and max(kept) <= 40
+    assert len(directory.read_log()) == 59
 
-    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
-        for number in range(40):
-            for extension, content in (("png", b"no image"), ("txt", b"a caption")):
-                info = tarfile.TarInfo(f"{number:04}.{extension}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    spec = make_spec(data=f"{world.train_pattern}::{tmp_path / 'bad.tar'}", max_bad_share=0.001, examples_seen=1024)
+
+def test_too_many_bad_samples_end_the_run_with_the_counts(make_spec, tmp_path, world, bad_shard):
+    spec = make_spec(data=f"{world.train_pattern}::{bad_shard(40)}", max_bad_share=0.001, examples_seen=1024)
     with pytest.raises(BadData, match=r"bad, more than the allowed 0.1% .*bad.tar: image cannot be decoded"):
         trained(spec, tmp_path / "a")
+    found = json.loads((tmp_path / "a" / "bad-samples.json").read_text())
+    assert found["bad.tar"]["image cannot be decoded (UnidentifiedImageError)"] > 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_data_without_a_usable_sample_leave_their_counts_too(make_spec, tmp_path, bad_shard, workers):
+    with pytest.raises(BadData, match="in a row"):
+        trained(make_spec(data=str(bad_shard(40))), tmp_path / "a", Options(workers=workers))
+    assert "bad.tar" in json.loads((tmp_path / "a" / "bad-samples.json").read_text())
 
 
 def test_a_batch_that_ranks_or_micro_batches_cannot_divide_is_refused(make_spec):
