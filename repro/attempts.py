@@ -171,7 +171,7 @@ def _read(file: Path) -> Attempt:
         values = json.loads(file.read_text())
         values.pop("ended_at", None)
         return Attempt(file, **values)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError):
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, TypeError, AttributeError):
         return Attempt(file, "unknown", 0, "", "", 0, "")
 
 

@@ -2,13 +2,17 @@
 
 import functools
 import os
+from collections import Counter
 from pathlib import Path
 
 from repro.data import source
-from repro.data.shards import Progress, is_remote, list_shards, open_shards
+from repro.data.shards import Progress, count_unusable, is_remote, list_shards, open_shards
 from repro.errors import InputError
 from repro.rundir import CorruptRun, read_json, run_directories
 from repro.spec import FORMAT, RunSpec
+
+MOST_NAMED = 10
+"""Of shards with unusable samples."""
 
 
 def complete(specs: list[RunSpec]) -> list[RunSpec]:
@@ -81,15 +85,20 @@ def check_runs_folder(runs: Path, sweep: str) -> None:
             )
 
 
-def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None = None) -> None:
+def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None = None) -> list[str]:
     """Draw the embedded world, or fetch and scan the shards, so that runs find all in the cache.
 
-    Raises InputError where there is no image-caption pair.
+    Returns sentences on what the scan found unusable. Raises InputError where there is no image-caption pair.
     """
+    unusable: Counter = Counter()
     for data in {spec.data for spec in specs}:
         if source.is_shapes(data):
             source.make_world(data, processes, progress)
         else:
-            open_shards(list_shards(data), progress)
+            files, indexes = open_shards(list_shards(data), progress)
+            unusable += count_unusable([file.name for file in files], indexes)
     if any("shapes" in spec.evals and not source.is_shapes(spec.data) for spec in specs):
         source.make_world("shapes", processes, progress)
+    found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
+    more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
+    return found[:MOST_NAMED] + more

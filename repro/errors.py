@@ -41,6 +41,16 @@ class OutOfMemory(RuntimeError):
     status = "oom"
 
 
+class EvaluationFailed(RuntimeError):
+    """A data set could not be evaluated on; metrics: of those that could. Training is not lost. Status `failed`."""
+
+    status = "failed"
+
+    def __init__(self, message: str, metrics: Mapping[str, float] | None = None):
+        super().__init__(message)
+        self.metrics = dict(metrics or {})
+
+
 class Interrupted(RuntimeError):
     """The run was asked to stop, and left a checkpoint to go on from. Status `interrupted`."""
 

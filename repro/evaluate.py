@@ -5,6 +5,7 @@ clip_benchmark eval --model local-dir:RUN/checkpoints --pretrained final.pt --da
 (and --task zeroshot_retrieval --recall_k 1 5 10 where the data set is for retrieval).
 """
 
+import logging
 import shutil
 import tempfile
 import warnings
@@ -15,12 +16,14 @@ from typing import Any
 import torch
 
 from repro import model as models
-from repro.data.evalsets import dataset_name, named_datasets_folder, webdataset_task
-from repro.errors import InputError
-from repro.rundir import read_json, write_json
+from repro.data.evalsets import check_eval, dataset_name, named_datasets_folder, webdataset_task
+from repro.errors import EvaluationFailed, InputError
+from repro.rundir import CorruptRun, read_object, write_json
 
 BATCH_SIZE = 64
 RECALL_AT = [1, 5, 10]
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -28,19 +31,58 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics named <dataset>/<metric> of the local-dir `checkpoints`; what `output` holds already is not run again.
 
-    Each data set leaves clip-benchmark's own JSON in `output`.
+    Each data set leaves clip-benchmark's own JSON in `output`. Raises EvaluationFailed, after all have had their turn.
     """
     metrics: dict[str, float] = {}
+    failures: list[str] = []
     towers = None
     for name in evals:
         file = output / f"{dataset_name(name)}.json"
-        if redo or not file.exists():
+        found = None if redo else _kept_metrics(file)
+        if found is None:
             towers = towers or models.load(checkpoints, device, weights=True)
             towers.model.eval()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
-                write_json(file, _evaluate_one(towers, name, checkpoints, device))
-        metrics |= {f"{dataset_name(name)}/{key}": value for key, value in read_json(file)["metrics"].items()}
+            try:
+                check_eval(name)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
+                    result = _evaluate_one(towers, name, checkpoints, device)
+            except InputError as error:
+                failures.append(str(error))
+                continue
+            except Exception as error:  # whatever clip-benchmark, webdataset or an image decoder meets
+                if hasattr(error, "status"):
+                    raise
+                logger.exception("--eval %s", name)
+                failures.append(f"--eval {name}: {_in_words(error)}")
+                continue
+            write_json(file, result)
+            found = result["metrics"]
+        metrics |= {f"{dataset_name(name)}/{key}": value for key, value in found.items()}
+    if failures:
+        raise EvaluationFailed(f"evaluation failed, training is kept: {'; '.join(failures)}", metrics)
+    return metrics
+
+
+def _in_words(error: BaseException) -> str:
+    """One line: webdataset's errors say which sample it is about, and leave the rest to their cause."""
+    sample = f" (sample {error.key})" if getattr(error, "key", None) else ""
+    words = f"{type(error).__name__}{sample}: {' '.join(str(error).split())}".removesuffix(": ")
+    return words if error.__cause__ is None else f"{words}: {_in_words(error.__cause__)}"
+
+
+def _kept_metrics(file: Path) -> dict[str, float] | None:
+    """Of an earlier evaluation; None where there was none, or its file is damaged, with a warning."""
+    if not file.exists():
+        return None
+    try:
+        metrics = read_object(file).get("metrics")
+    except CorruptRun as error:
+        logger.warning("%s; evaluating anew", error)
+        return None
+    if not isinstance(metrics, dict):
+        logger.warning("%s: expected metrics; evaluating anew", file)
+        return None
     return metrics
 
 

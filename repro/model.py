@@ -75,7 +75,16 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
             logging.disable(logging.NOTSET)
 
     # Retried, as a text tower that goes by its hub name (hf_model_name) has its config there.
-    model, _, transform = retried(f"the model of {folder}", create)
+    try:
+        model, _, transform = retried(f"the model of {folder}", create)
+    except (MemoryError, torch.OutOfMemoryError, InputError):
+        raise
+    except Exception as error:  # whatever a layer says of a width, a number of heads, a name
+        what = "with the weights beside it" if weights else "from it"
+        message = " ".join(str(error).split())
+        raise InputError(
+            f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
+        ) from error
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
         raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")

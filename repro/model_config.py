@@ -25,10 +25,8 @@ def read_config(name: str) -> tuple[dict[str, Any], Path]:
             config = json.loads(file.read_text())
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise InputError(f"model {name}: cannot be read: {error}") from None
-        config = config if "model_cfg" in config else {"model_cfg": config}
-        for key in ("embed_dim", "vision_cfg", "text_cfg"):
-            if key not in config["model_cfg"]:
-                raise InputError(f"model {name}: expected an open_clip model config; '{key}' is missing")
+        config = config if isinstance(config, dict) and "model_cfg" in config else {"model_cfg": config}
+        _check_config(config["model_cfg"], f"model {name}")
         return config, file.parent
     config = _from_open_clips_folder(name)
     if config is None:
@@ -40,6 +38,19 @@ def read_config(name: str) -> tuple[dict[str, Any], Path]:
     # No pretrained weights means no preprocessing of theirs: the paper's (images resized only, to [-1, 1]).
     mean_and_std = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
     return {"model_cfg": config, "preprocess_cfg": mean_and_std}, Path()
+
+
+def _check_config(model_cfg: Any, where: str) -> None:
+    """Raises InputError for what is no open_clip model config."""
+    if not isinstance(model_cfg, dict):
+        kind = type(model_cfg).__name__
+        raise InputError(f"{where}: expected an open_clip model config of keys and values, found {kind}")
+    for key, kind in (("embed_dim", int), ("vision_cfg", dict), ("text_cfg", dict)):
+        if key not in model_cfg:
+            raise InputError(f"{where}: expected an open_clip model config; '{key}' is missing")
+        if not isinstance(model_cfg[key], kind):
+            expected = "a number" if kind is int else "keys and values"
+            raise InputError(f"{where}: {key} {model_cfg[key]!r}: expected {expected}")
 
 
 def _from_open_clips_folder(name: str) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from repro.errors import InputError
 from repro.model_config import fingerprint, read_config
 from repro.resources import PACKAGE, cache_folder
 from repro.rundir import CorruptRun, read_json, write_json
@@ -38,7 +39,7 @@ class ModelSize:
 
 
 def model_size(name: str) -> ModelSize:
-    """By name or JSON file. Raises InputError for a model that is not there."""
+    """By name or JSON file. Raises InputError for a model that is not there, or cannot be built."""
     key, ours = fingerprint(name), read_json(OURS)
     if key in ours:
         return ModelSize(**ours[key])
@@ -46,7 +47,10 @@ def model_size(name: str) -> ModelSize:
     try:
         return ModelSize(**read_json(kept))
     except (CorruptRun, TypeError):  # not measured yet, or by another version
-        size = measure(name)
+        try:
+            size = measure(name)
+        except Exception as error:  # whatever a layer says of a width, a number of heads, a name
+            raise InputError(f"model {name}: cannot be built: {type(error).__name__}: {error}") from error
     with contextlib.suppress(OSError):  # a cache that cannot be written costs the seconds again
         write_json(kept, asdict(size))
     return size

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from repro.errors import InputError, nearest
 from repro.launch.records import FOLDER
 from repro.resources import resource
-from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_json, run_directories, write_atomically
+from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_object, run_directories, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,11 +49,12 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         if values["status"] != "running":
             values |= {key: value for key, value in result.items() if key not in ("metrics", "format", "status")}
         values |= result.get("metrics", {})
-        if directory.provenance_file.exists():
-            values |= read_json(directory.provenance_file)
     except CorruptRun as error:
-        values |= {"status": "corrupt", "reason": str(error)}
-    return values
+        return values | {"status": "corrupt", "reason": str(error)}
+    try:
+        return values | (read_object(directory.provenance_file) if directory.provenance_file.exists() else {})
+    except CorruptRun as error:  # the numbers are good, and where they came from is not known
+        return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
 
 
 def sweeps(runs: Path | str = "runs") -> list[str]:
@@ -75,6 +76,8 @@ def sweeps(runs: Path | str = "runs") -> list[str]:
 
 def choose_sweep(runs: Path | str, name: str | None) -> str:
     """The named sweep, or the most recent. Raises InputError with the nearest, or how to make one."""
+    if Path(runs).is_file():
+        raise InputError(f"--runs {runs}: is a file; expected the folder of all runs")
     if name and Path(name).name == name and any((Path(runs) / name).glob("*/spec.json")):
         return name
     found = sweeps(runs)

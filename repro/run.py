@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from repro import __version__, attempts
-from repro.data.source import eval_folders
-from repro.errors import BadData, Diverged, InputError, Interrupted
+from repro.data.source import check_unchanged, eval_folders
+from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
 from repro.resources import PACKAGE
-from repro.rundir import ENDED, RunDirectory, read_json, write_json
+from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
 from repro.spec import RunSpec
 from repro.stopping import StopRequest
 from repro.train import distributed
@@ -42,9 +42,9 @@ def run(
 ) -> dict[str, Any]:
     """Run one cell to its end and return its result; a finished run only gets the evaluations that it lacks.
 
-    job_id: SLURM's, where it runs there. Raises InputError where the run cannot start, Interrupted when stopped on the
-    way (type it again to go on), Superseded when another process has taken it over, and on several ranks whatever
-    ends one of them alone.
+    job_id: SLURM's, where it runs there. Raises InputError where the run cannot start (which is recorded, unless
+    another process has it), Interrupted when stopped on the way (type it again to go on), Superseded when another
+    process has taken it over, and on several ranks whatever ends one of them alone.
     """
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -66,7 +66,7 @@ def run(
             options = dataclasses.replace(options, still_ours=attempt.still_in_force)
         try:
             result = _train_and_evaluate(spec, directory, options, stop)
-        except (InputError, attempts.Superseded):
+        except attempts.Superseded:
             raise
         except Exception as error:
             result = _failure(error, directory)
@@ -78,7 +78,7 @@ def run(
                 result = root_cause(directory, ranks, result | {"lost_contact": is_lost_contact(error)})
             if attempt is not None:
                 _record(directory, attempt, result)
-            if not agreed or isinstance(error, Interrupted):
+            if not agreed or isinstance(error, Interrupted | InputError):
                 raise  # the other ranks do not know: whoever started them ends them when this one leaves
             return result
         finally:
@@ -106,6 +106,8 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
     if first:
         directory.write_spec(spec)
         write_json(directory.provenance_file, provenance(spec, device))
+    if first and directory.read_trained() is None:
+        check_unchanged(spec)
     trained = train(spec, directory, device, options, stop)
     distributed.barrier()
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
@@ -138,13 +140,18 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
 def _failure(error: Exception, directory: RunDirectory) -> dict[str, Any]:
     """The result of a run that did not finish: a status, and a reason in one line. The traceback goes to job/."""
     status = getattr(error, "status", "failed")
-    if status == "failed":
+    speaks_for_itself = isinstance(error, InputError | CorruptRun)
+    if status == "failed" and not speaks_for_itself:
         (directory.job / f"error-{distributed.rank()}.txt").write_text(traceback.format_exc())
     lines = str(error).strip().splitlines() or [""]
     reason = lines[-1] if hasattr(error, "status") else f"{type(error).__name__}: {lines[0]}"
+    reason = "; ".join(lines) if speaks_for_itself else reason
     last = directory.last_logged() or {}
     measured = {key: last.get(key) for key in ("examples_per_second", "peak_memory_bytes")}
-    return measured | (directory.read_trained() or {}) | {"status": status, "reason": reason}
+    with contextlib.suppress(CorruptRun):  # then it is what the reason says
+        measured |= directory.read_trained() or {}
+    metrics = {"metrics": error.metrics} if isinstance(error, EvaluationFailed) else {}
+    return measured | metrics | {"status": status, "reason": reason}
 
 
 def is_lost_contact(error: Exception) -> bool:

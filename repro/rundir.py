@@ -4,9 +4,11 @@ A run writes only here: append-only JSON lines, or a temporary file renamed into
 leaves whole files or none. All that is read elsewhere (status, tables, reports) is derived from these files.
 """
 
+import contextlib
 import datetime
 import itertools
 import json
+import logging
 import math
 import os
 import tempfile
@@ -19,6 +21,8 @@ from repro.disk import FULL
 from repro.errors import InputError
 from repro.spec import FORMAT, RunSpec
 
+logger = logging.getLogger(__name__)
+
 UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
 
@@ -30,6 +34,14 @@ ENDED = "ended\n"
 
 class CorruptRun(ValueError):
     """A run directory's file cannot be read; the message names the file and says why."""
+
+
+class MissingFile(CorruptRun):
+    """The file is not there."""
+
+
+class AnotherRun(CorruptRun):
+    """A run directory holds the spec of another run, as after a copy; the message names both."""
 
 
 class RunDirectory:
@@ -64,28 +76,26 @@ class RunDirectory:
             write_text(self.spec_file, text)
 
     def read_spec(self) -> RunSpec:
-        """Raises CorruptRun."""
-        values = read_json(self.spec_file)
-        if not isinstance(values, dict):
-            raise CorruptRun(f"{self.spec_file}: expected keys and values")
-        if values.get("format") != FORMAT:
-            found = values.get("format")
-            raise CorruptRun(f"{self.spec_file}: format {found}; this version of repro reads format {FORMAT}")
+        """Raises CorruptRun, and AnotherRun where it is not this directory's.
+
+        Told by the readable part of the id: the hash of a spec changes when a version adds a field.
+        """
         try:
-            return RunSpec.parse(values, str(self.spec_file))
+            spec = RunSpec.parse(read_object(self.spec_file), str(self.spec_file))
         except InputError as error:
             raise CorruptRun(str(error)) from None
+        if _without_hash(spec.run_id) != _without_hash(self.path.name):
+            raise AnotherRun(f"{self.spec_file}: is the spec of {spec.run_id}; rename the directory, or move it")
+        return spec
 
     def read_result(self) -> dict[str, Any] | None:
         """The result, or None where the run has not ended. Raises CorruptRun."""
         try:
-            result = json.loads(self.result_file.read_text())
-        except FileNotFoundError:
+            result = read_object(self.result_file)
+        except MissingFile:
             return None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise CorruptRun(f"{self.result_file}: {error}") from None
-        if not isinstance(result, dict) or "status" not in result:
-            raise CorruptRun(f"{self.result_file}: expected a result with a status")
+        if not isinstance(result.get("status"), str) or not isinstance(result.get("metrics", {}), dict):
+            raise CorruptRun(f"{self.result_file}: expected a result with a status, and metrics by name")
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
@@ -106,8 +116,15 @@ class RunDirectory:
         self.reserve_file.write_bytes(os.urandom(RESERVE_BYTES))  # random: file systems may compress zeros away
 
     def read_trained(self) -> dict[str, Any] | None:
-        """What training measured, where it came to its end (train/checkpoint.py); else None. Raises CorruptRun."""
-        return read_json(self.trained_file) if self.final.exists() and self.trained_file.exists() else None
+        """What training measured, where it came to its end and the weights are there. Raises CorruptRun."""
+        if not self.final.exists():
+            return None
+        try:
+            return read_object(self.trained_file) if self.trained_file.exists() else None
+        except CorruptRun as error:
+            raise CorruptRun(
+                f"{error}; the weights are whole, and what training measured is not: remove this file to train again"
+            ) from None
 
     def status(self) -> str:
         """What its files say: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted, cancelled,
@@ -150,18 +167,34 @@ class RunDirectory:
         write_atomically(self.log_file, lambda temporary: temporary.write_bytes(kept) and None)
 
     def last_logged(self) -> dict[str, Any] | None:
-        """The newest whole line, read from the end of the file."""
+        """The newest line that can be read, from the end of the file."""
         try:
             with self.log_file.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
                 lines = file.read().split(b"\n")[:-1]
-            return json.loads(lines[-1]) if lines else None
-        except (FileNotFoundError, json.JSONDecodeError):
+        except OSError:
             return None
+        for line in reversed(lines):
+            with contextlib.suppress(ValueError):
+                if isinstance(values := json.loads(line), dict):
+                    return values
+        return None
 
     def read_micro_batch(self) -> int | None:
-        """What the run goes on with after it was out of memory; None for the spec's. Raises CorruptRun."""
-        return read_json(self.micro_batch_file)["micro_batch"] if self.micro_batch_file.exists() else None
+        """What the run goes on with after it was out of memory; None for the spec's, to which a damaged file falls
+        back, with a warning: out of memory again, it is written anew.
+        """
+        if not self.micro_batch_file.exists():
+            return None
+        try:
+            micro_batch = read_object(self.micro_batch_file).get("micro_batch")
+        except CorruptRun as error:
+            logger.warning("%s; going on with the spec's micro_batch", error)
+            return None
+        if not isinstance(micro_batch, int) or micro_batch < 1:
+            logger.warning("%s: expected a micro_batch; going on with the spec's", self.micro_batch_file)
+            return None
+        return micro_batch
 
     def alive_file(self, rank: int) -> Path:
         """Renewed every few seconds while this rank lives: its machine and process."""
@@ -187,10 +220,25 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _without_hash(run_id: str) -> str:
+    return run_id.rpartition("-")[0]
+
+
 def run_directories(runs: Path, sweep: str | None = None) -> list[RunDirectory]:
-    """Every run directory below runs/ (or of one sweep), sorted by name."""
-    specs = runs.glob(f"{sweep or '*'}/*/spec.json")
-    return [RunDirectory(file.parent) for file in sorted(specs)]
+    """Every run directory below runs/ (or of one sweep), sorted by name; one that lost its spec.json is one still."""
+    folders = [runs / sweep] if sweep else [folder for folder in _listed(runs) if folder.is_dir()]
+    return [RunDirectory(path) for folder in folders for path in _listed(folder) if _holds_a_run(path)]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _holds_a_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("spec.json", "result.json", "log.jsonl"))
 
 
 def find_run(target: str, runs: Path) -> RunDirectory | None:
@@ -233,6 +281,21 @@ def write_text(file: Path, text: str) -> None:
 def read_json(file: Path) -> Any:
     """Raises CorruptRun that names the file."""
     try:
-        return json.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CorruptRun(f"{file}: {error}") from None
+        text = file.read_text()
+        return json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFile(f"{file}: no such file") from None
+    except OSError as error:
+        raise CorruptRun(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CorruptRun(f"{file}: not a text file") from None
+    except json.JSONDecodeError as error:
+        raise CorruptRun(f"{file}: {f'not JSON: {error}' if text.strip() else 'an empty file'}") from None
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON file of keys and values. Raises CorruptRun that names the file."""
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise CorruptRun(f"{file}: expected keys and values, found {type(values).__name__}")
+    return values

@@ -113,6 +113,8 @@ class RunSpec(BaseModel):
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> "RunSpec":
         """A spec from plain values. Raises InputError naming `where`, the key, and the nearest that works."""
+        if (found := values.get("format", FORMAT)) != FORMAT:
+            raise InputError(f"{where}: format {found}; this version of repro reads format {FORMAT}")
         for key in values:
             if key not in cls.model_fields:
                 raise InputError(f"{where}: unknown key '{key}'{nearest(key, cls.model_fields)}")

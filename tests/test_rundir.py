@@ -10,7 +10,7 @@ from repro.rundir import CorruptRun, RunDirectory, find_run, write_json
 
 @pytest.fixture
 def directory(tmp_path, make_spec):
-    directory = RunDirectory(tmp_path / "runs" / "mine" / "a-run")
+    directory = RunDirectory(tmp_path / "runs" / "mine" / make_spec().run_id)
     directory.write_spec(make_spec())
     return directory
 
@@ -96,6 +96,6 @@ def test_a_spec_that_cannot_be_read_names_the_file_and_why(directory, text, mess
 
 
 def test_a_run_is_found_by_id_by_directory_and_by_any_file_in_it(directory, tmp_path):
-    for target in ("a-run", str(directory.path), str(directory.final)):
+    for target in (directory.path.name, str(directory.path), str(directory.final)):
         assert find_run(target, tmp_path / "runs").path == directory.path
     assert find_run("no-run", tmp_path / "runs") is None

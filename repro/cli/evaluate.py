@@ -1,6 +1,7 @@
 """repro eval: clip-benchmark's numbers of a run or of any open_clip checkpoint."""
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -22,16 +23,23 @@ def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path |
     os.environ.setdefault("TQDM_DISABLE", "1")
     from repro.cli.run import print_result
     from repro.data.evalsets import check_eval
-    from repro.rundir import find_run
+    from repro.errors import EvaluationFailed, InputError
+    from repro.rundir import CorruptRun, find_run
 
     for name in set(evals) - {"shapes"}:
         check_eval(name)
     directory = find_run(target, runs)
-    if directory is not None:
-        from repro.run import evaluate_again
+    try:
+        if directory is not None:
+            from repro.run import evaluate_again
 
-        print_result(evaluate_again(directory, evals))
-    else:
-        from repro.evaluate import evaluate_checkpoint
+            print_result(evaluate_again(directory, evals))
+        else:
+            from repro.evaluate import evaluate_checkpoint
 
-        print_result({"status": "evaluated", "metrics": evaluate_checkpoint(Path(target), evals, model, out)})
+            print_result({"status": "evaluated", "metrics": evaluate_checkpoint(Path(target), evals, model, out)})
+    except CorruptRun as error:
+        raise InputError(str(error)) from None
+    except EvaluationFailed as error:
+        print_result({"status": "failed", "reason": str(error), "metrics": error.metrics})
+        sys.exit(1)

@@ -182,7 +182,7 @@ def _detach(cells: "list[Cell]") -> int:
 def _say_what_is_left_alone(count: int, cells: "list[Cell]") -> None:
     if count:
         found = {cell.state() for cell in cells}
-        failed = found - {"finished", "running", "queued", "pending", "interrupted", "cancelled"}
+        failed = found - {"finished", "running", "queued", "pending", "interrupted", "cancelled", "corrupt"}
         again = "; --retry runs failed ones again" if failed else ""
         click.echo(f"{count} of {len(cells)} runs are done or under way and not run again{again}.")
 

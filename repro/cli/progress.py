@@ -13,7 +13,7 @@ from repro import attempts
 from repro.counts import format_examples
 from repro.launch import Cell
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED
+from repro.rundir import UNFINISHED, CorruptRun
 
 STYLES = {
     **{"finished": "green", "running": "bold", "queued": "dim", "pending": "dim"},
@@ -54,8 +54,10 @@ def glance(cell: Cell, state: str | None = None, place: Place | None = None) -> 
 
 
 def _reason(cell: Cell, state: str, place: Place | None) -> str:
-    if state in ("pending", "running", "finished", "corrupt"):
+    if state in ("pending", "running", "finished"):
         return ""
+    if state == "corrupt":
+        return _what_is_corrupt(cell)
     if place is not None and place.reason and state in UNFINISHED:
         return place.reason
     if state in ("queued", "cancelled"):
@@ -66,6 +68,14 @@ def _reason(cell: Cell, state: str, place: Place | None) -> str:
     if attempt is None or not attempt.job_id:
         return "its process ended without a word"
     return f"its job {attempt.job_id} is gone without a word; see repro logs {cell.directory.path.name}"
+
+
+def _what_is_corrupt(cell: Cell) -> str:
+    try:
+        cell.directory.read_result()
+    except CorruptRun as error:
+        return f"{error}; remove it, and the run goes on from what is there"
+    return ""
 
 
 class Progress:

@@ -53,6 +53,7 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
     from rich.console import Group
 
     from repro.cli.progress import glance, table
+    from repro.launch.records import unreadable_launches
 
     cells, corrupt = read_cells(runs, sweep)
     found, warning = _states(cells)
@@ -66,6 +67,7 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
     lines += [f"corrupt: {message}" for message in corrupt]
     lines += [f"… and {left_out} more; --all shows them"] if left_out else []
     lines += [warning] if warning else []
+    lines += unreadable_launches(runs / sweep)
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines += ["", f"{sweep}: {counts}"]
     under_way = any(one.state in ("queued", "running") for one in glances)

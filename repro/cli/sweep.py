@@ -78,7 +78,9 @@ def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values
     check.check_runs_folder(options["runs"], sweep)
     cells = [Cell.of(spec, options["runs"], sweep) for spec in specs]
     check_jobs(specs, values)
-    check.prepare_data(specs, values["jobs"] or default_jobs(threads=1), lines_on_stderr("preparing the data"))
+    processes = values["jobs"] or default_jobs(threads=1)
+    for unusable in check.prepare_data(specs, processes, lines_on_stderr("preparing the data")):
+        click.echo(f"cannot be used: {unusable}", err=True)
     return cells
 
 

@@ -149,9 +149,9 @@ def results_table(table: "pd.DataFrame") -> Table:
     for row in table.to_dict("records"):
         rate, memory = row.get("examples_per_second"), row.get("peak_memory_bytes")
         shown.add_row(
-            str(row.get("loss", "")),
-            format_batch_size(row["batch_size"]) if is_number(row.get("batch_size")) else "",
-            str(row.get("seed", "")),
+            row["loss"] if isinstance(row.get("loss"), str) else "",
+            format_batch_size(int(row["batch_size"])) if is_number(row.get("batch_size")) else "",
+            f"{row['seed']:.0f}" if is_number(row.get("seed")) else "",
             str(row["status"]),
             *(f"{row[metric]:.1%}" if is_number(row.get(metric)) else "" for metric in metrics),
             f"{rate:,.0f}" if is_number(rate) else "",

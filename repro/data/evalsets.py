@@ -32,6 +32,7 @@ def check_eval(name: str) -> None:
     if folder.is_dir():
         if missing := missing_eval_part(folder):
             raise InputError(f"--eval {name}: not a clip-benchmark webdataset folder: {missing}")
+        _check_tars(name, folder / "test")
         return
     if "://" in name:
         return
@@ -42,6 +43,21 @@ def check_eval(name: str) -> None:
     known = known_datasets()
     if name not in known:
         raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(name, known)}")
+
+
+def _check_tars(name: str, folder: Path) -> None:
+    """clip-benchmark takes damage in a tar for its end, and would give the accuracy on what came before."""
+    from repro.data.shards import open_index
+
+    text = (folder / "nshards.txt").read_text(errors="replace").strip()
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--eval {name}: test/nshards.txt says {text[:40]!r}; expected the number of tar files")
+    for number in range(int(text)):
+        file = folder / f"{number}.tar"
+        if not file.is_file():
+            raise InputError(f"--eval {name}: test/{file.name} is missing; nshards.txt says {text}")
+        if broken := open_index(file).broken:
+            raise InputError(f"--eval {name}: test/{file.name} is no whole tar file: {broken}")
 
 
 def known_datasets() -> list[str]:

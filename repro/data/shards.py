@@ -122,7 +122,7 @@ def open_shards(shards: list[str], progress: Progress | None = None) -> tuple[li
 
     def one(shard: str) -> tuple[Path, ShardIndex]:
         file = _fetch(shard) if is_remote(shard) else Path(shard)
-        return file, _cached_index(file)
+        return file, open_index(file)
 
     opened = []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -233,7 +233,7 @@ def _what_it_is(file: Path) -> str:
     return "not a tar file" if head else "an empty file"
 
 
-def _cached_index(file: Path) -> ShardIndex:
+def open_index(file: Path) -> ShardIndex:
     """The index from the cache, where the file is the one it was made from; else scan and keep it."""
     stat = file.stat()
     identity = f"{SCAN_VERSION} {file.resolve()} {stat.st_size} {stat.st_mtime_ns}"

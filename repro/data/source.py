@@ -29,6 +29,18 @@ def fingerprint(data: str) -> str:
     return shards.fingerprint(shards.list_shards(data))
 
 
+def check_unchanged(spec: RunSpec) -> None:
+    """Raises InputError where the shards are no longer those that the spec was made for."""
+    if is_shapes(spec.data) or not spec.data_fingerprint:
+        return
+    found = fingerprint(spec.data)
+    if found != spec.data_fingerprint:
+        raise InputError(
+            f"--data {spec.data}: a shard was changed, added or removed since the run was made (fingerprint {found}, "
+            f"expected {spec.data_fingerprint}); type the sweep again, and other data make other runs"
+        )
+
+
 def make_world(data: str, processes: int = 1, progress: Progress | None = None) -> shapes.ShapesWorld:
     """The embedded world in the cache; drawn when it is not there yet."""
     examples = world_size(data)

@@ -6,6 +6,7 @@ what is taken up is written down before it starts. Whatever a job ends with is i
 
 import datetime
 import getpass
+import json
 import os
 import signal
 import socket
@@ -22,7 +23,7 @@ from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
-from repro.rundir import UNFINISHED, CorruptRun, read_json, write_json
+from repro.rundir import UNFINISHED, AnotherRun, CorruptRun, read_object, write_json
 from repro.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def launch(
     os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
     with _signals_are_ctrl_c(), ExitStack() as alive:
         with records.submission_lock(_folder(cells), say):
-            waiting = take_up(cells, retry)
+            for problem in records.unreadable_launches(_folder(cells)):
+                say(problem)
+            waiting = take_up(cells, retry, say)
             waiting.sort(key=lambda cell: -cell.spec.steps)  # the longest first, so that processes end together
             group = Group("", tuple(cell.spec.run_id for cell in waiting))
             if waiting:
@@ -70,7 +73,7 @@ def launch(
                 record = records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
                 alive.enter_context(attempts.beating(record.file))
         if executor == "inline":
-            _launch_inline(waiting, settings, watch)
+            _launch_inline(waiting, settings, watch, say)
         elif waiting:
             from repro.launch.local import launch_local
 
@@ -96,7 +99,9 @@ def submit(
     from repro.launch.slurm import submit as submit_array
 
     with records.submission_lock(_folder(cells), say) as make_sure:
-        waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry)}
+        if problems := records.unreadable_launches(_folder(cells)):
+            raise InputError("\n".join(problems))  # what they queued would be submitted twice
+        waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry, say)}
         arrays = plan([cell.spec for cell in waiting.values()]) if waiting else []
         token = records.new_token()
         groups = [
@@ -152,19 +157,51 @@ def _end(attempt: attempts.Attempt) -> None:
         raise InputError(f"{attempt.file.parents[2]}: its process {attempt.pid} belongs to somebody else") from None
 
 
-def take_up(cells: Sequence[Cell], retry: bool) -> list[Cell]:
+def take_up(cells: Sequence[Cell], retry: bool, say: Callable[[str], None] = lambda text: None) -> list[Cell]:
     """What is to be started, made ready: its spec in place, an old failure and a cancellation gone. Under the lock.
 
-    Raises SchedulerError where what is queued cannot be known.
+    A spec.json that cannot be read is written anew, as the sweep knows what was in it. A run whose directory is in the
+    way (another run's, not writable) is left out, and `say` told. Raises SchedulerError where what is queued cannot be
+    known.
     """
-    waiting = [cell for cell, state, _ in states(cells) if needs_a_job(state, retry)]
-    for cell in waiting:
-        cell.directory.write_spec(cell.spec)
-        cell.directory.cancelled_file.unlink(missing_ok=True)
-        result = cell.directory.read_result()
-        if result is not None and result["status"] not in (*UNFINISHED, "finished"):
-            cell.directory.result_file.unlink()
+    waiting = []
+    for cell, state, _ in states(cells):
+        start = needs_a_job(state, retry)
+        if not start and not cell.directory.path.exists():
+            continue
+        try:
+            _mend_spec(cell, say)
+            if start:
+                _make_ready(cell)
+                waiting.append(cell)
+        except AnotherRun as error:
+            say(f"left out: {error}")
+        except OSError as error:
+            say(f"left out: {error.filename or cell.directory.path}: cannot be written ({error.strerror})")
     return waiting
+
+
+def _mend_spec(cell: Cell, say: Callable[[str], None]) -> None:
+    """Raises AnotherRun."""
+    directory = cell.directory
+    if not directory.path.exists():
+        return
+    try:
+        if read_object(directory.spec_file) != json.loads(cell.spec.model_dump_json()):  # far quicker than read_spec
+            directory.read_spec()
+    except AnotherRun:
+        raise
+    except CorruptRun as error:
+        say(f"written anew: {error}")
+        directory.write_spec(cell.spec)
+
+
+def _make_ready(cell: Cell) -> None:
+    cell.directory.write_spec(cell.spec)
+    cell.directory.cancelled_file.unlink(missing_ok=True)
+    result = cell.directory.read_result()
+    if result is not None and result["status"] not in (*UNFINISHED, "finished"):
+        cell.directory.result_file.unlink()
 
 
 def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:
@@ -184,7 +221,9 @@ def _folder(cells: Sequence[Cell]) -> Path:
     return cells[0].directory.path.parent
 
 
-def _launch_inline(waiting: Sequence[Cell], settings: JobSettings, watch: Callable[[], None]) -> None:
+def _launch_inline(
+    waiting: Sequence[Cell], settings: JobSettings, watch: Callable[[], None], say: Callable[[str], None]
+) -> None:
     from repro.run import run
     from repro.train.loop import Options
 
@@ -199,6 +238,8 @@ def _launch_inline(waiting: Sequence[Cell], settings: JobSettings, watch: Callab
             run(cell.spec, cell.directory, options)
         except Interrupted:
             raise KeyboardInterrupt from None
+        except InputError as error:  # recorded, unless another process has the run, which is then waited for
+            say(str(error))
     watch()
 
 
@@ -231,9 +272,7 @@ def default_jobs(threads: int) -> int:
 def read_spec_file(file: Path) -> RunSpec:
     """A spec from a run's spec.json, or one that a person wrote. Raises InputError."""
     try:
-        values = read_json(file)
+        values = read_object(file)
     except CorruptRun as error:
         raise InputError(str(error)) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{file}: expected the keys and values of a RunSpec")
     return RunSpec.parse(values, str(file))

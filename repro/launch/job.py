@@ -110,7 +110,7 @@ class Job:
 
     def give_up(self, reason: str) -> None:
         """Record that the run is not started once more."""
-        self.cell.directory.write_result({"status": "killed", "reason": reason})
+        self._record("killed", reason)
         self.outcome = "done"
 
     def _conclude(self, failed: list[Exit]) -> bool:
@@ -152,7 +152,7 @@ class Job:
             return True
         if self.settings.restarts:
             reason += f"; it was started again {self.settings.restarts} times"
-        directory.write_result({"status": status, "reason": reason})
+        self._record(status, reason)
         self.outcome = "done"
         return False
 
@@ -163,6 +163,13 @@ class Job:
         used = min(local, self.cell.directory.read_micro_batch() or spec.micro_batch)
         batch = format_batch_size(spec.batch_size)
         return f"{killed.text}, at batch size {batch}, local batch {local:,}, micro-batch {used:,}"
+
+    def _record(self, status: str, reason: str) -> None:
+        """A directory that cannot be written ends this run, and no other that is looked after here."""
+        try:
+            self.cell.directory.write_result({"status": status, "reason": reason})
+        except OSError as error:
+            self.say(f"{status}: {reason}; {self.cell.directory.path} cannot be written ({error.strerror})")
 
     def _halve_micro_batch(self, result: dict[str, Any]) -> bool:
         spec, directory = self.cell.spec, self.cell.directory

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from repro.errors import InputError, Interrupted
 from repro.launch.cell import JobSettings
-from repro.rundir import RunDirectory
+from repro.rundir import CorruptRun, RunDirectory
 from repro.stopping import StopRequest
 
 JOB_ID = "REPRO_JOB_ID"
@@ -52,9 +52,9 @@ def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
         except (Busy, Superseded) as error:
             print(error, file=sys.stderr, flush=True)
             return BUSY
-        except InputError as error:
+        except (InputError, CorruptRun) as error:
             print(error, file=sys.stderr, flush=True)
-            if int(os.environ.get("RANK", 0)) == 0:
+            if int(os.environ.get("RANK", 0)) == 0 and not directory.result_file.exists():
                 directory.write_result({"status": "failed", "reason": str(error)})
             return FAILED
         except Exception:

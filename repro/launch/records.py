@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import attempts
 from repro.errors import InputError
-from repro.rundir import CorruptRun, read_json, write_json
+from repro.rundir import CorruptRun, read_object, write_json
 
 if TYPE_CHECKING:
     from flufl.lock import Lock
@@ -109,17 +109,37 @@ def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[G
 
 
 def launches(sweep_folder: Path) -> list[Launch]:
-    """All launches of a sweep, the newest last. Raises CorruptRun."""
-    return [_read(file) for file in sorted((sweep_folder / FOLDER).glob("*/launch.json"))]
+    """All launches of a sweep that can be read, the newest last."""
+    found = []
+    for file in _files(sweep_folder):
+        with contextlib.suppress(CorruptRun):
+            found.append(_read(file))
+    return found
+
+
+def unreadable_launches(sweep_folder: Path) -> list[str]:
+    """A sentence on each launch that cannot be read: jobs that it queued are then not known."""
+    problems = []
+    for file in _files(sweep_folder):
+        try:
+            _read(file)
+        except CorruptRun as error:
+            jobs = f"repro-{file.parent.name}-0"
+            problems.append(f"{error}; its jobs, if any, are not known (squeue --name {jobs}): move {file.parent} away")
+    return problems
+
+
+def _files(sweep_folder: Path) -> list[Path]:
+    return sorted((sweep_folder / FOLDER).glob("*/launch.json"))
 
 
 def _read(file: Path) -> Launch:
-    values = read_json(file)
+    values = read_object(file)
     try:
         groups = tuple(Group(**group | {"runs": tuple(group["runs"])}) for group in values.pop("groups"))
         return Launch(file.parent, groups=groups, **values)
     except (TypeError, KeyError, AttributeError):
-        raise CorruptRun(f"{file}: not a launch of this version of repro; move it away") from None
+        raise CorruptRun(f"{file}: not a launch of this version of repro") from None
 
 
 @contextlib.contextmanager
@@ -163,6 +183,7 @@ def _wait_for(lock: "Lock", say: Callable[[str], None]) -> None:
     from flufl.lock import TimeOutError
 
     logging.getLogger("flufl.lock").addHandler(logging.NullHandler())  # it reports each try as an error
+    _remove_what_is_no_lock(lock)
     try:
         return lock.lock()
     except TimeOutError:
@@ -173,3 +194,15 @@ def _wait_for(lock: "Lock", say: Callable[[str], None]) -> None:
         minutes = f"{LOCK_PATIENCE_SECONDS / 60:.0f} minutes"
         reason = f"another launch has held this lock for {minutes}; remove it if that is wrong"
         raise InputError(f"{lock.lockfile}: {reason}") from None
+
+
+def _remove_what_is_no_lock(lock: "Lock") -> None:
+    """A lock that a power failure left empty or garbled names no holder, and flufl breaks none such."""
+    from flufl.lock import NotLockedError
+
+    file = Path(lock.lockfile)
+    try:
+        _ = lock.details
+    except (NotLockedError, UnicodeDecodeError):
+        if LOCK_LIFETIME_SECONDS < attempts.seconds_since_beat(file) < float("inf"):
+            file.unlink(missing_ok=True)

@@ -67,14 +67,18 @@ def largest_array() -> int:
     return int(found[1]) - 1 if found else 1000
 
 
+def missing(command: str) -> SchedulerError:
+    return SchedulerError(
+        f"{command} is not on this machine: SLURM's commands are needed; without SLURM use --executor local"
+    )
+
+
 def call(command: list[str]) -> str:
     """What one of SLURM's commands prints. Raises SchedulerError with what it complained of."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)  # noqa: S603
     except FileNotFoundError:
-        raise SchedulerError(
-            f"{command[0]} is not on this machine: SLURM's commands are needed; without SLURM use --executor local"
-        ) from None
+        raise missing(command[0]) from None
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"{command[0]} did not answer within {PATIENCE_SECONDS} s; try again") from None
     if done.returncode:

@@ -9,6 +9,7 @@ seen, is in docs/cluster.md.
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -191,6 +192,9 @@ def submit(
 
     folder: where submitit keeps the jobs' scripts and logs. parameters: cluster.sbatch_parameters.
     """
+    for needed in ("sbatch", "srun"):
+        if shutil.which(needed) is None:
+            raise scheduler.missing(needed)
     # exec: a shell in between would die at SIGTERM, and SLURM would then kill this process before it could act.
     command = f"exec {python or shlex.quote(sys.executable)}"
     executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=command)
