@@ -59,7 +59,7 @@ def layout(spec: RunSpec, local_batch: int, profile: ClusterProfile) -> Layout:
     """The fewest whole nodes whose ranks hold at most `local_batch` examples each.
 
     One node: all its ranks, or the most that divide the batch. More: all ranks of each, which divide the batch. In
-    both, a rank's share is at most a micro-batch or a multiple of it, as training demands (train.loop.check_ranks).
+    both, a rank's share is at most a micro-batch or a multiple of it, as training demands (RunSpec.check_ranks).
     Raises InputError, with what would fit, where that is more than the profile's max_nodes or no number of nodes.
     """
     works = functools.partial(_layouts, spec.batch_size, spec.micro_batch, profile.ranks_per_node)

@@ -26,7 +26,7 @@ from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
 from repro.spec import RunSpec
 from repro.stopping import StopRequest
 from repro.train import distributed
-from repro.train.loop import Options, check_ranks, train
+from repro.train.loop import Options, train
 
 LAST_WORDS_SECONDS = 2.0
 """So long a rank that lost contact waits for the others to say why."""
@@ -51,7 +51,7 @@ def run(
     torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
     _keep_freed_memory()
     rank, ranks = distributed.rank(), distributed.ranks()
-    check_ranks(spec, ranks)
+    spec.check_ranks(ranks)
     directory.job.mkdir(parents=True, exist_ok=True)
     directory.failure_file(rank).unlink(missing_ok=True)
     directory.alive_file(rank).write_text(f"{socket.gethostname()} {os.getpid()}\n")

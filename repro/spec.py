@@ -127,6 +127,17 @@ class RunSpec(BaseModel):
     def steps(self) -> int:
         return self.examples_seen // self.batch_size
 
+    def check_ranks(self, ranks: int) -> None:
+        """Raises InputError where the batch cannot be dealt to the ranks, or a rank's share to micro-batches."""
+        if self.batch_size % ranks:
+            raise InputError(f"batch_size {self.batch_size:,} cannot be divided among {ranks} ranks")
+        local = self.batch_size // ranks
+        if local > self.micro_batch and local % self.micro_batch:
+            raise InputError(
+                f"micro_batch {self.micro_batch:,} does not divide the local batch {local:,} "
+                f"(batch_size {self.batch_size:,} over {ranks} ranks)"
+            )
+
     @property
     def spec_hash(self) -> str:
         """Eight hexadecimal digits of everything but where data and evaluations lie."""

@@ -10,7 +10,6 @@ from repro.cluster import ClusterProfile, load_profile
 from repro.errors import InputError
 from repro.jobs import Layout, layout, plan_jobs
 from repro.sweep import Overrides, expand, load_sweep, local_batches
-from repro.train.loop import check_ranks
 
 K = 1024
 
@@ -63,7 +62,7 @@ def test_at_8k_a_rank_nodes_of_8_gpus_grow_with_the_batch(batch_size, nodes, ran
 )
 def test_a_rank_count_that_training_refuses_is_passed_over(batch_size, micro_batch, local_batch, expected):
     chosen = layout(spec_of(batch_size, micro_batch), local_batch, nodes_of(8))
-    check_ranks(spec_of(batch_size, micro_batch), chosen.ranks)
+    spec_of(batch_size, micro_batch).check_ranks(chosen.ranks)
     assert chosen == expected
 
 
@@ -86,7 +85,7 @@ def test_whatever_comes_out_can_be_trained_holds_what_was_asked_and_takes_the_fe
     except InputError as error:
         local_batch = int(re.search(r"--local-batch (\d+)", str(error))[1])
         chosen = layout(spec, local_batch, profile)
-    check_ranks(spec, chosen.ranks)
+    spec.check_ranks(chosen.ranks)
     assert batch_size <= local_batch * chosen.ranks
     assert chosen.nodes <= (max_nodes or chosen.nodes)
     assert chosen.nodes == 1 or chosen.ranks_per_node == ranks_per_node
@@ -99,7 +98,7 @@ SPEC = spec_of(512)
 
 def trains(spec, ranks):
     try:
-        check_ranks(spec, ranks)
+        spec.check_ranks(ranks)
     except InputError:
         return False
     return True

@@ -86,6 +86,9 @@ def check_jobs(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
         from repro.needs import check_memory
 
         check_memory(plan(specs, values), profile_of(values))
+        return
+    for spec in specs:
+        spec.check_ranks(values["ranks"])
 
 
 def plan(specs: "list[RunSpec]", values: dict[str, Any]) -> "list[JobGroup]":

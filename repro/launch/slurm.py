@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +37,8 @@ KILL_SECONDS = 15.0
 """So long srun has to end its tasks before it is killed itself."""
 TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
 OUT_OF_MEMORY = "Out Of Memory"
-STARTS_WITHOUT_A_STEP = 5
-"""After so many in a row a run is given up: its time limit is shorter than its start."""
+IDLE_STARTS = 5
+"""After so many in a row that got no further a run is given up: its time limit is shorter than its start."""
 NODE_FAILURE = "srun: error: Node failure on"
 CAUSES = {signal.strsignal(number): number for number in signal.valid_signals()}
 """'Killed' → 9: SLURM's words for a signal are the C library's."""
@@ -54,9 +55,7 @@ class SlurmJob:
         directory = RunDirectory(Path(self.run_directory))
         job_id = job_id_from_environment()
         leaving: list[int] = []
-        signal.signal(
-            signal.SIGTERM, lambda number, frame: leaving.append(number)
-        )  # SLURM ends the job, or requeues it
+        signal.signal(signal.SIGTERM, lambda number, frame: leaving.append(number))  # SLURM ends or requeues the job
         earlier = [attempt for attempt in attempts.all_attempts(directory.attempts) if attempt.job_id == job_id]
         job = Job(
             Cell(directory.read_spec(), directory),
@@ -68,16 +67,8 @@ class SlurmJob:
         )
         if directory.cancelled_file.exists() or job.cell.state() not in UNFINISHED:
             return "nothing to do"
-        if job.deaths > self.settings.restarts:
-            job.give_up(
-                f"{job.deaths} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
-            )
-            return job.outcome
-        idle = earlier[-STARTS_WITHOUT_A_STEP:]
-        if len(idle) == STARTS_WITHOUT_A_STEP and {attempt.examples_seen for attempt in idle} == {
-            idle[0].examples_seen
-        }:
-            job.give_up(f"{len(idle)} starts in a row were told to stop before a step was done; more time is needed")
+        if reason := no_use_starting(earlier, self.settings.restarts):
+            job.give_up(reason)
             return job.outcome
         job.start()
         while not job.poll():
@@ -93,6 +84,18 @@ class SlurmJob:
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """All state is in the run directory: the requeued job calls the same thing again."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+def no_use_starting(earlier: Sequence[attempts.Attempt], restarts: int) -> str:
+    """Why a job that was requeued should not start its run once more, or ''. earlier: the same job's attempts."""
+    deaths = [attempt for attempt in earlier if not attempt.outcome or attempt.outcome.startswith("died")]
+    if len(deaths) > restarts:
+        return f"{len(deaths)} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
+    last = earlier[-IDLE_STARTS:]
+    told_to_stop = [attempt for attempt in last if attempt.outcome == "interrupted"]
+    if len(told_to_stop) == IDLE_STARTS and len({attempt.examples_seen for attempt in last}) == 1:
+        return f"{IDLE_STARTS} starts in a row were told to stop before they got any further: they need more time"
+    return ""
 
 
 class SlurmRanks:

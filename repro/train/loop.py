@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from repro.data.pairs import PairBatch, batches
-from repro.errors import BadData, InputError, Interrupted
+from repro.errors import BadData, Interrupted
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.train import distributed
@@ -123,15 +123,3 @@ def _bad_samples_recorded(directory: RunDirectory, options: Options) -> Iterator
             options.still_ours()
             write_bad(directory, error.counts)
         raise
-
-
-def check_ranks(spec: RunSpec, ranks: int) -> None:
-    """Raises InputError where the batch cannot be dealt to the ranks, or a rank's share to micro-batches."""
-    if spec.batch_size % ranks:
-        raise InputError(f"batch_size {spec.batch_size:,} cannot be divided among {ranks} ranks")
-    local = spec.batch_size // ranks
-    if local > spec.micro_batch and local % spec.micro_batch:
-        raise InputError(
-            f"micro_batch {spec.micro_batch:,} does not divide the local batch {local:,} "
-            f"(batch_size {spec.batch_size:,} over {ranks} ranks)"
-        )

@@ -1,11 +1,13 @@
 """What srun says of its tasks becomes a status and a reason. The lines are SLURM 22.05's own."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
+from repro.attempts import Attempt
 from repro.launch.job import root_cause
-from repro.launch.slurm import TASK_ENDED, exits_of
+from repro.launch.slurm import TASK_ENDED, exits_of, no_use_starting
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,18 @@ def test_the_one_that_was_killed_counts_and_not_those_that_srun_then_ended():
     ]
     failed = [one for line in lines for one in exits_of(line, 3)]
     assert root_cause(failed)[1].startswith("rank 1 of 3 on n2 was killed by SIGKILL")
+
+
+def attempt(outcome: str, examples_seen: int = 0) -> Attempt:
+    return Attempt(Path("0001.json"), "n1", 1, "", "7_1", 2, "", outcome, examples_seen)
+
+
+def test_a_job_that_dies_each_time_or_never_gets_further_is_given_up():
+    assert no_use_starting([attempt(""), attempt("died: rank 1")], restarts=2) == ""
+    assert no_use_starting([attempt(""), attempt("died: rank 1")], restarts=1).startswith("2 starts ended without a")
+    further = [attempt("interrupted", seen) for seen in (0, 64, 128, 192, 256)]
+    assert no_use_starting(further, restarts=0) == ""
+    assert no_use_starting([attempt("interrupted", 64)] * 4, restarts=0) == ""
+    assert no_use_starting([attempt("interrupted", 64)] * 5, restarts=0).startswith(
+        "5 starts in a row were told to stop"
+    )

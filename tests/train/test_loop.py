@@ -11,7 +11,7 @@ from repro.errors import BadData, Diverged, InputError, Interrupted
 from repro.rundir import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
-from repro.train.loop import Options, check_ranks
+from repro.train.loop import Options
 from repro.train.state import to_host
 from tests.ranks import on_ranks
 from tests.train.runs import StopAfter, assert_same_bits, trained, weights
@@ -199,9 +199,9 @@ def test_data_without_a_usable_sample_leave_their_counts_too(make_spec, tmp_path
 
 def test_a_batch_that_ranks_or_micro_batches_cannot_divide_is_refused(make_spec):
     with pytest.raises(InputError, match="batch_size 64 cannot be divided among 3 ranks"):
-        check_ranks(make_spec(), 3)
+        make_spec().check_ranks(3)
     with pytest.raises(InputError, match="micro_batch 16 does not divide the local batch 24"):
-        check_ranks(make_spec(batch_size=48, micro_batch=16), 2)
+        make_spec(batch_size=48, micro_batch=16).check_ranks(2)
 
 
 def test_bf16_trains(make_spec, tmp_path):
