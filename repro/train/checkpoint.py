@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 
 from repro.disk import full_disk_named, sync_folder
+from repro.errors import InputError
 from repro.model import WEIGHTS_NAME
 from repro.train.state import size_bytes
 
@@ -36,25 +38,43 @@ class Checkpoints:
     still_ours is called right before anything is put in place or logged, and raises where another process has the run.
     """
 
-    def __init__(self, folder: Path, still_ours: Callable[[], None] = lambda: None):
-        self.folder, self.still_ours = folder, still_ours
+    def __init__(self, folder: Path, still_ours: Callable[[], None] = lambda: None, spec_hash: str = ""):
+        self.folder, self.still_ours, self.spec_hash = folder, still_ours, spec_hash
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write step-<step>.pt and drop all but the newest two. Raises DiskFull; the ones before are then untouched."""
-        self._put(self.folder / f"step-{step:09d}.pt", state)
+        self._put(self.folder / f"step-{step:09d}.pt", state | {"spec_hash": self.spec_hash})
         for old in self._files()[:-KEPT]:
             _drop(old)
 
     def load_latest(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest good checkpoint, or None; what is not good is set aside."""
+        """The newest good checkpoint, or None; what is not good is set aside.
+
+        Raises InputError for one that is whole, but not this run's: somebody put it there.
+        """
         self._remove_leftovers()
         files = self._files()
         for file in reversed(files):
             if _good_or_set_aside(file):
-                return torch.load(file, map_location=device, weights_only=True)
+                return self._load(file, device)
         if files:
             logger.warning("%s: none of %d checkpoints is good; training begins anew", self.folder, len(files))
         return None
+
+    def _load(self, file: Path, device: torch.device) -> dict[str, Any]:
+        advice = "remove it, and the run goes on from what else is there"
+        try:
+            state = torch.load(file, map_location=device, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise InputError(
+                f"{file}: not a checkpoint ({type(error).__name__}; nothing in it was run); {advice}"
+            ) from error
+        found = state.get("spec_hash") if isinstance(state, dict) else None
+        if found != self.spec_hash:
+            raise InputError(
+                f"{file}: the checkpoint of another run (spec {found}, expected {self.spec_hash}); {advice}"
+            )
+        return state
 
     def save_final(self, weights: dict[str, torch.Tensor], columns: dict[str, Any]) -> None:
         """final.pt, as open_clip.create_model(..., pretrained=) and its local-dir find it; drops the resumable ones.

@@ -51,7 +51,7 @@ def train(
     (with AdamW three times the weights) once more, and written from there while training goes on.
     """
     first = distributed.rank() == 0
-    checkpoints = Checkpoints(directory.checkpoints, options.still_ours)
+    checkpoints = Checkpoints(directory.checkpoints, options.still_ours, spec.spec_hash)
     columns = distributed.from_first_rank(checkpoints.trained() if first else None)
     if columns is not None:
         return columns

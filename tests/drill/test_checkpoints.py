@@ -56,11 +56,14 @@ def both_damaged(folder: Path) -> None:
         os.truncate(folder / name, 1000)
 
 
-def of_another_model(folder: Path) -> None:
+def of_another_run(folder: Path) -> None:
     state = torch.load(folder / NEWEST, weights_only=True)
-    narrower = {name: tensor[:1].clone() if tensor.ndim else tensor for name, tensor in state["model"].items()}
-    state["model"] = narrower
-    torch.save(state, folder / NEWEST)
+    torch.save(state | {"spec_hash": "3f2a91c4"}, folder / NEWEST)
+    signed(folder / NEWEST)
+
+
+def of_no_run(folder: Path) -> None:
+    torch.save({"state_dict": {}}, folder / NEWEST)
     signed(folder / NEWEST)
 
 
@@ -94,8 +97,13 @@ KINDS = {
     "no config": Kind(lambda f: (f / "open_clip_config.json").unlink()),
     "config damaged": Kind(lambda f: (f / "open_clip_config.json").write_text("{")),
     "a leftover of a killed write": Kind(lambda f: (f / f".{NEWEST}.x.unfinished").write_bytes(b"half")),
-    "of another model": Kind(of_another_model, status="failed", reason="Error(s) in loading state_dict"),
-    "a pickle with a command": Kind(pickle_with_a_command, status="failed", reason="Weights only load failed"),
+    "of another run": Kind(of_another_run, status="failed", reason="the checkpoint of another run (spec 3f2a91c4, exp"),
+    "weights alone": Kind(of_no_run, status="failed", reason="the checkpoint of another run (spec None, expected"),
+    "a pickle with a command": Kind(
+        pickle_with_a_command,
+        status="failed",
+        reason=f"{NEWEST}: not a checkpoint (UnpicklingError; nothing in it was run); remove it, and the run goes on",
+    ),
 }
 
 

@@ -63,7 +63,7 @@ def test_all_state_is_the_same_after_a_stop_and_a_resume(make_spec, tmp_path, op
         trained(spec, tmp_path / "b", Options(workers=workers), StopAfter(3))
     resumed = newest(RunDirectory(tmp_path / "b"))
     assert undisturbed.pop("clock").keys() == resumed.pop("clock").keys()
-    assert {"model", "optimizer", "random", "last_loss", "loss_bound", "bad", "step"} == set(undisturbed)
+    assert {"model", "optimizer", "random", "last_loss", "loss_bound", "bad", "step", "spec_hash"} == set(undisturbed)
     assert_same(undisturbed, resumed)
 
 
@@ -157,7 +157,7 @@ def restored(spec, paths: list[Path]) -> tuple[int, float, float]:
 
     torch.set_num_threads(1)
     directory = RunDirectory(paths[dist.get_rank()])
-    trainer = Trainer(spec, directory, CPU, Checkpoints(directory.checkpoints))
+    trainer = Trainer(spec, directory, CPU, Checkpoints(directory.checkpoints, spec_hash=spec.spec_hash))
     trainer.restore()
     return trainer.step, trainer.last_loss, sum(p.double().sum().item() for p in trainer.parameters)
 
