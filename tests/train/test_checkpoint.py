@@ -113,7 +113,7 @@ def test_a_file_that_is_whole_but_no_checkpoint_is_an_error_and_not_damage(store
             return print, ("unpickled",)
 
     store.save(1, {"step": 1, "code": Code()})
-    with pytest.raises(InputError, match="not a checkpoint .UnpicklingError; nothing in it was run"):
+    with pytest.raises(InputError, match=r"not a checkpoint .UnpicklingError; nothing in it was run"):
         store.load_latest(CPU)
 
 
@@ -129,7 +129,6 @@ KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from repro.errors import InputError
 from repro.train.checkpoint import Checkpoints
 
 def still_ours():
