@@ -110,22 +110,22 @@ class LittleMemory:
 
 
 def test_a_run_out_of_memory_is_oom_or_goes_on_with_a_smaller_micro_batch(cell):
-    large = cell(batch_size=2048, micro_batch=2048, examples_seen=4096, warmup_examples=0)
+    large = cell(batch_size=8192, micro_batch=8192, examples_seen=8192, warmup_examples=0)
     launch([large], JobSettings(), watch=LittleMemory(large, 700 << 20))
     assert large.state() == "oom"
     reason = large.directory.read_result()["reason"]
-    assert reason.startswith("out of memory on rank 0 at batch size 2k, local batch 2,048, micro-batch 2,048: tried to")
+    assert reason.startswith("out of memory on rank 0 at batch size 8k, local batch 8,192, micro-batch 8,192: tried to")
     said: list[str] = []
     settings = JobSettings(auto_micro_batch=True)
     launch([large], settings, retry=True, watch=LittleMemory(large, 700 << 20), say=said.append)
     assert large.state() == "finished"
-    assert "going on with micro-batch 1k" in said[0]
-    assert large.directory.read_result()["micro_batch_used"] < 2048
+    assert "going on with micro-batch 4k" in said[0]
+    assert large.directory.read_result()["micro_batch_used"] < 8192
 
 
 def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(cell, tmp_path):
     with small_disk(tmp_path / "runs", megabytes=24) as filled_up:
-        full = cell(examples_seen=60_000)
+        full = cell(examples_seen=30_000)
         assert full.directory.path.is_relative_to(tmp_path / "runs")
         launch([full], JobSettings(checkpoint_seconds=0.2), watch=filled_up)
         assert full.state() == "disk-full"
