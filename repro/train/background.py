@@ -1,6 +1,7 @@
 """One piece of work at a time in a thread of its own, whose failure is not lost."""
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -15,6 +16,8 @@ class Background:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._work: Future[None] | None = None
+        self.last_seconds = 0.0
+        """What the last work took."""
 
     @property
     def busy(self) -> bool:
@@ -23,7 +26,12 @@ class Background:
     def start(self, work: Callable[[], None]) -> None:
         """Waits for work that is under way, and raises what it raised."""
         self.wait()
-        self._work = self._thread.submit(work)
+        self._work = self._thread.submit(self._timed, work)
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        work()
+        self.last_seconds = time.perf_counter() - started
 
     def check(self) -> None:
         """Raises what finished work raised."""

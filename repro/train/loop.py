@@ -81,7 +81,9 @@ def _take_steps(
         batch = next(stream)
         trainer.take_step(batch, data_seconds=time.perf_counter() - waiting_since)
         background.check()
-        spacing = max(checkpoint_seconds, clock.last_blocked_seconds / BLOCKED_SHARE)
+        # On CPUs what writes a checkpoint takes a core from training as long as it does.
+        taken = clock.last_blocked_seconds + (background.last_seconds if trainer.device.type == "cpu" else 0.0)
+        spacing = max(checkpoint_seconds, taken / BLOCKED_SHARE)
         due = time.monotonic() - saved_at > spacing and clock.affords(BLOCKED_SHARE)
         # While the loss is too high the last checkpoint from before is kept.
         stop, save = trainer.agree(asked_to_stop(), due and not background.busy and not trainer.loss_bound.above)
