@@ -60,7 +60,7 @@ class Attempt:
         if self.outcome:
             return False
         if self.host == socket.gethostname():
-            return process_started(self.pid) == self.process_started
+            return still_runs(self.pid, self.process_started)
         return 0 <= seconds_since_beat(self.file) < STALE_SECONDS
 
     def still_in_force(self) -> None:
@@ -149,13 +149,33 @@ def seconds_since_beat(file: Path) -> float:
 
 
 def process_started(pid: int) -> str:
-    """What tells a process from a later one of the same number: the machine's boot, and when it began; '' for none."""
+    """What tells a process from a later one of the same number: the machine's boot, and when it began; '' for none.
+
+    Where there is no /proc a number is all there is to go by.
+    """
+    if not Path("/proc/self/stat").exists():
+        return "running" if _exists(pid) else ""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"  # a zombie runs no more
+
+
+def still_runs(pid: int, started: str) -> bool:
+    """Whether the process lives that process_started told of, on this machine."""
+    return bool(started) and process_started(pid) == started
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def _files(folder: Path) -> list[Path]:

@@ -57,11 +57,6 @@ class Launch:
     def file(self) -> Path:
         return self.folder / "launch.json"
 
-    @property
-    def output_file(self) -> Path:
-        """What a detached launch prints."""
-        return self.folder / "output.log"
-
     def runs(self) -> set[str]:
         return {run for group in self.groups for run in group.runs}
 
@@ -72,7 +67,7 @@ class Launch:
     def is_alive(self) -> bool:
         """Whether the launching process still sees to its local runs."""
         if self.host == socket.gethostname():
-            return attempts.process_started(self.pid) == self.process_started
+            return attempts.still_runs(self.pid, self.process_started)
         return attempts.seconds_since_beat(self.file) < attempts.STALE_SECONDS
 
     def is_mine(self) -> bool:

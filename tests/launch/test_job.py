@@ -129,7 +129,7 @@ def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(ce
         assert full.directory.path.is_relative_to(tmp_path / "runs")
         launch([full], JobSettings(checkpoint_seconds=0.2), watch=filled_up)
         assert full.state() == "disk-full"
-        assert "checkpoints" in full.directory.read_result()["reason"]
+        assert "the disk is full" in full.directory.read_result()["reason"]
         good = [file for file in full.directory.checkpoints.glob("step-*.pt") if sha256_fits(file)]
         assert good and not list(full.directory.path.rglob("*.unfinished"))
         filled_up.make_room()

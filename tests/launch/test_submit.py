@@ -3,6 +3,7 @@
 The commands of SLURM are fakes (fakes.py), so that they can fail at a chosen moment; the launches are real.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from repro import attempts
 from repro.cli import main
 from repro.errors import InputError
 from repro.launch import records
 from repro.launch.records import launches
+from repro.rundir import RunDirectory, run_directories
 from tests.launch.fakes import FakeSlurm
 
 GRID = ["batch-size", "--loss", "sigmoid", "softmax", "--batch-size", "63", "64", "256", "--set", "data=shapes:2048"]
@@ -173,3 +176,38 @@ def test_a_launch_that_has_lost_its_lock_submits_nothing_more(tmp_path):
 def age(lock: Path) -> None:
     """As if the lock had not been renewed for a minute."""
     os.utime(lock, (time.time() - 60, time.time() - 60))
+
+
+def orphaned(directory: RunDirectory, job_id: str) -> None:
+    """As a job leaves it that went away without a word: an attempt that still seems to live, and a log."""
+    attempt = attempts.claim(directory.attempts, job_id)
+    file = json.loads(attempt.file.read_text())
+    attempt.file.write_text(json.dumps(file | {"host": "elsewhere"}))
+    directory.log({"step": 1, "examples_seen": 64, "loss": 5.0})
+
+
+def test_a_run_whose_job_is_gone_is_said_to_be_and_taken_up_again(slurm):
+    repro(*sweep(seeds=1))
+    run = run_directories(Path("runs"))[0]
+    orphaned(run, "12")
+    for job in (slurm.folder / "queue").iterdir():
+        job.unlink()
+    said = repro("status").output
+    assert "1 interrupted" in said
+    assert f"its job 12 is gone without a word; see repro logs {run.path.name}" in " ".join(said.split())
+    assert repro(*sweep(seeds=1)).exit_code == 0
+    assert slurm.queued_tasks() == 6
+
+
+def test_retry_submits_the_failed_ones_where_and_how_they_were_launched(slurm):
+    repro(*sweep(seeds=1), "--job", "requeue=7")
+    for job in (slurm.folder / "queue").iterdir():
+        job.unlink()
+    for number, run in enumerate(run_directories(Path("runs"))):
+        run.write_result({"status": "diverged" if number == 0 else "finished", "reason": "the loss is nan"})
+    assert "6 of 6 runs are done" in repro(*sweep(seeds=1)).output
+    done = repro("retry")
+    assert done.exit_code == 0, done.output
+    assert slurm.queued_tasks() == 1
+    assert launches(RUNS)[-1].settings["job"] == ["requeue=7"]
+    assert "1 queued" in repro("status").output

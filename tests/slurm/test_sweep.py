@@ -40,7 +40,7 @@ def write_sweep(person: Person, world, examples: int) -> None:
 
 
 def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(person, world):
-    write_sweep(person, world, examples=12_000)
+    write_sweep(person, world, examples=40_000)
     array = person.submits("mine.yaml")
     assert array and not person.submits("mine.yaml"), "typed again at once, everything is queued already"
     single = person.submits("mine.yaml", "--seed", "9", "--set", "max_bad_share=0.001")
@@ -57,7 +57,8 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
 
     undisturbed = [seed for seed in SEEDS if seed != preempted]
     person.waits(lambda: sum(trains(runs[seed]) for seed in undisturbed) >= 3, "three runs that train")
-    late, killed, cancelled = [seed for seed in undisturbed if trains(runs[seed])][:3]
+    training = [seed for seed in undisturbed if trains(runs[seed])]
+    late, killed, cancelled = sorted(training, key=lambda seed: runs[seed].last_logged()["examples_seen"])[:3]
     person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=1")
     kill(processes_of(runs[killed])[1])
     assert "1 of 1 runs cancelled" in person.types("cancel", runs[cancelled].path.name)
@@ -93,7 +94,7 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
 def test_preempted_three_times_and_its_node_lost_a_run_ends_with_the_bits_of_an_undisturbed_one(person, world):
     import torch
 
-    fixed = ["--set", "data=shapes:2048", "--loss", "sigmoid", "--batch-size", "64", "--examples", "24k"]
+    fixed = ["--set", "data=shapes:2048", "--loss", "sigmoid", "--batch-size", "64", "--examples", "50k"]
     fixed += ["--eval", world.evals[0]]
     person.types("sweep", "batch-size", *fixed, "--ranks", "2", "--runs", "undisturbed")
     (expected,) = Path(person.folder, "undisturbed").glob("*/*/checkpoints/final.pt")
