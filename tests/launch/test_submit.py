@@ -203,11 +203,13 @@ def test_retry_submits_the_failed_ones_where_and_how_they_were_launched(slurm):
     repro(*sweep(seeds=1), "--job", "requeue=7")
     for job in (slurm.folder / "queue").iterdir():
         job.unlink()
-    for number, run in enumerate(run_directories(Path("runs"))):
-        run.write_result({"status": "diverged" if number == 0 else "finished", "reason": "the loss is nan"})
+    for run in run_directories(Path("runs")):
+        run.write_result({"status": "diverged", "reason": "the loss is nan"})
     assert "6 of 6 runs are done" in repro(*sweep(seeds=1)).output
-    done = repro("retry")
+    done = repro("retry", run.path.name)
     assert done.exit_code == 0, done.output
     assert slurm.queued_tasks() == 1
     assert launches(RUNS)[-1].settings["job"] == ["requeue=7"]
-    assert "1 queued" in repro("status").output
+    assert "5 diverged, 1 queued" in repro("status").output
+    assert repro("retry").exit_code == 0
+    assert slurm.queued_tasks() == 6
