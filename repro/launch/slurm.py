@@ -63,7 +63,7 @@ class SlurmJob:
             SlurmRanks,
             say=lambda text: print(text, flush=True),
             leaving=lambda: bool(leaving),
-            deaths=sum(not attempt.outcome or attempt.outcome.startswith("died") for attempt in earlier),
+            deaths=len(deaths_among(earlier)),
         )
         if directory.cancelled_file.exists() or job.cell.state() not in UNFINISHED:
             return "nothing to do"
@@ -86,11 +86,17 @@ class SlurmJob:
         return submitit.helpers.DelayedSubmission(self)
 
 
+def deaths_among(earlier: Sequence[attempts.Attempt]) -> list[attempts.Attempt]:
+    """Attempts that did not end in order: a rank died, or all went without a word."""
+    return [attempt for attempt in earlier if not attempt.outcome or attempt.outcome.startswith("died")]
+
+
 def no_use_starting(earlier: Sequence[attempts.Attempt], restarts: int) -> str:
     """Why a job that was requeued should not start its run once more, or ''. earlier: the same job's attempts."""
-    deaths = [attempt for attempt in earlier if not attempt.outcome or attempt.outcome.startswith("died")]
+    deaths = deaths_among(earlier)
     if len(deaths) > restarts:
-        return f"{len(deaths)} starts ended without a word (a node lost, or killed with no time for a checkpoint)"
+        last_words = deaths[-1].outcome or "a node lost, or killed with no time for a checkpoint"
+        return f"{len(deaths)} starts did not end in order; the last: {last_words}"
     last = earlier[-IDLE_STARTS:]
     told_to_stop = [attempt for attempt in last if attempt.outcome == "interrupted"]
     if len(told_to_stop) == IDLE_STARTS and len({attempt.examples_seen for attempt in last}) == 1:
