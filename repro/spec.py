@@ -1,13 +1,15 @@
 """RunSpec: everything that changes a run's result, and nothing else (docs/architecture.md, law 1).
 
 Two runs with the same spec are the same run, with the same id and directory. Where things lie does not
-change a result, so `data` and `evals` (places) stay out of the hash, and `data_fingerprint` (content) is in it.
+change a result, so places (`data`, `evals`, `pretrained` …) stay out of the hash, and fingerprints of their content
+are in it. So do values that are the default: a field that is added later leaves the ids of older runs as they are.
 What only changes speed or place (ranks, worker count, executor, folders) is no field at all.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -16,11 +18,18 @@ from repro.counts import format_batch_size, format_examples, parse_batch_size, p
 from repro.errors import InputError, nearest
 
 FORMAT = 1
-"""Version of the run directory. Raised when older code could no longer read what newer code writes."""
+"""Version of the run directory. Raised when older code could no longer read what newer code writes, or when a default
+changes: ids leave defaults out.
+"""
 
-SETUPS = ("siglip", "siglit", "msiglip", "finetune")
+SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
+"""released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
 LOSSES = ("sigmoid", "softmax")
+PLACES = ("data", "evals", "pretrained", "embeddings")
+"""Fields that say where something lies."""
+UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
+"""Fields that follow from others, or tell little in a label."""
 
 BatchSize = Annotated[int, BeforeValidator(parse_batch_size), Field(gt=0)]
 Examples = Annotated[int, BeforeValidator(parse_examples), Field(ge=0)]
@@ -33,7 +42,7 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
-    setup: Literal["siglip", "siglit", "msiglip", "finetune"]
+    setup: Literal["siglip", "siglit", "msiglip", "finetune", "released"]
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
@@ -41,11 +50,25 @@ class RunSpec(BaseModel):
     data_fingerprint: str = Field("", description="content of the data; found by the sweep when empty")
     shuffle_shards: int = Field(64, gt=0, description="samples are shuffled within windows of this many shards")
     max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")
+    languages: tuple[str, ...] = Field((), description="captions are of these, each position of one; none: of any")
+    corruption: Literal["none", "image", "text", "batch", "image-text", "image-text-batch"] = Field(
+        "none", description="what of the training data is spoilt (section 4.9)"
+    )
+    corruption_probability: Share = Field(0.0, description="of an image or text; of the batch's alignment, the share")
     evals: tuple[str, ...] = Field((), description="clip-benchmark data sets: folders or names")
+    evaluate_at: tuple[Examples, ...] = Field((), description="examples seen after which to evaluate on the way")
 
     model: str = Field(description="a name known to open_clip, or of ours, or a model config (JSON file)")
     model_fingerprint: str = Field("", description="content of the model config; found by the sweep")
     precision: Literal["fp32", "bf16"] = "fp32"
+    token_bottleneck: int | None = Field(
+        None, gt=0, description="K: the token embedding is a table of K columns times K × width (section 4.3)"
+    )
+    pretrained: str = Field(
+        "", description="weights to start from (of the image tower) or to evaluate: checkpoint, timm, open_clip's tag"
+    )
+    pretrained_fingerprint: str = Field("", description="content of these weights; found by the sweep")
+    embeddings: str = Field("", description="siglit: folder of `repro data embed`; empty for the cache's")
 
     loss: Literal["sigmoid", "softmax"]
     exchange: Literal["ring", "ring-bidirectional", "gather"] = Field(
@@ -66,9 +89,13 @@ class RunSpec(BaseModel):
     examples_seen: Examples = Field(description="training length; steps = examples seen ÷ batch size")
     threads: int = Field(1, gt=0, description="CPU threads of a rank: they split sums, so change last bits")
 
-    optimizer: Literal["adamw", "adafactor"] = Field("adamw", description="adafactor: big_vision's variant")
+    optimizer: Literal["adamw", "adafactor", "lion"] = Field("adamw", description="adafactor: big_vision's variant")
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0, description="share of a weight lost a step at the peak of the schedule")
+    image_learning_rate_multiplier: float = Field(1.0, ge=0, description="of the image tower; 0: it is locked")
+    text_learning_rate_multiplier: float = Field(1.0, ge=0)
+    image_weight_decay: float | None = Field(None, ge=0, description="of the image tower; null: as weight_decay")
+    text_weight_decay: float | None = Field(None, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     epsilon: float = Field(1e-8, gt=0)
@@ -83,7 +110,11 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _combinations(self) -> "RunSpec":
-        if self.examples_seen < self.batch_size:
+        if self.setup == "released" and self.examples_seen:
+            raise InputError(
+                f"examples_seen {self.examples_seen:,}: setup released trains nothing; expected examples_seen 0"
+            )
+        if self.examples_seen < self.batch_size and self.setup != "released":
             raise InputError(
                 f"examples_seen {self.examples_seen:,} is less than batch_size {self.batch_size:,}: not one step; "
                 f"use --examples {self.batch_size} or more, or a smaller batch size"
@@ -140,8 +171,8 @@ class RunSpec(BaseModel):
 
     @property
     def spec_hash(self) -> str:
-        """Eight hexadecimal digits of everything but where data and evaluations lie."""
-        values = self.model_dump(exclude={"data", "evals"})
+        """Eight hexadecimal digits of all that is not the default, places aside."""
+        values = self.model_dump(exclude=set(PLACES), exclude_defaults=True)
         if self.model_fingerprint:
             del values["model"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
@@ -156,6 +187,25 @@ class RunSpec(BaseModel):
     def label(self) -> str:
         """What differs within a sweep, for progress lines: 'sigmoid 1k s0'."""
         return f"{self.loss} {format_batch_size(self.batch_size)} s{self.seed}"
+
+
+def labels(specs: Sequence[RunSpec]) -> list[str]:
+    """What tells the runs of a sweep from each other: 'sigmoid 1k s0', and fields that differ at the same of these."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.label, []).append(spec)
+    fields = [name for name in RunSpec.model_fields if name not in UNTOLD]
+    told = [name for name in fields if any(len({getattr(s, name) for s in group}) > 1 for group in groups.values())]
+    return [" ".join([spec.label, *(_told(spec, name) for name in told)]) for spec in specs]
+
+
+def _told(spec: RunSpec, name: str) -> str:
+    value = getattr(spec, name)
+    if name == "examples_seen":
+        return format_examples(value)
+    if name in PLACES:
+        value = value.rstrip("/").rpartition("/")[2]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _explain(problem: dict[str, Any]) -> str:

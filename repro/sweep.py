@@ -2,7 +2,10 @@
 
 A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep (sweeps/<name>.yaml) says which
 fields vary at each scale, and what of the paper that reproduces. What is given later wins:
-recipe < the sweep's `set` < the sweep's `axes` < options of the command line.
+recipe < the sweep's `set` < the sweep's `axes` and `cases` < options of the command line.
+
+Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
+several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
 
 One key of recipes and `set` is no field of a run: `local_batch`, how many examples of a batch one rank holds at most.
 On a cluster the ranks follow from it (repro/jobs.py), and ranks change no result.
@@ -11,7 +14,7 @@ On a cluster the ranks follow from it (repro/jobs.py), and ranks change no resul
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +27,9 @@ from repro.resources import resource
 from repro.spec import SCALES, SETUPS, RunSpec
 from repro.yaml_file import read_yaml
 
-SWEEP_KEYS = {"title", "reproduces", "scales"}
-SCALE_KEYS = {"setup", "axes", "set"}
+SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
+BLOCK_KEYS = {"axes", "set", "cases"}
+SCALE_KEYS = {"setup", "setups", *BLOCK_KEYS}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Sweep:
     reproduces: str
     scales: dict[str, dict[str, Any]]
     file: Path
+    claim: str = ""
+    """What the paper says of it."""
+    curves: tuple[str, ...] = ()
+    """Columns of the runs' logs that belong to the result, against examples seen."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,34 @@ def load_sweep(name: str) -> Sweep:
     for scale, content in scales.items():
         if scale not in SCALES:
             raise InputError(f"{file}: unknown scale '{scale}'{nearest(scale, SCALES)}")
-        for key in content:
-            if key not in SCALE_KEYS:
-                raise InputError(f"{file}: scales.{scale}: unknown key '{key}'{nearest(key, SCALE_KEYS)}")
-        for axis, axis_values in content.get("axes", {}).items():
-            _check_key(axis, f"{file}: scales.{scale}.axes")
-            if not isinstance(axis_values, list) or not axis_values:
-                raise InputError(f"{file}: scales.{scale}.axes.{axis}: expected a list of values")
-    return Sweep(file.stem, values.get("title", file.stem), values.get("reproduces", ""), scales, file)
+        _check_block(content, SCALE_KEYS, f"{file}: scales.{scale}")
+        for setup, block in (content.get("setups") or {}).items():
+            if setup not in SETUPS:
+                raise InputError(f"{file}: scales.{scale}.setups: unknown setup '{setup}'{nearest(setup, SETUPS)}")
+            _check_block(block, BLOCK_KEYS, f"{file}: scales.{scale}.setups.{setup}")
+    texts = {key: values.get(key, "") for key in ("reproduces", "claim")}
+    return Sweep(file.stem, values.get("title", file.stem), scales=scales, file=file, curves=_curves(values), **texts)
+
+
+def _check_block(block: Any, keys: set[str], where: str) -> None:
+    if not isinstance(block, dict):
+        raise InputError(f"{where}: expected keys and values ({', '.join(sorted(keys))})")
+    for key in block:
+        if key not in keys:
+            raise InputError(f"{where}: unknown key '{key}'{nearest(key, keys)}")
+    for axis, values in block.get("axes", {}).items():
+        _check_key(axis, f"{where}.axes")
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{where}.axes.{axis}: expected a list of values")
+    for case in block.get("cases", []):
+        if not isinstance(case, dict):
+            raise InputError(f"{where}.cases: expected a list of keys and values, found {case!r}")
+        for key in case:
+            _check_key(key, f"{where}.cases")
+
+
+def _curves(values: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(values.get("curves", ()))
 
 
 def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
@@ -106,17 +134,41 @@ def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
     for key in (*overrides.axes, *overrides.values):
         _check_key(key, "--set")
     content = sweep.scales[scale]
-    axes = {"setup": [content.get("setup", "siglip")], **content.get("axes", {})}
-    axes = {name: values for name, values in axes.items() if name not in overrides.values} | overrides.axes
-    recipe_of = functools.cache(load_recipe)  # a grid names few recipes, and reading one takes as long as ten cells
-    specs = []
-    for cell in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, cell, strict=True)) | overrides.values
-        recipe, file = recipe_of(str(chosen.pop("setup", content.get("setup", "siglip"))), scale)
-        values = recipe | content.get("set", {}) | chosen
+    setups = _listed(content.get("setup", "siglip"))
+    setups = overrides.axes.get("setup") or _listed(overrides.values.get("setup", setups))
+    return list({spec.run_id: spec for setup in setups for spec in _expand(sweep, scale, setup, overrides)}.values())
+
+
+def _expand(sweep: Sweep, scale: str, setup: str, overrides: Overrides) -> Iterator[RunSpec]:
+    """The cells of one setup."""
+    recipe, file = load_recipe(setup, scale)
+    block = _block(sweep, scale, setup)
+    given = {name: values for name, values in overrides.axes.items() if name != "setup"}
+    fixed = {name: value for name, value in overrides.values.items() if name != "setup"}
+    axes = {name: values for name, values in block["axes"].items() if name not in fixed} | given
+    cases = [case for each in block["cases"] or [{}] for case in _product(each)]
+    for cell, case in itertools.product(_product(axes), cases):
+        chosen = {name: value for name, value in case.items() if name not in given} | cell | fixed
+        values = recipe | block["set"] | chosen
         values.pop("local_batch", None)
-        specs.append(_resolve(values, chosen, f"{sweep.file.name}, {file.name}"))
-    return list({spec.run_id: spec for spec in specs}.values())
+        yield _resolve(values, chosen, f"{sweep.file.name}, {file.name}")
+
+
+def _block(sweep: Sweep, scale: str, setup: str) -> dict[str, Any]:
+    """Axes, set and cases of a setup: those of the scale, changed by its own."""
+    content = sweep.scales.get(scale, {})
+    own = (content.get("setups") or {}).get(setup, {})
+    merged = {key: {**content.get(key, {}), **own.get(key, {})} for key in ("axes", "set")}
+    return {**merged, "cases": own.get("cases", content.get("cases", []))}
+
+
+def _product(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """{"a": [1, 2], "b": 3} → [{"a": 1, "b": 3}, {"a": 2, "b": 3}]."""
+    return [dict(zip(values, cell, strict=True)) for cell in itertools.product(*map(_listed, values.values()))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | None = None) -> list[int]:
@@ -131,7 +183,7 @@ def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | No
         recipe, file = load_recipe(setup, scale)
         places = (
             ({"local_batch": chosen}, "--local-batch"),
-            (sweep.scales.get(scale, {}).get("set", {}), f"{sweep.file}: scales.{scale}.set: local_batch"),
+            (_block(sweep, scale, setup)["set"], f"{sweep.file}: scales.{scale}: set: local_batch"),
             (recipe, f"{file}: local_batch"),
         )
         for values, where in places:

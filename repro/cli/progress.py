@@ -48,7 +48,7 @@ def glance(cell: Cell, state: str | None = None, place: Place | None = None) -> 
     state, line = state or cell.state(), cell.directory.last_logged() or {}
     total = cell.spec.steps * cell.spec.batch_size
     seen = total if state == "finished" else line.get("examples_seen", 0)
-    label, rate, loss = cell.spec.label, line.get("examples_per_second"), line.get("loss")
+    label, rate, loss = cell.label, line.get("examples_per_second"), line.get("loss")
     where = place.where if place is not None and state in ("queued", "running") else ""
     return Glance(label, state, seen, total, rate, loss, _reason(cell, state, place), where)
 

@@ -76,7 +76,7 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
 
 def read_cells(runs: Path, sweep: str) -> "tuple[list[Cell], list[str]]":
     """The runs of a sweep, and what is wrong with those that cannot be read."""
-    from repro.launch import Cell
+    from repro.launch import Cell, labelled
     from repro.rundir import CorruptRun, run_directories
 
     cells, corrupt = [], []
@@ -85,7 +85,7 @@ def read_cells(runs: Path, sweep: str) -> "tuple[list[Cell], list[str]]":
             cells.append(Cell(directory.read_spec(), directory))
         except CorruptRun as error:
             corrupt.append(str(error))
-    return cells, corrupt
+    return labelled(cells), corrupt
 
 
 def _states(cells: "list[Cell]") -> tuple[list, str]:

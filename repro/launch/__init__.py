@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from repro import attempts
 from repro.errors import InputError, Interrupted
 from repro.launch import records, scheduler
-from repro.launch.cell import Cell, JobSettings, needs_a_job
+from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
 from repro.rundir import UNFINISHED, AnotherRun, CorruptRun, read_object, write_json
@@ -38,6 +38,7 @@ __all__ = [
     "JobSettings",
     "cancel",
     "default_jobs",
+    "labelled",
     "launch",
     "needs_a_job",
     "read_spec_file",

@@ -1,14 +1,14 @@
 """One run of a launch: what it is, where it lies, and what state it is in."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repro import attempts
 from repro.data.evalsets import evaluated
 from repro.launch.survey import Place
 from repro.rundir import UNFINISHED, CorruptRun, RunDirectory
-from repro.spec import RunSpec
+from repro.spec import RunSpec, labels
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,16 @@ class Cell:
 
     spec: RunSpec
     directory: RunDirectory
+    among: str = ""
+    """Its label among the other runs of its sweep (see `labelled`)."""
 
     @classmethod
     def of(cls, spec: RunSpec, runs: Path, sweep: str) -> "Cell":
         return cls(spec, RunDirectory(runs.resolve() / sweep / spec.run_id))
+
+    @property
+    def label(self) -> str:
+        return self.among or self.spec.label
 
     @property
     def sweep(self) -> str:
@@ -67,6 +73,12 @@ class Cell:
     def _in_a_job(self) -> bool:
         attempt = attempts.latest(self.directory.attempts)
         return attempt is not None and bool(attempt.job_id)
+
+
+def labelled(cells: Sequence[Cell]) -> list[Cell]:
+    """The same runs, with labels that tell them from each other."""
+    found = labels([cell.spec for cell in cells])
+    return [replace(cell, among=label) for cell, label in zip(cells, found, strict=True)]
 
 
 def needs_a_job(state: str, retry: bool) -> bool:

@@ -75,7 +75,7 @@ def launch_local(
     try:
         while queue or active:
             for cell in _startable(queue, jobs - len(active)):
-                job = Job(cell, settings, LocalRanks, say=lambda text, cell=cell: say(f"{cell.spec.label}: {text}"))
+                job = Job(cell, settings, LocalRanks, say=lambda text, cell=cell: say(f"{cell.label}: {text}"))
                 job.start()
                 active.append(job)
             time.sleep(POLL_SECONDS)
@@ -99,7 +99,7 @@ def _is_over(job: Job, say: Callable[[str], None]) -> bool:
         return job.poll()
     except OSError as error:
         job.ranks.kill()
-        say(f"{job.cell.spec.label}: its end cannot be recorded: {error}")
+        say(f"{job.cell.label}: its end cannot be recorded: {error}")
         return True
 
 
