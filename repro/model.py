@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from repro.errors import InputError
+from repro.errors import InputError, Interrupted
 from repro.model_config import read_config, vocabulary_file
 from repro.retry import retried
 from repro.rundir import write_atomically, write_json
@@ -77,7 +77,7 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     # Retried, as a text tower that goes by its hub name (hf_model_name) has its config there.
     try:
         model, _, transform = retried(f"the model of {folder}", create)
-    except (MemoryError, torch.OutOfMemoryError, InputError):
+    except (MemoryError, torch.OutOfMemoryError, InputError, Interrupted):
         raise
     except Exception as error:  # whatever a layer says of a width, a number of heads, a name
         what = "with the weights beside it" if weights else "from it"
