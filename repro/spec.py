@@ -164,9 +164,7 @@ class RunSpec(BaseModel):
                 f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
             )
         if kind != "none" and not probability:
-            raise InputError(
-                f"corruption {kind} with corruption_probability 0 spoils nothing; expected corruption none"
-            )
+            raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
         if "image" in kind and self.setup == "siglit":
             raise InputError(
                 f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
