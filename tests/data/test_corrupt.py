@@ -46,7 +46,7 @@ def read(world, towers):
     order = SampleOrder([len(index) for index in indexes], 0, 64)
 
     def read(corruption, ranks=1, workers=0, kept=None):
-        pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, corruption)
+        pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, corruption=corruption)
         options = {"first_step": 0, "steps": STEPS, "batch_size": BATCH, "ranks": ranks, "workers": workers}
         shares = [list(batches(pairs, rank=rank, **options)) for rank in range(ranks)]
         images = torch.stack([torch.cat([share[step].images for share in shares]) for step in range(STEPS)])
