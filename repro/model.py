@@ -39,6 +39,7 @@ class Towers:
     normalize: Callable[[torch.Tensor], torch.Tensor]
     image_size: tuple[int, int]
     context_length: int
+    vocabulary_size: int
 
 
 def export(
@@ -103,7 +104,10 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     height_and_width = model.visual.image_size
     if isinstance(height_and_width, int):
         height_and_width = (height_and_width, height_and_width)
-    return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
+    vocabulary_size = getattr(model, "vocab_size", None) or model.text.vocab_size
+    return Towers(
+        model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
+    )
 
 
 def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:

@@ -26,6 +26,7 @@ SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
 """released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
 LOSSES = ("sigmoid", "softmax")
+CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
@@ -137,9 +138,43 @@ class RunSpec(BaseModel):
             raise InputError(
                 f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
             )
+        self._check_negatives()
+        self._check_corruption()
         if self.init_logit_bias is None and not self.learn_logit_bias:
             raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
+
+    def _check_negatives(self) -> None:
+        """Fewer than one negative a positive is no choice of negatives: the threshold would be one of chance."""
+        of_each = self.negatives_share * (self.batch_size - 1)
+        if self.negatives == "all" or of_each >= 1:
+            return
+        if self.batch_size == 1:
+            raise InputError(f"negatives {self.negatives} with batch_size 1: a batch of one pair has no negatives")
+        raise InputError(
+            f"negatives_share {self.negatives_share:g} keeps {of_each:.2g} negatives a positive at batch_size "
+            f"{self.batch_size:,}, less than one; expected {_rounded_up(1 / (self.batch_size - 1))} or more"
+        )
+
+    def _check_corruption(self) -> None:
+        kind, probability = self.corruption, self.corruption_probability
+        if kind == "none" and probability:
+            raise InputError(
+                f"corruption_probability {probability:g} with corruption none; expected one of "
+                f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
+            )
+        if kind != "none" and not probability:
+            raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
+        if "image" in kind and self.setup == "siglit":
+            raise InputError(
+                f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
+                "or another setup"
+            )
+        if "batch" in kind and round(probability * self.batch_size) < 2:
+            raise InputError(
+                f"corruption_probability {probability:g} of batch_size {self.batch_size:,} is less than the two pairs "
+                f"that can be shuffled; expected {_rounded_up(2 / self.batch_size)} or more"
+            )
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> "RunSpec":
@@ -232,6 +267,12 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "tuple_type":
         message += f"; expected a list such as [{given}]"
     return f"{key} {given!r}: {message}" if key else message
+
+
+def _rounded_up(share: float) -> str:
+    """0.00782 for 1/128: three digits, none of them too small."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 2)
+    return f"{math.ceil(share / step) * step:.3g}"
 
 
 def _nearest_divisor(number: int, to: int) -> int:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from repro import model as models
+from repro.data.corrupt import Corruption
 from repro.data.kept import open_kept
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.pairs import PairBatch, Pairs, SampleOrder
@@ -76,6 +77,8 @@ class Trainer:
         self.loss_bound = LossBound(spec)
         self.step = 0
         self.last_loss = math.nan
+        self.last_logits = (math.nan, math.nan)
+        """Mean logits of positives and negatives when they were last measured."""
         self.log_every = max(1, spec.steps // LOG_LINES)
 
     @property
@@ -225,6 +228,7 @@ class Trainer:
         positive, negative = mean_logits(*features, scale, bias)
         if self.spec.negatives != "all":
             negative = self.loss.mean_logits.negative
+        self.last_logits = (positive, negative)
         return {
             "loss": self.last_loss,
             "logit_scale": scale,
@@ -267,6 +271,8 @@ class Trainer:
             "final_loss": self.last_loss,
             "final_logit_scale": self.model.logit_scale.exp().item(),
             "final_logit_bias": None if self.logit_bias is None else self.logit_bias.item(),
+            "final_positive_logit": self.last_logits[0],
+            "final_negative_logit": self.last_logits[1],
             "checkpoint_share": clock.blocked_share,
             "micro_batch_used": self.micro_batch,
             "ranks": self.ranks,
@@ -288,7 +294,9 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
     size, length = towers.image_size, towers.context_length
     kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages), unusable
+    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
+    pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
+    return pairs, unusable
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:
