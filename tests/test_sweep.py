@@ -93,7 +93,7 @@ def test_a_warm_up_share_is_of_the_training_length():
         (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
         (
             lambda: load_recipe("finetune", "laptop"),
-            "no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu",
+            "no recipe for setup 'finetune' at scale 'laptop'; known: .*siglip-gpu",
         ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
