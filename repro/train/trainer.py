@@ -301,7 +301,8 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
     size, length = towers.image_size, towers.context_length
     kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
     corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption), unusable
+    pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
+    return pairs, unusable
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:
