@@ -29,7 +29,7 @@ from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.memory import out_of_memory_named
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
-from repro.train.optim import make_optimizer, schedule
+from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
@@ -57,9 +57,10 @@ class Trainer:
         distributed.barrier()
         torch.manual_seed(spec.seed)
         self.towers = models.load(directory.checkpoints, device)
-        self.model = self.towers.model.train()
+        self.model = self.towers.model
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
+        self.learning = self.learn()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = _open_pairs(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
@@ -84,6 +85,12 @@ class Trainer:
     @property
     def examples_seen(self) -> int:
         return self.step * self.spec.batch_size
+
+    def learn(self) -> tuple[bool, bool]:
+        """Set the model to training, locked towers aside; returns whether the image and the text tower learn."""
+        self.model.train()
+        locked = lock_towers(self.model, self.spec)
+        return not locked["image"], not locked["text"]
 
     def restore(self) -> None:
         """Go on from the newest good checkpoint, if there is one: rank 0's choice, sent to all. The log follows."""
@@ -181,12 +188,11 @@ class Trainer:
     def _update(self, batch: PairBatch) -> dict[str, float] | None:
         """The step itself; what its log line says, where it has one."""
         share_of_peak = schedule(self.spec, self.examples_seen)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * share_of_peak
+        set_learning_rate(self.optimizer, self.spec.learning_rate * share_of_peak)
         self.optimizer.zero_grad(set_to_none=False)
         self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
         value, *features = accumulate_gradient(
-            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both
+            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both, self.learning
         )
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
