@@ -26,8 +26,11 @@ def data() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, another world.")
 @click.option("--image-size", type=click.IntRange(16), default=32, show_default=True, help="Width and height, pixels.")
 @click.option("--processes", type=click.IntRange(1), help="Processes that draw.  [default: one a core]")
-def shapes(examples: str, out: Path | None, seed: int, image_size: int, processes: int | None) -> None:
-    """Make the embedded world "shapes": training shards and two clip-benchmark data sets."""
+@click.option("--multilingual", is_flag=True, help="Captions in several languages too, and a retrieval set of each.")
+def shapes(
+    examples: str, out: Path | None, seed: int, image_size: int, processes: int | None, multilingual: bool
+) -> None:
+    """Make the embedded world "shapes": training shards and clip-benchmark data sets."""
     import os
     import shlex
 
@@ -38,17 +41,18 @@ def shapes(examples: str, out: Path | None, seed: int, image_size: int, processe
     from repro.resources import cache_folder
 
     count = parse_examples(examples)
-    folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size)
+    folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size, multilingual)
+    processes = processes or os.cpu_count() or 1
     try:
-        world = shapes.make(
-            folder, count, seed, image_size, processes or os.cpu_count() or 1, progress=lines_on_stderr("drawn")
-        )
+        world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")
     for name in world.evals:
         click.echo(f"evaluation in {name}")
     command = ["repro", "sweep", "batch-size", "--data", world.train_pattern, "--eval", *world.evals]
+    if multilingual:
+        command += ["--setup", "msiglip"]
     click.echo(f"\nNext: {shlex.join(command)}")
 
 

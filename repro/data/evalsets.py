@@ -1,29 +1,100 @@
-"""Evaluation data sets as the person names them: clip-benchmark webdataset folders or URLs, or its own names."""
+"""Evaluation data sets as the person names them: clip-benchmark webdataset folders or URLs, or its own names.
 
+A data set in several languages is as many data sets over the same images: `crossmodal3600` stands for
+`crossmodal3600:ar`, `crossmodal3600:bn` …, a folder of each language for itself (wds_emoji_de, wds_emoji_en).
+"""
+
+import ast
+import functools
+import importlib.util
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from repro.errors import InputError, nearest
 from repro.resources import cache_folder
 from repro.retry import retried
 from repro.rundir import RunDirectory
+from repro.spec import RunSpec
 
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
 """The embedded world's sets, for which 'shapes' stands: classification, retrieval."""
+WORLD_LANGUAGES = ("en", "de", "es", "zh", "ar")
+MULTILINGUAL_SHAPES = (SHAPES[0], *(f"{SHAPES[1]}_{language}" for language in WORLD_LANGUAGES))
+WORLDS = {"shapes": SHAPES, "shapes-multilingual": MULTILINGUAL_SHAPES}
+"""What stands for sets of the embedded world, as data and as an evaluation."""
+
+MULTILINGUAL = {
+    "crossmodal3600": "crossmodal3600",
+    "multilingual_mscoco_captions": "multilingual_mscoco",
+    "xtd10": "xtd10",
+    "xtd200": "xtd200",
+    "flickr30k-200": "flickr30k_200",
+}
+"""clip-benchmark's retrieval sets in many languages, and its modules that know which."""
+ALSO_IN = {"flickr30k": ("en", "zh"), "flickr8k": ("en", "zh")}
+"""Sets whose name stands for English alone."""
+_IN_LANGUAGE = re.compile(r"(.+)_([a-z]{2,3}(?:_[A-Z][a-z]{3})?)/((?:image|text)_retrieval_recall@\d+)")
 
 
-def evaluated(directory: RunDirectory, evals: Iterable[str]) -> bool:
+def evaluated(directory: RunDirectory, spec: RunSpec) -> bool:
     """Whether a run has the results of all evaluations that its spec names. Looks at no data set's content."""
-    names = [part for name in evals for part in (SHAPES if name == "shapes" else (dataset_name(name),))]
+    names = [part for name in spec.evals for part in (world_sets(name, spec.data) or map(dataset_name, parts(name)))]
     return all((directory.evals / f"{name}.json").exists() for name in names)
+
+
+def world_sets(name: str, data: str) -> tuple[str, ...]:
+    """The sets of the embedded world that an evaluation's name stands for, () for other names.
+
+    'shapes' stands for the sets of the world that a run trains on: in all its languages, where it has several.
+    """
+    trained_on = data.partition(":")[0]
+    return WORLDS.get(trained_on if name == "shapes" and trained_on in WORLDS else name, ())
+
+
+def parts(name: str) -> list[str]:
+    """The data sets that one name stands for: one for each language, or the name itself."""
+    return [f"{name}:{language}" for language in languages_of(name)] if name in MULTILINGUAL else [name]
+
+
+def split_language(name: str) -> tuple[str, str]:
+    """'crossmodal3600:de' → clip-benchmark's name and language; English where none is named."""
+    base, _, language = name.partition(":")
+    return base, language or "en"
+
+
+@functools.cache
+def languages_of(name: str) -> tuple[str, ...]:
+    """Of one of clip-benchmark's sets, as its module lists them, read without importing torchvision."""
+    if name in ALSO_IN or name not in MULTILINGUAL:
+        return ALSO_IN.get(name, ())
+    folder = Path(importlib.util.find_spec("clip_benchmark").origin).parent / "datasets"
+    lists = {}
+    for module in (MULTILINGUAL[name], "flores_langs"):
+        for line in ast.parse((folder / f"{module}.py").read_text()).body:
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.List):
+                lists[line.targets[0].id] = ast.literal_eval(line.value)
+    return tuple(lists.get("SUPPORTED_LANGUAGES", lists.get("flores_languages", ())))
+
+
+def language_means(metrics: Mapping[str, float]) -> dict[str, float]:
+    """wds_emoji_mean/image_retrieval_recall@1 and so on: over the languages of each set that has several.
+
+    Which are languages of one set is told by their names: wds_emoji_de, wds_emoji_en.
+    """
+    groups: dict[str, list[float]] = {}
+    for name, value in metrics.items():
+        if found := _IN_LANGUAGE.fullmatch(name):
+            groups.setdefault(f"{found[1]}_mean/{found[3]}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in groups.items() if len(values) > 1}
 
 
 def dataset_name(name: str) -> str:
     """A folder's or URL's last part, or the data set's name, as metrics are named after it."""
     if "://" in name:
         return name.split("/tree/")[0].rstrip("/").rsplit("/", 1)[-1]
-    return Path(name).resolve().name if Path(name).is_dir() else name.replace("/", "_")
+    return Path(name).resolve().name if Path(name).is_dir() else re.sub("[/:]", "_", name)
 
 
 def check_eval(name: str) -> None:
@@ -41,8 +112,12 @@ def check_eval(name: str) -> None:
         beside = [p.name for p in parent.iterdir() if p.is_dir() and missing_eval_part(p) is None]
         raise InputError(f"--eval {name}: no such folder{nearest(folder.name, beside)} (in {parent})")
     known = known_datasets()
-    if name not in known:
-        raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(name, known)}")
+    base, _, language = name.partition(":")
+    if base not in known:
+        raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, known)}")
+    if language and language not in languages_of(base):
+        has = f"has no language '{language}'{nearest(language, languages_of(base))}"
+        raise InputError(f"--eval {name}: {base} {has if languages_of(base) else f'is in one language; name {base}'}")
 
 
 def _check_tars(name: str, folder: Path) -> None:
