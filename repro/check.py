@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from repro.data import source
+from repro.data.languages import check_languages, shares_of_languages
 from repro.data.shards import Progress, count_unusable, is_remote, list_shards, open_shards
 from repro.errors import InputError
 from repro.rundir import CorruptRun, read_json, run_directories
@@ -18,9 +19,9 @@ MOST_NAMED = 10
 def complete(specs: list[RunSpec]) -> list[RunSpec]:
     """Make paths absolute, and fill in the fingerprints of data and model.
 
-    Raises InputError for data or a model that is not there.
+    Raises InputError for data or a model that is not there, and for what it lacks.
     """
-    from repro.model_config import fingerprint
+    from repro.model_config import check_bottleneck, fingerprint
 
     for spec in specs:
         if not spec.data:
@@ -28,6 +29,10 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
                 f"setup {spec.setup} at scale {spec.scale} comes without data; "
                 "name shards of your own with --data PATTERN"
             )
+        if spec.languages and source.is_shapes(spec.data):
+            check_languages(spec.data, spec.languages, dict.fromkeys(source.languages_of_world(spec.data), 1.0))
+        if spec.token_bottleneck is not None:
+            check_bottleneck(spec.model, spec.token_bottleneck)
     data_fingerprint = functools.lru_cache(source.fingerprint)
     model_fingerprint = functools.lru_cache(fingerprint)
     return [
@@ -45,11 +50,11 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
 
 def check_evals(specs: list[RunSpec]) -> None:
     """Raises InputError for an evaluation that is neither a clip-benchmark folder nor one of its names."""
-    from repro.data.evalsets import check_eval, dataset_name
+    from repro.data.evalsets import WORLDS, check_eval, dataset_name, parts
 
-    names = sorted({name for spec in specs for name in spec.evals} - {"shapes"})
+    names = sorted({name for spec in specs for name in spec.evals} - set(WORLDS))
     by_name: dict[str, str] = {}
-    for name in names:
+    for name in dict.fromkeys(part for given in names for part in parts(given)):
         check_eval(name)
         other = by_name.setdefault(dataset_name(name), name)
         if other != name:
@@ -88,17 +93,21 @@ def check_runs_folder(runs: Path, sweep: str) -> None:
 def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None = None) -> list[str]:
     """Draw the embedded world, or fetch and scan the shards, so that runs find all in the cache.
 
-    Returns sentences on what the scan found unusable. Raises InputError where there is no image-caption pair.
+    Returns sentences on what the scan found unusable or lacking. Raises InputError where there is no image-caption
+    pair, or none in one of the languages.
     """
     unusable: Counter = Counter()
+    lacking: list[str] = []
     for data in {spec.data for spec in specs}:
         if source.is_shapes(data):
             source.make_world(data, processes, progress)
         else:
             files, indexes = open_shards(list_shards(data), progress)
             unusable += count_unusable([file.name for file in files], indexes)
-    if any("shapes" in spec.evals and not source.is_shapes(spec.data) for spec in specs):
-        source.make_world("shapes", processes, progress)
+            if languages := sorted({language for spec in specs if spec.data == data for language in spec.languages}):
+                lacking += check_languages(data, languages, shares_of_languages(files, indexes))
+    for world in {source.world_of_eval(name, spec.data) for spec in specs for name in spec.evals} - {None}:
+        source.make_world(world, processes, progress)
     found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
     more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
-    return found[:MOST_NAMED] + more
+    return found[:MOST_NAMED] + more + lacking

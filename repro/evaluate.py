@@ -16,8 +16,17 @@ from typing import Any
 import torch
 
 from repro import model as models
-from repro.data.evalsets import check_eval, dataset_name, named_datasets_folder, webdataset_task
+from repro.data.evalsets import (
+    check_eval,
+    dataset_name,
+    language_means,
+    named_datasets_folder,
+    split_language,
+    webdataset_task,
+)
+from repro.data.source import each_eval
 from repro.errors import EvaluationFailed, InputError
+from repro.images_once import ImagesOnce
 from repro.rundir import CorruptRun, read_object, write_json
 
 BATCH_SIZE = 64
@@ -31,6 +40,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics named <dataset>/<metric> of the local-dir `checkpoints`; what `output` holds already is not run again.
 
+    Retrieval in several languages also gives its means over them, as <dataset>_mean/<metric>.
     Each data set leaves clip-benchmark's own JSON in `output`. Raises EvaluationFailed, after all have had their turn.
     """
     metrics: dict[str, float] = {}
@@ -40,13 +50,14 @@ def evaluate(
         file = output / f"{dataset_name(name)}.json"
         found = None if redo else _kept_metrics(file)
         if found is None:
-            towers = towers or models.load(checkpoints, device, weights=True)
-            towers.model.eval()
+            if towers is None:
+                towers = models.load(checkpoints, device, weights=True)
+                images_once = ImagesOnce(towers.model.eval())
             try:
                 check_eval(name)
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
-                    result = _evaluate_one(towers, name, checkpoints, device)
+                    result = _evaluate_one(towers, images_once, name, checkpoints, device)
             except InputError as error:
                 failures.append(str(error))
                 continue
@@ -59,6 +70,8 @@ def evaluate(
             write_json(file, result)
             found = result["metrics"]
         metrics |= {f"{dataset_name(name)}/{key}": value for key, value in found.items()}
+    if not failures:
+        metrics |= language_means(metrics)
     if failures:
         raise EvaluationFailed(f"evaluation failed, training is kept: {'; '.join(failures)}", metrics)
     return metrics
@@ -104,7 +117,7 @@ def evaluate_checkpoint(
             _make_local_dir(checkpoint.resolve(), model, folder)
         if not (folder / models.CONFIG_NAME).is_file():
             raise InputError(f"{folder}: expected {models.CONFIG_NAME} in the folder of a checkpoint")
-        return evaluate(folder, list(evals), output or Path(scratch) / "evals", device, redo=True)
+        return evaluate(folder, each_eval(evals), output or Path(scratch) / "evals", device, redo=True)
 
 
 def _make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
@@ -120,29 +133,35 @@ def _make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
     (folder / models.WEIGHTS_NAME).symlink_to(weights)
 
 
-def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: torch.device) -> dict[str, Any]:
+def _evaluate_one(
+    towers: models.Towers, images_once: ImagesOnce, name: str, checkpoints: Path, device: torch.device
+) -> dict[str, Any]:
     """One data set → the dictionary that the stock command writes."""
     from clip_benchmark.datasets.builder import build_dataset, get_dataset_collate_fn, get_dataset_default_task
     from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
     from torch.utils.data import DataLoader
 
     is_webdataset = Path(name).is_dir() or "://" in name
-    dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else name
-    task = webdataset_task(name) if is_webdataset else get_dataset_default_task(name)
+    base, language = (name, "en") if is_webdataset else split_language(name)
+    dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else base
+    task = webdataset_task(name) if is_webdataset else get_dataset_default_task(base)
     dataset = build_dataset(
         dataset_id,
-        root=name if is_webdataset else str(named_datasets_folder() / name),
+        root=name if is_webdataset else str(named_datasets_folder() / base),
         transform=towers.transform,
         split="test",
         task=task,
+        language=language,
     )
+    if task == "zeroshot_retrieval":
+        dataset = images_once.of(dataset)
     if is_webdataset:
         loader = DataLoader(dataset.batched(BATCH_SIZE), batch_size=None)
     else:
-        loader = DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=get_dataset_collate_fn(name))
+        loader = DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=get_dataset_collate_fn(base))
     if task == "zeroshot_retrieval":
         metrics = zeroshot_retrieval.evaluate(
-            towers.model, loader, towers.tokenize, device.type, amp=True, recall_k_list=RECALL_AT
+            images_once, loader, towers.tokenize, device.type, amp=True, recall_k_list=RECALL_AT
         )
     else:
         metrics = zeroshot_classification.evaluate(
@@ -154,5 +173,5 @@ def _evaluate_one(towers: models.Towers, name: str, checkpoints: Path, device: t
         "pretrained": "final.pt",
         "task": task,
         "metrics": {key: float(value) for key, value in metrics.items()},
-        "language": "en",
+        "language": language,
     }

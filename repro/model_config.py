@@ -60,6 +60,15 @@ def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
     return json.loads(files[name].read_text()) if name in files else None
 
 
+def check_bottleneck(name: str, columns: int) -> None:
+    """Raises InputError for a model whose token embedding is not open_clip's own (repro/token_bottleneck.py)."""
+    if hub_name := read_config(name)[0]["model_cfg"]["text_cfg"].get("hf_model_name"):
+        raise InputError(
+            f"token_bottleneck {columns}: the text tower of model {name} is {hub_name} of the hub, whose token "
+            "embedding is its own; expected a model without hf_model_name, or token_bottleneck null"
+        )
+
+
 def fingerprint(name: str) -> str:
     """Sixteen hexadecimal digits of the config and of the vocabulary file it names. Raises InputError."""
     config, folder = read_config(name)

@@ -14,8 +14,11 @@ from repro.jobs import JobGroup, Layout
 from repro.model_size import ModelSize, model_size
 from repro.spec import RunSpec
 
-BYTES_A_PARAMETER = {"adamw": 16, "adafactor": 10}
-"""Weight and gradient in fp32; AdamW's two moments in fp32, Adafactor's first in bf16 and next to nothing beside."""
+BYTES_A_PARAMETER = {"adamw": 16, "adafactor": 10, "lion": 12}
+"""Weight and gradient in fp32; AdamW's two moments and Lion's one in fp32, Adafactor's first in bf16 and next to
+nothing beside.
+"""
+BYTES_A_WEIGHT = 4
 BYTES_AN_EMBEDDING = 16
 """A number of an image's and a text's embedding and of their gradients, in fp32."""
 LOSS_FLOPS = {"sigmoid": 6, "softmax": 8}
@@ -28,10 +31,11 @@ def training_flops(spec: RunSpec, size: ModelSize, ranks: int) -> float:
     Towers: a backward pass is two forward passes, so 3 of them, 6 FLOPs for each weight and token; and one more, 8,
     where a rank's share is more than a micro-batch and is embedded twice (embedding-gradient caching).
     Loss: 6·B²·d a step for the sigmoid, 8·B²·d for the softmax, which makes its logits twice.
-    Setups whose image tower does not learn take less.
+    A locked tower takes one.
     """
     passes = 4 if spec.batch_size // ranks > spec.micro_batch else 3
-    towers = passes * (size.image_flops + size.text_flops)
+    image, text = ((passes if learns else 1) for learns in _learning(spec))
+    towers = image * size.image_flops + text * size.text_flops
     return spec.steps * spec.batch_size * (towers + LOSS_FLOPS[spec.loss] * spec.batch_size * size.embed_dim)
 
 
@@ -40,21 +44,31 @@ def memory_needed(spec: RunSpec, layout: Layout, size: ModelSize, on_gpu: bool) 
     the embeddings with gradients, one tile of the loss; on CPUs its share of the batch too, which GPUs do not hold.
 
     Activations in bf16 are taken as half of those in fp32: autocast keeps some in fp32. A share that is one
-    micro-batch keeps those of both towers at once, several micro-batches those of one tower at a time.
+    micro-batch keeps those of both towers at once, several micro-batches those of one tower at a time. A locked tower
+    keeps none; which of the weights are its own is not known here, so then all count as weights alone.
     """
+    if spec.setup == "released":
+        return BYTES_A_WEIGHT * size.parameters
     local, half = spec.batch_size // layout.ranks, spec.precision == "bf16"
-    kept = size.image_kept_bytes, size.text_kept_bytes
+    image_learns, text_learns = _learning(spec)
+    kept = size.image_kept_bytes * image_learns, size.text_kept_bytes * text_learns
+    a_parameter = BYTES_A_PARAMETER[spec.optimizer] if image_learns and text_learns else BYTES_A_WEIGHT
     activations = local * sum(kept) if local <= spec.micro_batch else spec.micro_batch * max(kept)
     tile = 2 * min(local, 4096) ** 2 if on_gpu else 12 * min(local, 512) * min(local, 1024)
     gathered = spec.batch_size * size.embed_dim * (6 if half else 8) if spec.exchange == "gather" else 0
     return (
-        BYTES_A_PARAMETER[spec.optimizer] * size.parameters
+        a_parameter * size.parameters
         + activations // (2 if half else 1)
         + BYTES_AN_EMBEDDING * size.embed_dim * local
         + gathered
         + tile
         + (0 if on_gpu else local * size.input_bytes)
     )
+
+
+def _learning(spec: RunSpec) -> tuple[bool, bool]:
+    """Whether the image and the text tower do."""
+    return spec.image_learning_rate_multiplier > 0, spec.text_learning_rate_multiplier > 0
 
 
 def memory_there(profile: ClusterProfile, layout: Layout) -> int | None:

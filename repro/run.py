@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from repro import __version__, attempts
+from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
@@ -130,7 +131,8 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
     with attempts.beating(attempt.file):
         try:
             metrics = evaluate(directory.checkpoints, wanted, directory.evals, distributed.start(), redo=True)
-            result = result | {"metrics": result.get("metrics", {}) | metrics}
+            metrics = result.get("metrics", {}) | metrics
+            result = result | {"metrics": metrics | language_means(metrics)}
             directory.write_result(result)
         finally:
             attempt.end("evaluated")

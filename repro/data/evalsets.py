@@ -136,10 +136,10 @@ def _check_tars(name: str, folder: Path) -> None:
 
 
 def known_datasets() -> list[str]:
-    """The data sets that clip-benchmark knows by name."""
+    """The data sets that clip-benchmark knows by name; its collections leave out those in many languages."""
     from clip_benchmark.datasets.builder import dataset_collection
 
-    return sorted({name for names in dataset_collection.values() for name in names})
+    return sorted({*MULTILINGUAL, *(name for names in dataset_collection.values() for name in names)})
 
 
 def missing_eval_part(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from repro.data.kept import KeptSamples
+from repro.data.languages import caption_in, captions_in, language_at
 from repro.data.shards import JSON, ShardIndex
 from repro.errors import BadData
 
@@ -95,7 +96,7 @@ class Pairs(torch.utils.data.Dataset):
     """Ranges of positions → PairBatch.
 
     resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
-    kept: decoded samples of small data sets, read and added to.
+    kept: decoded samples of small data sets, read and added to. languages: of captions by language, those to show.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class Pairs(torch.utils.data.Dataset):
         resize: Callable[[Image.Image], Image.Image],
         tokenize: Callable[[list[str]], torch.Tensor],
         kept: KeptSamples | None = None,
+        languages: Sequence[str] = (),
     ):
         self.files, self.indexes, self.order = files, indexes, order
-        self.resize, self.tokenize, self.kept = resize, tokenize, kept
+        self.resize, self.tokenize, self.kept, self.languages = resize, tokenize, kept, languages
         self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
     def __getitem__(self, positions: range) -> PairBatch | BadData:
@@ -123,29 +125,33 @@ class Pairs(torch.utils.data.Dataset):
             for sample, tokens in zip(fresh, self.tokenize([s.caption for s in fresh]).numpy(), strict=True):
                 sample.tokens = tokens
                 if self.kept is not None:
-                    self.kept.write(sample.number, sample.image, tokens)
+                    self.kept.write(sample.number, sample.image, tokens, sample.language)
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         tokens = torch.from_numpy(np.stack([sample.tokens for sample in samples]))
         return PairBatch(images.permute(0, 3, 1, 2).contiguous(), tokens, bad)
 
     def _usable(self, position: int, bad: Counter) -> "Sample":
+        language = language_at(self.order.seed, position, len(self.languages)) if self.languages else 0
         for attempt in range(MOST_SUBSTITUTES):
             shard, place = self.order.locate(position + attempt * self.order.total)
             number = self.first_of_shard[shard] + place
-            if self.kept is not None and (kept := self.kept.read(number)) is not None:
+            if self.kept is not None and (kept := self.kept.read(number, language)) is not None:
                 return Sample(number, *kept)
             try:
-                image, caption = self.read(shard, place)
-                return Sample(number, image, None, caption)
+                image, caption = self.read(shard, place, language)
+                return Sample(number, image, None, caption, language)
             except UnusableSample as reason:
                 bad[self.files[shard].name, str(reason)] += 1
         (shard_name, reason), _ = bad.most_common(1)[0]
         raise BadData(f"{MOST_SUBSTITUTES} bad samples in a row, most in {shard_name}: {reason}", bad)
 
-    def read(self, shard: int, sample: int) -> tuple[np.ndarray, str]:
-        """One pair: [H, W, 3] uint8 and its caption. Raises UnusableSample."""
+    def read(self, shard: int, sample: int, language: int = 0) -> tuple[np.ndarray, str]:
+        """One pair: [H, W, 3] uint8 and its caption, in one of the languages. Raises UnusableSample."""
         index = self.indexes[shard]
-        caption = parse_caption(self._bytes(shard, index.caption[sample]), int(index.kind[sample]))
+        if self.languages:
+            caption = parse_captions(self._bytes(shard, index.json[sample]), self.languages, language)
+        else:
+            caption = parse_caption(self._bytes(shard, index.caption[sample]), int(index.kind[sample]))
         return decode_image(self._bytes(shard, index.image[sample]), self.resize), caption
 
     def _bytes(self, shard: int, place: np.ndarray) -> bytes:
@@ -162,12 +168,16 @@ class Pairs(torch.utils.data.Dataset):
 
 @dataclass
 class Sample:
-    """One pair on its way into a batch: number in the data set, [H, W, 3] uint8, [L] tokens once there are some."""
+    """One pair on its way into a batch: number in the data set, [H, W, 3] uint8, [L] tokens once there are some.
+
+    language: the place among the languages of the one that was asked for.
+    """
 
     number: int
     image: np.ndarray
     tokens: np.ndarray | None
     caption: str = ""
+    language: int = 0
 
 
 class UnusableSample(ValueError):
@@ -185,6 +195,17 @@ def parse_caption(data: bytes, kind: int) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UnusableSample("empty caption")
     return text.strip()
+
+
+def parse_captions(data: bytes, languages: Sequence[str], wanted: int) -> str:
+    """Of a json (empty where a sample has none). Raises UnusableSample where it has none of the languages."""
+    try:
+        caption = caption_in(captions_in(data or b"{}"), languages, wanted)
+    except ValueError:
+        raise UnusableSample("caption cannot be read") from None
+    if caption is None:
+        raise UnusableSample(f"no caption in {', '.join(languages)}")
+    return caption
 
 
 def decode_image(data: bytes, resize: Callable[[Image.Image], Image.Image]) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from repro import model as models
 from repro.data.kept import open_kept
+from repro.data.languages import check_languages, shares_of_languages
 from repro.data.pairs import PairBatch, Pairs, SampleOrder
 from repro.data.shards import count_unusable, list_shards, open_shards
 from repro.data.source import shard_pattern
@@ -19,6 +20,7 @@ from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
+from repro.token_bottleneck import bottleneck_tokens, stock_weights
 from repro.train import distributed
 from repro.train.background import Background
 from repro.train.bad_samples import describe_bad, write_bad
@@ -26,7 +28,7 @@ from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.memory import out_of_memory_named
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
-from repro.train.optim import make_optimizer, schedule
+from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
@@ -54,7 +56,10 @@ class Trainer:
         distributed.barrier()
         torch.manual_seed(spec.seed)
         self.towers = models.load(directory.checkpoints, device)
-        self.model = self.towers.model.train()
+        self.model = self.towers.model
+        if spec.token_bottleneck is not None:
+            bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
+        self.learning = self.learn()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = _open_pairs(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
@@ -77,6 +82,12 @@ class Trainer:
     @property
     def examples_seen(self) -> int:
         return self.step * self.spec.batch_size
+
+    def learn(self) -> tuple[bool, bool]:
+        """Set the model to training, locked towers aside; returns whether the image and the text tower learn."""
+        self.model.train()
+        locked = lock_towers(self.model, self.spec)
+        return not locked["image"], not locked["text"]
 
     def restore(self) -> None:
         """Go on from the newest good checkpoint, if there is one: rank 0's choice, sent to all. The log follows."""
@@ -135,7 +146,7 @@ class Trainer:
         if self.rank == 0:
             self.checkpoints.still_ours()
             write_bad(self.directory, self.bad)
-            self.checkpoints.save_final(self.model.state_dict(), columns)
+            self.checkpoints.save_final(stock_weights(self.model), columns)
         distributed.barrier()
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
@@ -174,12 +185,11 @@ class Trainer:
     def _update(self, batch: PairBatch) -> dict[str, float] | None:
         """The step itself; what its log line says, where it has one."""
         share_of_peak = schedule(self.spec, self.examples_seen)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * share_of_peak
+        set_learning_rate(self.optimizer, self.spec.learning_rate * share_of_peak)
         self.optimizer.zero_grad(set_to_none=False)
         self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
         value, *features = accumulate_gradient(
-            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both
+            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both, self.learning
         )
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
@@ -274,14 +284,17 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
     """The data, and what the scan found unusable. Rank 0 of each machine fetches and scans, the others find it done."""
     with distributed.first_on_this_machine():
         files, indexes = open_shards(list_shards(shard_pattern(spec)))
+    if spec.languages:
+        check_languages(spec.data, spec.languages, shares_of_languages(files, indexes))
     unusable = count_unusable([file.name for file in files], indexes)
     good = sum(map(len, indexes))
     if sum(unusable.values()) > spec.max_bad_share * (good + sum(unusable.values())):
         lost = sum(unusable.values())
         raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share), unusable)
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
-    kept = open_kept(files, good, spec.model_fingerprint, towers.image_size, towers.context_length)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept), unusable
+    size, length = towers.image_size, towers.context_length
+    kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
+    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages), unusable
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:
