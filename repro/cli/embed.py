@@ -92,7 +92,7 @@ def _one_rank(arguments: dict[str, Any], rank: int, ranks: int) -> bool:
 
 
 def _all_ranks(arguments: dict[str, Any], processes: int | None) -> None:
-    """Processes on this machine; one alone is this one. What they leave undone, of blocks or of errors, this one meets."""
+    """Processes on this machine; one alone is this one. Blocks that they leave, or an error, this one meets."""
     import torch
 
     ranks = processes or max(1, torch.cuda.device_count())

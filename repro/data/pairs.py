@@ -66,7 +66,7 @@ class SampleOrder:
             start, shards, ends, shuffled = self._window(epoch, window)
             samples = shuffled[place - start : place - start + positions.stop - position]
             which = np.searchsorted(ends, samples, side="right")
-            first_of_window = np.concatenate([[0], ends[:-1]])  # the number within the window of each shard's first
+            first_of_window = np.array([0, *ends[:-1]])  # the number within the window of each shard's first
             found.append(samples + (self.first_of_shard[shards] - first_of_window)[which])
             position += len(samples)
         return np.concatenate(found)

@@ -1,4 +1,4 @@
-"""Embeddings on disk: a row a sample in the data's order, made by many, killed and gone on with, read in the run's order."""
+"""Embeddings on disk: a row a sample in the order of the data, made by many, killed and gone on with, read by runs."""
 
 import json
 import os
