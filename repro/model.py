@@ -42,6 +42,7 @@ class Towers:
     normalize: Callable[[torch.Tensor], torch.Tensor]
     image_size: tuple[int, int]
     context_length: int
+    vocabulary_size: int
 
 
 def export(
@@ -112,7 +113,10 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
         height_and_width = (height_and_width, height_and_width)
     if not image_tower:
         model.visual = None
-    return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
+    vocabulary_size = getattr(model, "vocab_size", None) or model.text.vocab_size
+    return Towers(
+        model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
+    )
 
 
 def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:
