@@ -92,8 +92,8 @@ def test_a_warm_up_share_is_of_the_training_length():
         (lambda: runs(values={"lr": 1}), "unknown key 'lr'"),
         (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
         (
-            lambda: load_recipe("finetune", "laptop"),
-            "no recipe for setup 'finetune' at scale 'laptop'; known: .*siglip-gpu",
+            lambda: load_recipe("released", "gpu"),
+            "no recipe for setup 'released' at scale 'gpu'; known: ",
         ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
@@ -247,7 +247,9 @@ def test_what_is_spoilt_with_probability_0_is_one_plain_run(expanded):
 def test_each_setup_has_what_varies_in_all_and_its_own(tmp_path: Path, monkeypatch):
     (tmp_path / "sweeps" / "recipes").mkdir(parents=True)
     recipe = (resource("sweeps") / "recipes" / "siglip-laptop.yaml").read_text()
-    (tmp_path / "sweeps" / "recipes" / "finetune-laptop.yaml").write_text(recipe.replace("seed:", "#"))
+    (tmp_path / "sweeps" / "recipes" / "finetune-laptop.yaml").write_text(
+        recipe.replace("seed:", "#") + "\npretrained: timm\n"
+    )
     monkeypatch.chdir(tmp_path)
     block = {
         "setup": ["siglip", "finetune"],

@@ -53,10 +53,13 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     from repro.needs import BYTES_A_PARAMETER
 
     notes = []
-    for model, optimizer in sorted({(spec.model, spec.optimizer) for spec in specs}):
-        parameters = model_size(model).parameters
-        size = format_bytes(BYTES_A_PARAMETER[optimizer] * parameters)
-        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and {optimizer}")
+    for model, optimizer, setup in sorted({(spec.model, spec.optimizer, spec.setup) for spec in specs}):
+        size = model_size(model)
+        learns = size.parameters - (size.image_parameters if setup == "siglit" else 0)
+        of_them = f", {format_examples(learns)} of them trained" if learns < size.parameters else ""
+        memory = format_bytes(BYTES_A_PARAMETER[optimizer] * learns)
+        shown = format_examples(size.parameters)
+        notes.append(f"model {model}: {shown} parameters{of_them}, {memory} with gradients and {optimizer}")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
     notes.append(
