@@ -21,6 +21,7 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
 
     Raises InputError for data or a model that is not there, and for what it lacks.
     """
+    from repro.data.evalsets import absolute
     from repro.model_config import check_bottleneck, fingerprint
 
     for spec in specs:
@@ -39,7 +40,7 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
         spec.model_copy(
             update={
                 "data": _absolute_pattern(spec.data),
-                "evals": tuple(str(Path(name).resolve()) if Path(name).is_dir() else name for name in spec.evals),
+                "evals": tuple(map(absolute, spec.evals)),
                 "data_fingerprint": data_fingerprint(spec.data),
                 "model_fingerprint": model_fingerprint(spec.model),
             }
@@ -50,13 +51,15 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
 
 def check_evals(specs: list[RunSpec]) -> None:
     """Raises InputError for an evaluation that is neither a clip-benchmark folder nor one of its names."""
-    from repro.data.evalsets import WORLDS, check_eval, dataset_name, parts
+    from repro.data.evalsets import WORLDS, check_eval, parts, result_name, split_shots
 
-    names = sorted({name for spec in specs for name in spec.evals} - set(WORLDS))
+    names = sorted(
+        name for name in {name for spec in specs for name in spec.evals} if split_shots(name)[0] not in WORLDS
+    )
     by_name: dict[str, str] = {}
     for name in dict.fromkeys(part for given in names for part in parts(given)):
         check_eval(name)
-        other = by_name.setdefault(dataset_name(name), name)
+        other = by_name.setdefault(result_name(name), name)
         if other != name:
             raise InputError(f"--eval {other} and {name} have the same name, and so would their metrics; rename one")
 
