@@ -46,7 +46,7 @@ class RunSpec(BaseModel):
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
-    data: str = Field(description="shapes:EXAMPLES (the embedded world) or a pattern of shards")
+    data: str = Field(description="shapes:EXAMPLES[:seed=N] (the embedded world) or a pattern of shards")
     data_fingerprint: str = Field("", description="content of the data; found by the sweep when empty")
     shuffle_shards: int = Field(64, gt=0, description="samples are shuffled within windows of this many shards")
     max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")

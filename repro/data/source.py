@@ -1,6 +1,7 @@
 """Where a spec's data come from: the embedded world, made on demand, or the person's own shards.
 
-shapes:65536 is the world with English captions, shapes-multilingual:65536 the one with captions in several languages.
+shapes:65536 is the world with English captions, shapes-multilingual:65536 the one with captions in several languages;
+shapes:65536:seed=1 is another world of the same kind.
 """
 
 from collections.abc import Iterable
@@ -31,16 +32,28 @@ def languages_of_world(data: str) -> tuple[str, ...]:
 
 def world_size(data: str) -> int:
     """'shapes:65536' → 65,536 examples. Raises InputError."""
-    examples = parse_examples(data.partition(":")[2] or 65_536)
+    _, size, *_ = (*data.split(":"), "")
+    examples = parse_examples(size or 65_536)
     if examples < 1:
         raise InputError(f"data {data}: expected at least one example")
     return examples
 
 
+def world_seed(data: str) -> int:
+    """'shapes:65536:seed=1' → 1; WORLD_SEED where none is named. Raises InputError."""
+    options = data.split(":")[2:]
+    if not options:
+        return WORLD_SEED
+    name, _, seed = options[0].partition("=")
+    if len(options) > 1 or name != "seed" or not seed.isdecimal():
+        raise InputError(f"data {data}: expected such as shapes:65536 or shapes:65536:seed=1")
+    return int(seed)
+
+
 def fingerprint(data: str) -> str:
     """What identifies the data's content. Raises InputError where the pattern matches nothing."""
     if is_shapes(data):
-        return shapes.fingerprint(world_size(data), WORLD_SEED, multilingual=is_multilingual_shapes(data))
+        return shapes.fingerprint(world_size(data), world_seed(data), multilingual=is_multilingual_shapes(data))
     return shards.fingerprint(shards.list_shards(data))
 
 
@@ -60,7 +73,7 @@ def make_world(data: str, processes: int = 1, progress: Progress | None = None) 
     """The embedded world in the cache; drawn when it is not there yet."""
     examples, multilingual = world_size(data), is_multilingual_shapes(data)
     folder = cache_folder() / fingerprint(data)
-    return shapes.make(folder, examples, WORLD_SEED, 32, processes, progress, multilingual)
+    return shapes.make(folder, examples, world_seed(data), 32, processes, progress, multilingual)
 
 
 def shard_pattern(spec: RunSpec) -> str:
