@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
+from repro import pretrained
 from repro.data import source
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.shards import Progress, count_unusable, is_remote, list_shards, open_shards
@@ -17,15 +18,15 @@ MOST_NAMED = 10
 
 
 def complete(specs: list[RunSpec]) -> list[RunSpec]:
-    """Make paths absolute, and fill in the fingerprints of data and model.
+    """Make paths absolute, and fill in the fingerprints of data, model and pretrained weights.
 
-    Raises InputError for data or a model that is not there, and for what it lacks.
+    Raises InputError for what is not there, and for what it lacks.
     """
     from repro.data.evalsets import absolute
     from repro.model_config import check_bottleneck, fingerprint
 
     for spec in specs:
-        if not spec.data:
+        if not spec.data and spec.setup != "released":
             raise InputError(
                 f"setup {spec.setup} at scale {spec.scale} comes without data; "
                 "name shards of your own with --data PATTERN"
@@ -36,13 +37,18 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
             check_bottleneck(spec.model, spec.token_bottleneck)
     data_fingerprint = functools.lru_cache(source.fingerprint)
     model_fingerprint = functools.lru_cache(fingerprint)
+    weights_fingerprint = functools.lru_cache(pretrained.fingerprint)
     return [
         spec.model_copy(
             update={
-                "data": _absolute_pattern(spec.data),
+                "data": _absolute_pattern(spec.data) if spec.data else "",
+                "pretrained": os.path.abspath(spec.pretrained)
+                if pretrained.is_path(spec.pretrained)
+                else spec.pretrained,
                 "evals": tuple(map(absolute, spec.evals)),
-                "data_fingerprint": data_fingerprint(spec.data),
+                "data_fingerprint": data_fingerprint(spec.data) if spec.data else "",
                 "model_fingerprint": model_fingerprint(spec.model),
+                "pretrained_fingerprint": weights_fingerprint(spec.pretrained, spec.model) if spec.pretrained else "",
             }
         )
         for spec in specs
@@ -101,7 +107,7 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
     """
     unusable: Counter = Counter()
     lacking: list[str] = []
-    for data in {spec.data for spec in specs}:
+    for data in {spec.data for spec in specs} - {""}:
         if source.is_shapes(data):
             source.make_world(data, processes, progress)
         else:
@@ -111,6 +117,8 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
                 lacking += check_languages(data, languages, shares_of_languages(files, indexes))
     for world in {source.world_of_eval(name, spec.data) for spec in specs for name in spec.evals} - {None}:
         source.make_world(world, processes, progress)
+    for weights in sorted({spec.pretrained for spec in specs}):
+        pretrained.prepare(weights, processes, progress)
     found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
     more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
     return found[:MOST_NAMED] + more + lacking

@@ -17,7 +17,7 @@ from pathlib import Path
 from repro.errors import InputError, nearest
 from repro.resources import cache_folder
 from repro.retry import retried
-from repro.rundir import RunDirectory
+from repro.rundir import RunDirectory, read_object
 from repro.spec import RunSpec
 
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
@@ -113,6 +113,15 @@ def result_name(name: str) -> str:
     """What the file of an evaluation's result is called."""
     base, shots = split_shots(name)
     return dataset_name(base) + (f"_{shots}shot" if shots else "")
+
+
+def metrics_in(folder: Path) -> dict[str, float]:
+    """Of all results in a folder, named <dataset>/<metric>, with the means over languages. Raises CorruptRun."""
+    found: dict[str, float] = {}
+    for file in sorted(folder.glob("*.json")):
+        dataset = re.sub(r"_\d+shot$", "", file.stem)
+        found |= {f"{dataset}/{key}": value for key, value in read_object(file).get("metrics", {}).items()}
+    return found | language_means(found)
 
 
 def dataset_name(name: str) -> str:

@@ -18,6 +18,7 @@ from repro.data.source import shard_pattern
 from repro.disk import full_disk_named
 from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
+from repro.pretrained import load_image_tower
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.token_bottleneck import bottleneck_tokens, stock_weights
@@ -59,6 +60,8 @@ class Trainer:
         self.model = self.towers.model
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
+        if spec.setup == "finetune" and spec.pretrained:
+            load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
         self.learning = self.learn()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = _open_pairs(spec, self.towers)
