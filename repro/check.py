@@ -31,6 +31,8 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
                 f"setup {spec.setup} at scale {spec.scale} comes without data; "
                 "name shards of your own with --data PATTERN"
             )
+        if spec.setup == "released":
+            _check_released(spec)
         if spec.languages and source.is_shapes(spec.data):
             check_languages(spec.data, spec.languages, dict.fromkeys(source.languages_of_world(spec.data), 1.0))
         if spec.token_bottleneck is not None:
@@ -53,6 +55,16 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
         )
         for spec in specs
     ]
+
+
+def _check_released(spec: RunSpec) -> None:
+    """Raises InputError for weights that are not a whole model's."""
+    place = pretrained.resolve(spec.pretrained, spec.model)
+    if place == pretrained.TIMM:
+        raise InputError(f"pretrained {place}: an image tower alone, and zero-shot evaluation needs both; name a tag")
+    name, _, tag = place.rpartition("/")
+    if not place.startswith("/") and name not in ("", spec.model):
+        raise InputError(f"pretrained {spec.pretrained}: the weights of another model; expected model {name}, {tag}")
 
 
 def check_evals(specs: list[RunSpec]) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
     """Write the results table of SWEEP (default: the most recent), one row a run.
 
-    Beside it <sweep>-evaluations.csv, where runs were evaluated on the way, and <sweep>-curves.csv, where the sweep names
-    columns of the logs that belong to its result.
+    Beside it <sweep>-evaluations.csv, where runs were evaluated on the way, and <sweep>-curves.csv, where the sweep
+    names columns of the logs that belong to its result.
     """
     from rich.console import Console
 
