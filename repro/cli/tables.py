@@ -178,8 +178,8 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """What fits a terminal: accuracy of classifications, recall at 1 of retrievals."""
-    return [m for m in metrics if m.endswith(("/acc1", "retrieval_recall@1"))] or list(metrics[:4])
+    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals."""
+    return [m for m in metrics if m.endswith(("/acc1", "shot_acc1", "retrieval_recall@1"))] or list(metrics[:4])
 
 
 def short_name(metric: str) -> str:
