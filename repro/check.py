@@ -20,7 +20,7 @@ MOST_NAMED = 10
 def complete(specs: list[RunSpec]) -> list[RunSpec]:
     """Make paths absolute, and fill in the fingerprints of data, model and pretrained weights.
 
-    Raises InputError for what is not there, and for what it lacks.
+    Raises InputError for data, a model or weights that are not there, and for what it lacks.
     """
     from repro.data.evalsets import absolute
     from repro.model_config import check_bottleneck, fingerprint
@@ -39,18 +39,21 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
             check_bottleneck(spec.model, spec.token_bottleneck)
     data_fingerprint = functools.lru_cache(source.fingerprint)
     model_fingerprint = functools.lru_cache(fingerprint)
-    weights_fingerprint = functools.lru_cache(pretrained.fingerprint)
+    pretrained_fingerprint = functools.lru_cache(pretrained.fingerprint)
     return [
         spec.model_copy(
             update={
-                "data": _absolute_pattern(spec.data) if spec.data else "",
-                "pretrained": os.path.abspath(spec.pretrained)
-                if pretrained.is_path(spec.pretrained)
-                else spec.pretrained,
+                "data": absolute_pattern(spec.data) if spec.data else "",
                 "evals": tuple(map(absolute, spec.evals)),
                 "data_fingerprint": data_fingerprint(spec.data) if spec.data else "",
                 "model_fingerprint": model_fingerprint(spec.model),
-                "pretrained_fingerprint": weights_fingerprint(spec.pretrained, spec.model) if spec.pretrained else "",
+                "pretrained": os.path.abspath(os.path.expanduser(spec.pretrained))
+                if pretrained.is_path(spec.pretrained)
+                else spec.pretrained,
+                "pretrained_fingerprint": pretrained_fingerprint(spec.pretrained, spec.model)
+                if spec.pretrained
+                else "",
+                "embeddings": os.path.abspath(os.path.expanduser(spec.embeddings)) if spec.embeddings else "",
             }
         )
         for spec in specs
@@ -82,7 +85,7 @@ def check_evals(specs: list[RunSpec]) -> None:
             raise InputError(f"--eval {other} and {name} have the same name, and so would their metrics; rename one")
 
 
-def _absolute_pattern(data: str) -> str:
+def absolute_pattern(data: str) -> str:
     """Local parts of a data pattern as seen from anywhere; the embedded world and URLs as they are."""
     if source.is_shapes(data):
         return data
@@ -112,7 +115,8 @@ def check_runs_folder(runs: Path, sweep: str) -> None:
 
 
 def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None = None) -> list[str]:
-    """Draw the embedded world, or fetch and scan the shards, so that runs find all in the cache.
+    """Draw the embedded world, or fetch and scan the shards, train the laptop's tower, embed images for runs that read
+    embeddings: so that runs find all in the cache.
 
     Returns sentences on what the scan found unusable or lacking. Raises InputError where there is no image-caption
     pair, or none in one of the languages.
@@ -129,8 +133,20 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
                 lacking += check_languages(data, languages, shares_of_languages(files, indexes))
     for world in {source.world_of_eval(name, spec.data) for spec in specs for name in spec.evals} - {None}:
         source.make_world(world, processes, progress)
-    for weights in sorted({spec.pretrained for spec in specs}):
-        pretrained.prepare(weights, processes, progress)
+    for place in {spec.pretrained for spec in specs} - {""}:
+        pretrained.prepare(place, processes, progress)
+    _prepare_embeddings([spec for spec in specs if spec.setup == "siglit"], progress)
     found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
     more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
     return found[:MOST_NAMED] + more + lacking
+
+
+def _prepare_embeddings(specs: list[RunSpec], progress: Progress | None) -> None:
+    """Once for each folder and text tower. Raises InputError for a folder of other data or another tower."""
+    if not specs:
+        return
+    from repro.embed import embeddings_of
+
+    kinds = {(s.data, s.model, s.pretrained, s.precision, s.embeddings): s for s in specs}
+    for spec in kinds.values():
+        embeddings_of(spec, progress)

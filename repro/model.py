@@ -24,6 +24,9 @@ CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
 
+LEAST_TOWER = {"image_size": 16, "patch_size": 16, "width": 64, "layers": 1}
+"""open_clip makes no model without an image tower: this one is made and let go where none is wanted."""
+
 
 @dataclass(frozen=True)
 class Towers:
@@ -59,17 +62,21 @@ def export(
     write_json(folder / CONFIG_NAME, config)
 
 
-def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False) -> Towers:
-    """Towers from a local-dir: with its weights, or as initialised from torch's random state."""
+def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False, image_tower: bool = True) -> Towers:
+    """Towers from a local-dir: with its weights, or as initialised from torch's random state.
+
+    image_tower: whether to have one; a model without has None in its place, and does not hold its weights in memory.
+    """
     import open_clip
 
     name = f"local-dir:{folder}"
+    in_its_place = {} if image_tower else {"vision_cfg": LEAST_TOWER}
 
     def create() -> tuple[torch.nn.Module, Any, Any]:
         if not weights:
             logging.disable(logging.WARNING)  # open_clip warns that it found none
         try:
-            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device, **in_its_place)
         finally:
             logging.disable(logging.NOTSET)
 
@@ -84,7 +91,10 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
         raise InputError(
             f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
         ) from error
-    return _towers(model, transform, open_clip.get_tokenizer(name), str(folder), device)
+    towers = _towers(model, transform, tokenizer_of(folder), str(folder), device)
+    if not image_tower:
+        model.visual = None
+    return towers
 
 
 def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> Towers:
@@ -130,6 +140,13 @@ def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, d
     if isinstance(height_and_width, int):
         height_and_width = (height_and_width, height_and_width)
     return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
+
+
+def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of a local-dir."""
+    import open_clip
+
+    return open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
 def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:

@@ -27,6 +27,8 @@ class ModelSize:
     """Of one model. FLOPs and bytes are of one example, that is of one image or one text."""
 
     parameters: int
+    image_parameters: int
+    """Of them, the image tower's."""
     embed_dim: int
     image_flops: int
     """Of a forward pass: two for each multiplication of a matrix product, attention's among them."""
@@ -78,6 +80,7 @@ def measure(name: str) -> ModelSize:
         text_kept = [_kept_bytes(model, model.encode_text, texts) for texts in one_and_two_texts]
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        image_parameters=sum(parameter.numel() for parameter in model.visual.parameters()),
         embed_dim=config["embed_dim"],
         image_flops=image_flops,
         text_flops=text_flops,

@@ -31,10 +31,11 @@ def training_flops(spec: RunSpec, size: ModelSize, ranks: int) -> float:
     Towers: a backward pass is two forward passes, so 3 of them, 6 FLOPs for each weight and token; and one more, 8,
     where a rank's share is more than a micro-batch and is embedded twice (embedding-gradient caching).
     Loss: 6·B²·d a step for the sigmoid, 8·B²·d for the softmax, which makes its logits twice.
-    A locked tower takes one.
+    A locked tower takes one, and none where its embeddings were made before (siglit).
     """
     passes = 4 if spec.batch_size // ranks > spec.micro_batch else 3
     image, text = ((passes if learns else 1) for learns in _learning(spec))
+    image = 0 if spec.setup == "siglit" else image
     towers = image * size.image_flops + text * size.text_flops
     return spec.steps * spec.batch_size * (towers + LOSS_FLOPS[spec.loss] * spec.batch_size * size.embed_dim)
 
@@ -45,24 +46,26 @@ def memory_needed(spec: RunSpec, layout: Layout, size: ModelSize, on_gpu: bool) 
 
     Activations in bf16 are taken as half of those in fp32: autocast keeps some in fp32. A share that is one
     micro-batch keeps those of both towers at once, several micro-batches those of one tower at a time. A locked tower
-    keeps none; which of the weights are its own is not known here, so then all count as weights alone.
+    keeps none, and is weights alone; in siglit it is not there, and embeddings in half precision are for its images.
     """
     if spec.setup == "released":
         return BYTES_A_WEIGHT * size.parameters
     local, half = spec.batch_size // layout.ranks, spec.precision == "bf16"
     image_learns, text_learns = _learning(spec)
     kept = size.image_kept_bytes * image_learns, size.text_kept_bytes * text_learns
-    a_parameter = BYTES_A_PARAMETER[spec.optimizer] if image_learns and text_learns else BYTES_A_WEIGHT
+    an_image, a_text = ((BYTES_A_PARAMETER[spec.optimizer] if learns else BYTES_A_WEIGHT) for learns in _learning(spec))
+    an_image, an_input = (0, 2 * size.embed_dim) if spec.setup == "siglit" else (an_image, size.input_bytes)
     activations = local * sum(kept) if local <= spec.micro_batch else spec.micro_batch * max(kept)
     tile = 2 * min(local, 4096) ** 2 if on_gpu else 12 * min(local, 512) * min(local, 1024)
     gathered = spec.batch_size * size.embed_dim * (6 if half else 8) if spec.exchange == "gather" else 0
     return (
-        a_parameter * size.parameters
+        an_image * size.image_parameters
+        + a_text * (size.parameters - size.image_parameters)
         + activations // (2 if half else 1)
         + BYTES_AN_EMBEDDING * size.embed_dim * local
         + gathered
         + tile
-        + (0 if on_gpu else local * size.input_bytes)
+        + (0 if on_gpu else local * an_input)
     )
 
 

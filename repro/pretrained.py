@@ -3,7 +3,7 @@
 A place is one of
 - a folder or file of ours or of open_clip's form: a run, its checkpoints, final.pt, any .pt, .bin or .safetensors;
 - `timm`: the weights that timm has for the model config's timm_model_name;
-- an open_clip tag, of the model itself (`openai`) or of another one with the same image tower (`ViT-g-14/laion2b_s12b_b42k`);
+- an open_clip tag, of the model itself (`openai`) or of one with the same image tower (`ViT-g-14/laion2b_s12b_b42k`);
 - `laptop-tower`: a small tower that is trained here first, once, and kept in the cache (see laptop_tower.py).
 
 Nothing in a file is run: weights are read with weights_only, or by open_clip's and timm's own loaders.
@@ -11,6 +11,7 @@ Nothing in a file is run: weights are read with weights_only, or by open_clip's 
 
 import functools
 import hashlib
+import json
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from repro.laptop_tower import LAPTOP_TOWER, laptop_tower_file, laptop_tower_nam
 from repro.model_config import read_config
 from repro.retry import retried
 from repro.rundir import CorruptRun, read_object
+from repro.spec import RunSpec
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +90,33 @@ def fingerprint(pretrained: str, model: str) -> str:
     name, tag = place.split("/", 1)
     where = open_clip.get_pretrained_cfg(name, tag)
     return _digest(f"open_clip {name} {tag} {where.get('hf_hub', '')} {where.get('url', '')}")
+
+
+def check_unchanged(spec: RunSpec) -> None:
+    """Raises InputError where the weights are no longer those that the spec was made for."""
+    if not spec.pretrained or not spec.pretrained_fingerprint:
+        return
+    found = fingerprint(spec.pretrained, spec.model)
+    if found != spec.pretrained_fingerprint:
+        raise InputError(
+            f"pretrained {spec.pretrained}: not the weights that the run was made with (fingerprint {found}, expected "
+            f"{spec.pretrained_fingerprint}); type the sweep again, and other weights make other runs"
+        )
+
+
+def tower_identity(model: str, pretrained: str, precision: str) -> dict[str, str]:
+    """What decides the numbers that an image tower gives, with its fingerprint. Raises InputError."""
+    config = read_config(model)[0]
+    model_cfg, weights = config["model_cfg"], fingerprint(pretrained, model)
+    vision = {key: value for key, value in model_cfg["vision_cfg"].items() if key != "timm_model_pretrained"}
+    parts = [vision, model_cfg["embed_dim"], model_cfg.get("quick_gelu", False), config.get("preprocess_cfg")]
+    return {
+        "model": model,
+        "pretrained": pretrained,
+        "pretrained_fingerprint": weights,
+        "precision": precision,
+        "tower_fingerprint": _digest(json.dumps([parts, weights, precision], sort_keys=True)),
+    }
 
 
 def prepare(pretrained: str, processes: int = 1, progress: Progress | None = None) -> None:
@@ -222,8 +251,8 @@ def _check_same_tower(found: dict[str, Any] | None, model: str, place: str) -> N
     for key in TOWER_KEYS:
         if theirs.get(key) != ours.get(key):
             raise InputError(
-                f"pretrained {place}: {key} is {theirs.get(key)} in the config of these weights, and {ours.get(key)} in "
-                f"vision_cfg of model {model}; expected the same image tower"
+                f"pretrained {place}: {key} is {theirs.get(key)} in the config of these weights, and {ours.get(key)} "
+                f"in vision_cfg of model {model}; expected the same image tower"
             )
 
 
@@ -231,8 +260,8 @@ def _timm_name(model: str) -> str:
     vision = read_config(model)[0]["model_cfg"]["vision_cfg"]
     if "timm_model_name" not in vision:
         raise InputError(
-            f"pretrained {TIMM}: the image tower of model {model} is not timm's (no timm_model_name in its vision_cfg); "
-            f"expected a checkpoint, {LAPTOP_TOWER} or a tag of open_clip's"
+            f"pretrained {TIMM}: the image tower of model {model} is not timm's (no timm_model_name in its "
+            f"vision_cfg); expected a checkpoint, {LAPTOP_TOWER} or a tag of open_clip's"
         )
     return vision["timm_model_name"]
 

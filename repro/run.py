@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from repro import __version__, attempts
+from repro import __version__, attempts, pretrained
 from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
@@ -110,6 +110,7 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
         write_json(directory.provenance_file, provenance(spec, device))
     if first and directory.read_trained() is None:
         check_unchanged(spec)
+        pretrained.check_unchanged(spec)
     trained = {} if spec.setup == "released" else train(spec, directory, device, options, stop)
     distributed.barrier()
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates

@@ -124,6 +124,7 @@ class RunSpec(BaseModel):
                 f"micro_batch {self.micro_batch:,} does not divide batch_size {self.batch_size:,}; "
                 f"the nearest that does is {_nearest_divisor(self.batch_size, self.micro_batch):,}"
             )
+        self._check_setup()
         if self.warmup_examples > self.examples_seen:
             raise InputError(
                 f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
@@ -140,6 +141,34 @@ class RunSpec(BaseModel):
         if self.init_logit_bias is None and not self.learn_logit_bias:
             raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
+
+    def _check_setup(self) -> None:
+        """What a setup's image tower asks of the other fields."""
+        if self.setup in ("siglit", "finetune") and not self.pretrained:
+            raise InputError(
+                f"pretrained is empty: setup {self.setup} starts from the weights of an image tower; expected a "
+                "checkpoint, timm, laptop-tower or a tag of open_clip's"
+            )
+        if self.setup in ("siglip", "msiglip") and self.pretrained:
+            raise InputError(
+                f"pretrained {self.pretrained}: setup {self.setup} trains both towers from scratch; expected it empty, "
+                "or setup finetune or siglit"
+            )
+        if self.setup != "siglit" and self.embeddings:
+            raise InputError(f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit")
+        if self.setup != "siglit":
+            return
+        if self.image_learning_rate_multiplier:
+            raise InputError(
+                f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
+                "tower; expected 0, or setup finetune"
+            )
+        if self.corruption != "none":
+            raise InputError(f"corruption {self.corruption}: setup siglit reads embeddings; expected none")
+        if self.languages:
+            raise InputError(
+                "languages: setup siglit reads the captions that were embedded with the images; expected none"
+            )
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> "RunSpec":

@@ -1,4 +1,4 @@
-"""Weights of a pretrained image tower: from a run of ours, named by content, refused with the tensor that does not fit."""
+"""Weights of a pretrained image tower: from a run of ours, known by content, refused by the tensor that is wrong."""
 
 import json
 import os

@@ -19,6 +19,7 @@ VALUES = {
     "learning_rate": 1e-3,
     "weight_decay": 1e-4,
 }
+SIGLIT = {"setup": "siglit", "pretrained": "timm", "image_learning_rate_multiplier": 0}
 
 
 def spec(**changes):
@@ -77,6 +78,13 @@ def test_steps_are_examples_seen_divided_by_batch_size():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"max_bad_share": 2}, "max_bad_share"),
         ({"format": 7}, "format"),
+        ({"setup": "siglit"}, "pretrained is empty: setup siglit starts from the weights of an image tower"),
+        ({"setup": "finetune"}, "pretrained is empty"),
+        ({"pretrained": "timm"}, "setup siglip trains both towers from scratch; expected it empty, or setup finetune"),
+        ({"embeddings": "dir"}, "embeddings dir: setup siglip reads images; expected setup siglit"),
+        ({"setup": "siglit", "pretrained": "timm"}, "image_learning_rate_multiplier 1: setup siglit locks the image"),
+        (SIGLIT | {"corruption": "text"}, "corruption text: setup siglit reads embeddings; expected none"),
+        (SIGLIT | {"languages": ["en"]}, "languages: setup siglit reads the captions that were embedded"),
     ],
 )
 def test_bad_values_name_the_file_the_key_and_what_works(change, message):

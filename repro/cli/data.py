@@ -1,10 +1,12 @@
-"""repro data: make the embedded world; look through shards before runs are spent on them."""
+"""repro data: make the embedded world; look through shards before runs are spent on them; embed their images."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from repro.cli.embed import embed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +19,10 @@ WORST_SHOWN = 10
 
 @click.group()
 def data() -> None:
-    """Make the embedded world; check shards of your own."""
+    """Make the embedded world; check shards of your own; embed their images."""
+
+
+data.add_command(embed)
 
 
 @data.command(short_help="Make the embedded world: shards to train on, data sets to evaluate on.")

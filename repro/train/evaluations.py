@@ -63,7 +63,7 @@ def _evaluate(trainer: Trainer, examples: int, asked_to_stop: Callable[[], bool]
     names = {"model": f"local-dir:{trainer.directory.checkpoints.resolve()}", "pretrained": f"step {trainer.step}"}
     try:
         evaluate_towers(
-            lambda: trainer.towers,
+            trainer.whole_towers,
             names,
             eval_folders(trainer.spec),
             trainer.directory.evals_at(examples),

@@ -54,14 +54,16 @@ def accumulate_gradient(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adds this rank's gradient to the parameters; returns the loss and the embeddings [b, d], all detached.
 
-    embed_images: uint8 images [m, 3, H, W] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
+    embed_images: images of the batch [m, …] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
     The two share no parameters. loss: all of this rank's embeddings → its share of the loss.
     learning: whether the image and the text tower do; one that does not is passed through once, and no gradient is.
     """
     images, texts = batch.images.split(micro_batch), batch.tokens.split(micro_batch)
     keep = [learns and len(images) == 1 for learns in learning]
     embedded = both(partial(_embed, embed_images, images, keep[0]), partial(_embed, embed_texts, texts, keep[1]))
-    image_features, text_features = (features.detach().requires_grad_() for features in embedded)
+    image_features, text_features = (
+        features.detach().requires_grad_(learns) for features, learns in zip(embedded, learning, strict=True)
+    )
     value = loss(image_features, text_features)
     value.backward()
     work = (

@@ -114,7 +114,11 @@ def test_a_sweep_that_is_a_measurement_runs_the_same_command(measurement):
     [
         ({"capacity": {}}, ["--seed", "1"], "--seed is for sweeps of runs, and 'mine' is a measurement"),
         ({"capacty": {}}, [], "unknown command 'capacty'; the nearest is 'capacity'"),
-        ({"capacity": {"memry": "1GB"}}, [], "scales.laptop.bench.capacity: No such option '--memry'. Did you mean '--memory'?"),
+        (
+            {"capacity": {"memry": "1GB"}},
+            [],
+            "scales.laptop.bench.capacity: No such option '--memry'. Did you mean '--memory'?",
+        ),
         ({"capacity": {}}, ["--set", "memory"], "expected OPTION=VALUE"),
     ],
 )

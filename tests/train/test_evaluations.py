@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from repro import model as models
 from repro import results
 from repro.errors import EvaluationFailed, Interrupted
 from repro.evaluate import evaluate
@@ -67,6 +68,25 @@ def test_what_is_evaluated_are_the_weights_of_that_moment(make_spec, tmp_path, s
     assert found["pretrained"] == "step 4"
     metrics = {f"wds_small/{name}": value for name, value in found["metrics"].items()}
     assert str(metrics) == str(evaluate(half.checkpoints, [small], tmp_path / "evals", CPU))  # acc5 is NaN
+
+
+def test_a_tower_that_training_does_not_hold_is_there_in_an_evaluation(make_spec, tmp_path, small):
+    models.export("laptop", tmp_path / "tower", init_logit_bias=-10)
+    torch.save(models.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
+    spec = make_spec(
+        setup="siglit",
+        pretrained=str(tmp_path / "tower"),
+        image_learning_rate_multiplier=0,
+        schedule="constant",
+        warmup_examples=0,
+        evals=(small,),
+        evaluate_at=(256,),
+    )
+    directory, _ = trained(spec, tmp_path / "a")
+    half, _ = trained(spec.model_copy(update={"evaluate_at": (), "examples_seen": 256}), tmp_path / "half")
+    found = json.loads((directory.evals_at(256) / "wds_small.json").read_text())["metrics"]
+    expected = evaluate(half.checkpoints, [small], tmp_path / "evals", CPU)
+    assert str(list(found.values())) == str(list(expected.values()))
 
 
 def test_after_a_stop_what_was_evaluated_is_not_evaluated_again(make_spec, tmp_path, small, evaluated):
