@@ -41,7 +41,7 @@ def shapes(
 
     from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
-    from repro.data import shapes
+    from repro.data import shapes, shapes_few_shot
     from repro.errors import InputError
     from repro.resources import cache_folder
 
@@ -50,6 +50,7 @@ def shapes(
     processes = processes or os.cpu_count() or 1
     try:
         world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
+        shapes_few_shot.complete(world)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")
