@@ -9,7 +9,7 @@ What only changes speed or place (ranks, worker count, executor, folders) is no 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -191,16 +191,27 @@ class RunSpec(BaseModel):
 
 def labels(specs: Sequence[RunSpec]) -> list[str]:
     """What tells the runs of a sweep from each other: 'sigmoid 1k s0', and fields that differ at the same of these."""
-    groups: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault(spec.label, []).append(spec)
+    rows = [dict(spec) for spec in specs]
+    told = differing(rows)
+    return [
+        " ".join([spec.label, *(told_value(name, row[name]) for name in told)])
+        for spec, row in zip(specs, rows, strict=True)
+    ]
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fields in which runs of the same loss, batch size and seed differ. rows: fields of specs, by name."""
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row.get("loss"), row.get("batch_size"), row.get("seed")), []).append(row)
     fields = [name for name in RunSpec.model_fields if name not in UNTOLD]
-    told = [name for name in fields if any(len({getattr(s, name) for s in group}) > 1 for group in groups.values())]
-    return [" ".join([spec.label, *(_told(spec, name) for name in told)]) for spec in specs]
+    return [name for name in fields if any(len({str(r.get(name)) for r in group}) > 1 for group in groups.values())]
 
 
-def _told(spec: RunSpec, name: str) -> str:
-    value = getattr(spec, name)
+def told_value(name: str, value: Any) -> str:
+    """A field's value in few characters."""
+    if value is None or value in ("", ()) or value != value:  # a table's missing value is NaN
+        return "none"
     if name == "examples_seen":
         return format_examples(value)
     if name in PLACES:
