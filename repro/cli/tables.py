@@ -106,8 +106,8 @@ def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table
             _range(micro_batches, str),
             f"≥ {format_bytes(needs.memory_bytes)}",
             f"{needs.processors:,}",
-            "" if needs.estimated_hours is None else _hours(needs.estimated_hours),
-            _hours(needs.most_hours),
+            "" if needs.estimated_hours is None else written_hours(needs.estimated_hours),
+            written_hours(needs.most_hours),
         )
     return shown
 
@@ -118,19 +118,20 @@ def jobs_notes(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> list[
 
     jobs, unit, needs = sum(len(group.specs) for group in groups), _processor(profile), needs_of(groups, profile)
     at_once = sum(min(len(group.specs), profile.array_parallelism) * group.layout.nodes for group in groups)
-    time = format_seconds(profile.time_seconds)
+    time, most = format_seconds(profile.time_seconds), written_hours(sum(each.most_hours for each in needs))
     notes = [
         f"{jobs:,} jobs in {len(groups):,} arrays, each one call of sbatch; at most {at_once:,} nodes at once "
         f"(array_parallelism {profile.array_parallelism:,})",
-        f"at most {_hours(sum(each.most_hours for each in needs))} {unit}-hours per attempt of all jobs (time {time})",
+        f"at most {most} {unit}-hours per attempt of all jobs (time {time})",
     ]
     if profile.tflops_per_rank is None:
         notes.append(f"tflops_per_rank in the cluster's profile gives an estimate of the {unit}-hours")
     elif groups:
         longest = max(each.longest_seconds for each in needs)
         attempts = math.ceil(longest / (profile.time_seconds - profile.grace_seconds))
+        estimated = written_hours(sum(each.estimated_hours for each in needs))
         notes.append(
-            f"about {_hours(sum(each.estimated_hours for each in needs))} {unit}-hours at {profile.tflops_per_rank:g} "
+            f"about {estimated} {unit}-hours at {profile.tflops_per_rank:g} "
             f"TFLOP/s a rank; the longest run takes {format_seconds(longest)}, {attempts:,} attempts of {time}"
         )
     threads = max((spec.threads for group in groups for spec in group.specs), default=0)
@@ -148,7 +149,7 @@ def _range(values: Sequence[int], written: Callable[[int], str]) -> str:
     return "–".join(dict.fromkeys((written(min(values)), written(max(values)))))
 
 
-def _hours(count: float) -> str:
+def written_hours(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
