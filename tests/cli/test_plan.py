@@ -56,7 +56,7 @@ def test_a_laptop_sweep_is_planned_for_this_machine(invoke):
         (["plan", "batch-sise"], "unknown sweep 'batch-sise'; the nearest is 'batch-size'"),
         (["plan", "batch-size", "--scale", "papr"], "no scale 'papr'; the nearest is 'paper'"),
         ([*PAPER[:-4], "--cluster", "gpu9"], "unknown cluster 'gpu9'; the nearest is 'gpu8'"),
-        (["plan", "batch-size", "--setup", "released"], "there is no recipe for setup 'released' at scale 'laptop'"),
+        (["plan", "batch-size", "--setup", "siglap"], "unknown setup 'siglap'; the nearest is 'siglip'"),
         (["plan", "batch-size", "--set", "model=labtop"], "unknown model 'labtop'; the nearest is 'laptop'"),
         (["plan", "batch-size", "--local-batch", "64"], "--local-batch are for a cluster"),
         ([*PAPER, "--jobs", "2"], "--ranks and --jobs are for this machine"),
@@ -97,11 +97,11 @@ def test_sweep_alone_lists_runs_and_hours_at_each_scale(invoke):
 def test_a_sweep_without_a_recipe_hides_no_other(invoke, tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text(
-        "scales: {laptop: {setup: released}, gpu: {set: {loss: sigmoid, model: nowhere}}}"
+        "scales: {laptop: {setup: siglap}, gpu: {set: {loss: sigmoid, model: nowhere}}}"
     )
     result = invoke("sweep")
     assert result.exit_code == 0, result.output
-    assert "mine at scale laptop: there is no recipe for setup 'released'" in result.output
+    assert "mine at scale laptop: unknown setup 'siglap'" in result.output
     assert "mine at scale gpu: model nowhere is not measured yet" in result.output
     assert "batch-size" in result.output
 
