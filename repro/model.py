@@ -42,6 +42,7 @@ class Towers:
     normalize: Callable[[torch.Tensor], torch.Tensor]
     image_size: tuple[int, int]
     context_length: int
+    vocabulary_size: int
 
 
 def export(
@@ -139,7 +140,10 @@ def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, d
     height_and_width = model.visual.image_size
     if isinstance(height_and_width, int):
         height_and_width = (height_and_width, height_and_width)
-    return Towers(model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length)
+    vocabulary_size = getattr(model, "vocab_size", None) or model.text.vocab_size
+    return Towers(
+        model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
+    )
 
 
 def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:

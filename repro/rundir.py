@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
 
+LOG_COLUMNS = (
+    *("step", "examples_seen", "time", "loss", "logit_scale", "logit_bias", "positive_logit", "negative_logit"),
+    *("gradient_norm", "parameter_norm", "update_norm", "learning_rate", "examples_per_second", "data_wait_share"),
+    *("bad_samples", "peak_memory_bytes"),
+)
+"""What every line of a run's log holds."""
 
 RESERVE_BYTES = 32 << 10
 ENDED = "ended\n"

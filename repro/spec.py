@@ -9,7 +9,7 @@ What only changes speed or place (ranks, worker count, executor, folders) is no 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -26,6 +26,7 @@ SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
 """released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
 LOSSES = ("sigmoid", "softmax")
+CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
@@ -138,6 +139,8 @@ class RunSpec(BaseModel):
             raise InputError(
                 f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
             )
+        self._check_negatives()
+        self._check_corruption()
         if self.init_logit_bias is None and not self.learn_logit_bias:
             raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
@@ -163,11 +166,41 @@ class RunSpec(BaseModel):
                 f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
                 "tower; expected 0, or setup finetune"
             )
-        if self.corruption != "none":
-            raise InputError(f"corruption {self.corruption}: setup siglit reads embeddings; expected none")
         if self.languages:
             raise InputError(
                 "languages: setup siglit reads the captions that were embedded with the images; expected none"
+            )
+
+    def _check_negatives(self) -> None:
+        """Fewer than one negative a positive is no choice of negatives: the threshold would be one of chance."""
+        of_each = self.negatives_share * (self.batch_size - 1)
+        if self.negatives == "all" or of_each >= 1:
+            return
+        if self.batch_size == 1:
+            raise InputError(f"negatives {self.negatives} with batch_size 1: a batch of one pair has no negatives")
+        raise InputError(
+            f"negatives_share {self.negatives_share:g} keeps {of_each:.2g} negatives a positive at batch_size "
+            f"{self.batch_size:,}, less than one; expected {_rounded_up(1 / (self.batch_size - 1))} or more"
+        )
+
+    def _check_corruption(self) -> None:
+        kind, probability = self.corruption, self.corruption_probability
+        if kind == "none" and probability:
+            raise InputError(
+                f"corruption_probability {probability:g} with corruption none; expected one of "
+                f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
+            )
+        if kind != "none" and not probability:
+            raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
+        if "image" in kind and self.setup == "siglit":
+            raise InputError(
+                f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
+                "or another setup"
+            )
+        if "batch" in kind and round(probability * self.batch_size) < 2:
+            raise InputError(
+                f"corruption_probability {probability:g} of batch_size {self.batch_size:,} is less than the two pairs "
+                f"that can be shuffled; expected {_rounded_up(2 / self.batch_size)} or more"
             )
 
     @classmethod
@@ -220,16 +253,27 @@ class RunSpec(BaseModel):
 
 def labels(specs: Sequence[RunSpec]) -> list[str]:
     """What tells the runs of a sweep from each other: 'sigmoid 1k s0', and fields that differ at the same of these."""
-    groups: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        groups.setdefault(spec.label, []).append(spec)
+    rows = [dict(spec) for spec in specs]
+    told = differing(rows)
+    return [
+        " ".join([spec.label, *(told_value(name, row[name]) for name in told)])
+        for spec, row in zip(specs, rows, strict=True)
+    ]
+
+
+def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Fields in which runs of the same loss, batch size and seed differ. rows: fields of specs, by name."""
+    groups: dict[tuple, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row.get("loss"), row.get("batch_size"), row.get("seed")), []).append(row)
     fields = [name for name in RunSpec.model_fields if name not in UNTOLD]
-    told = [name for name in fields if any(len({getattr(s, name) for s in group}) > 1 for group in groups.values())]
-    return [" ".join([spec.label, *(_told(spec, name) for name in told)]) for spec in specs]
+    return [name for name in fields if any(len({str(r.get(name)) for r in group}) > 1 for group in groups.values())]
 
 
-def _told(spec: RunSpec, name: str) -> str:
-    value = getattr(spec, name)
+def told_value(name: str, value: Any) -> str:
+    """A field's value in few characters."""
+    if value is None or value in ("", ()) or value != value:  # a table's missing value is NaN
+        return "none"
     if name == "examples_seen":
         return format_examples(value)
     if name in PLACES:
@@ -248,6 +292,12 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key} {given!r}: {message}" if key else message
+
+
+def _rounded_up(share: float) -> str:
+    """0.00782 for 1/128: three digits, none of them too small."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 2)
+    return f"{math.ceil(share / step) * step:.3g}"
 
 
 def _nearest_divisor(number: int, to: int) -> int:

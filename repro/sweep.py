@@ -26,7 +26,8 @@ import yaml
 from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.resources import resource
-from repro.spec import SCALES, SETUPS, RunSpec
+from repro.rundir import LOG_COLUMNS
+from repro.spec import CORRUPTIONS, SCALES, SETUPS, RunSpec
 from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
@@ -100,8 +101,9 @@ def load_sweep(name: str) -> Sweep:
             if setup not in SETUPS:
                 raise InputError(f"{file}: scales.{scale}.setups: unknown setup '{setup}'{nearest(setup, SETUPS)}")
             _check_block(block, BLOCK_KEYS, f"{file}: scales.{scale}.setups.{setup}")
-    texts = {key: values.get(key, "") for key in ("reproduces", "claim")}
-    return Sweep(file.stem, values.get("title", file.stem), scales=scales, file=file, curves=_curves(values), **texts)
+    texts = {key: _text(values, key, file) for key in ("reproduces", "claim")}
+    title = _text(values, "title", file) or file.stem
+    return Sweep(file.stem, title, scales=scales, file=file, curves=_curves(values, file), **texts)
 
 
 def _check_block(block: Any, keys: set[str], where: str) -> None:
@@ -112,15 +114,23 @@ def _check_block(block: Any, keys: set[str], where: str) -> None:
             raise InputError(f"{where}: unknown key '{key}'{nearest(key, keys)}")
     if "bench" in block:
         _check_bench(block, f"{where}.bench")
+    for key in block.keys() & {"axes", "set", "setups"}:
+        if not isinstance(block[key], dict):
+            raise InputError(f"{where}.{key}: expected keys and values, found {block[key]!r}")
     for axis, values in block.get("axes", {}).items():
         _check_key(axis, f"{where}.axes")
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}.axes.{axis}: expected a list of values")
-    for case in block.get("cases", []):
+    cases = block.get("cases", [])
+    if not isinstance(cases, list):
+        raise InputError(f"{where}.cases: expected a list of keys and values, found {cases!r}")
+    for case in cases:
         if not isinstance(case, dict):
             raise InputError(f"{where}.cases: expected a list of keys and values, found {case!r}")
-        for key in case:
+        for key, value in case.items():
             _check_key(key, f"{where}.cases")
+            if value == []:
+                raise InputError(f"{where}.cases: {key}: expected a value, or a list of some")
 
 
 def _check_bench(block: dict[str, Any], where: str) -> None:
@@ -131,8 +141,22 @@ def _check_bench(block: dict[str, Any], where: str) -> None:
         raise InputError(f"{where}: expected one command of repro bench with its options, such as capacity: {{}}")
 
 
-def _curves(values: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(values.get("curves", ()))
+def _text(values: dict[str, Any], key: str, file: Path) -> str:
+    value = values.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"{file}: {key}: expected text, found {value!r}; put it in quotes")
+    return " ".join(value.split())
+
+
+def _curves(values: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """Columns of the runs' logs. Raises InputError with the nearest."""
+    curves = values.get("curves", [])
+    if not isinstance(curves, list):
+        raise InputError(f"{file}: curves: expected a list of columns of the log, such as [loss, gradient_norm]")
+    for column in curves:
+        if column not in LOG_COLUMNS:
+            raise InputError(f"{file}: curves: '{column}' is no column of the log{nearest(str(column), LOG_COLUMNS)}")
+    return tuple(curves)
 
 
 def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
@@ -181,7 +205,11 @@ def _block(sweep: Sweep, scale: str, setup: str) -> dict[str, Any]:
     content = sweep.scales.get(scale, {})
     own = (content.get("setups") or {}).get(setup, {})
     merged = {key: {**content.get(key, {}), **own.get(key, {})} for key in ("axes", "set")}
-    return {**merged, "cases": own.get("cases", content.get("cases", []))}
+    cases = own.get("cases", content.get("cases", []))
+    for key in (key for case in cases for key in case):
+        if key in merged["axes"]:
+            raise InputError(f"{sweep.file}: scales.{scale}: {key} is in axes and in cases; expected it in one of them")
+    return {**merged, "cases": cases}
 
 
 def _product(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -227,10 +255,13 @@ def _positive_batch(value: Any, where: str) -> int:
 
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
-    """One cell's values → RunSpec: shares become counts, the prior a number, and softmax loses the bias that nobody
-    asked for."""
+    """One cell's values → RunSpec: shares become counts, the prior a number, softmax loses the bias that nobody asked
+    for, and what is spoilt with probability 0 is not spoilt: one run, whatever the kind.
+    """
     if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
         values["init_logit_bias"] = None
+    if values.get("corruption", "none") in CORRUPTIONS and values.get("corruption_probability") == 0:
+        values["corruption"] = "none"
     if values.get("init_logit_bias") == "prior":
         values["init_logit_bias"] = prior_bias(parse_batch_size(values["batch_size"]))
     warmup = values.get("warmup_examples", 0)

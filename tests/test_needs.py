@@ -103,3 +103,12 @@ def test_hours_are_of_gpus_or_of_the_cores_asked_for():
     assert needs.longest_seconds == pytest.approx(training_flops(spec, SIZE, 8) / 8e14)
     (needs,) = needs_of([group], nodes_of(8, cpus_per_rank=4))
     assert (needs.most_hours, needs.processors, needs.estimated_hours) == (2 * 32, 32, None)
+
+
+def test_over_embeddings_no_image_tower_is_passed_and_none_is_held():
+    spec, layout = spec_of(4 * K), Layout(1, 8)
+    siglit = spec.model_copy(update={"setup": "siglit", "image_learning_rate_multiplier": 0.0})
+    less = training_flops(spec, SIZE, ranks=8) - training_flops(siglit, SIZE, ranks=8)
+    assert less == spec.steps * spec.batch_size * 3 * SIZE.image_flops
+    held = memory_needed(spec, layout, SIZE, on_gpu=True) - memory_needed(siglit, layout, SIZE, on_gpu=True)
+    assert held == 10 * SIZE.image_parameters + 512 * SIZE.image_kept_bytes // 2

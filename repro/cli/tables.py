@@ -9,6 +9,7 @@ from rich.table import Table
 
 from repro.cli.status import MOST_LINES
 from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
+from repro.spec import differing, told_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,9 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
     if all(spec.setup == "released" for spec in specs):
         return _released_table(specs)
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("setup", "loss", "batch size", "seed", "examples", "steps", "forward passes", "embeddings"):
+    told = [name for name in differing([dict(spec) for spec in specs]) if name not in ("setup", "examples_seen")]
+    columns = ("steps", "forward passes", "embeddings")
+    for column in ("setup", "loss", "batch size", "seed", "examples", *(n.replace("_", " ") for n in told), *columns):
         shown.add_column(column, justify="left" if column in ("setup", "loss") else "right")
     dims = {model: model_size(model).embed_dim for model in {spec.model for spec in specs}}
     for spec in specs:
@@ -38,6 +41,7 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
             format_batch_size(spec.batch_size),
             str(spec.seed),
             format_examples(spec.examples_seen),
+            *(told_value(name, getattr(spec, name)) for name in told),
             f"{spec.steps:,}",
             "1" if passes == 1 else f"2 × {passes}",
             format_bytes(BYTES_AN_EMBEDDING * dims[spec.model] * spec.batch_size),
@@ -66,10 +70,13 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     if len(released) == len(specs):
         return notes
     specs = [spec for spec in specs if spec.setup != "released"]
-    for model, optimizer in sorted({(spec.model, spec.optimizer) for spec in specs}):
-        parameters = model_size(model).parameters
-        size = format_bytes(BYTES_A_PARAMETER[optimizer] * parameters)
-        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and {optimizer}")
+    for model, optimizer, setup in sorted({(spec.model, spec.optimizer, spec.setup) for spec in specs}):
+        size = model_size(model)
+        learns = size.parameters - (size.image_parameters if setup == "siglit" else 0)
+        of_them = f", {format_examples(learns)} of them trained" if learns < size.parameters else ""
+        memory = format_bytes(BYTES_A_PARAMETER[optimizer] * learns)
+        shown = format_examples(size.parameters)
+        notes.append(f"model {model}: {shown} parameters{of_them}, {memory} with gradients and {optimizer}")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
     notes.append(
@@ -159,16 +166,29 @@ def print_results(cells: "Sequence[Cell]", console: Console) -> None:
 
 def results_table(table: "pd.DataFrame") -> Table:
     metrics = main_metrics(sorted(column for column in table.columns if "/" in column))
-    columns = ["loss", "batch size", "seed", "state", *map(short_name, metrics), "examples/s", "peak memory"]
+    rows = table.to_dict("records")
+    told = differing(rows)
+    columns = [
+        "loss",
+        "batch size",
+        "seed",
+        *(name.replace("_", " ") for name in told),
+        "state",
+        *map(short_name, metrics),
+        "examples/s",
+        "peak memory",
+    ]
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        shown.add_column(column, justify="left" if column in ("loss", "state") else "right", overflow="fold")
-    for row in table.to_dict("records"):
+        words = column in ("loss", "state")
+        shown.add_column(column, justify="left" if words else "right", overflow="fold", no_wrap=words)
+    for row in rows:
         rate, memory = row.get("examples_per_second"), row.get("peak_memory_bytes")
         shown.add_row(
             row["loss"] if isinstance(row.get("loss"), str) else "",
             format_batch_size(int(row["batch_size"])) if is_number(row.get("batch_size")) else "",
             f"{row['seed']:.0f}" if is_number(row.get("seed")) else "",
+            *(told_value(name, row.get(name)) for name in told),
             str(row["status"]),
             *(f"{row[metric]:.1%}" if is_number(row.get(metric)) else "" for metric in metrics),
             f"{rate:,.0f}" if is_number(rate) else "",
@@ -178,8 +198,10 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals."""
-    return [m for m in metrics if m.endswith(("/acc1", "shot_acc1", "retrieval_recall@1"))] or list(metrics[:4])
+    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals (languages: the mean)."""
+    found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
+    means = {m.rpartition("_mean/")[0] for m in found if "_mean/" in m}
+    return [m for m in found if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)][:4]
 
 
 def short_name(metric: str) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from repro.data.corrupt import Corruption
 from repro.data.pairs import MOST_SUBSTITUTES, PairBatch, SampleOrder
 from repro.disk import full_disk_named
 from repro.errors import BadData, InputError
@@ -228,18 +229,27 @@ class EmbeddedPairs(torch.utils.data.Dataset):
     chunk = 1 << 30
     """A step's share is read in one piece."""
 
-    def __init__(self, embeddings: Embeddings, order: SampleOrder, tokens: RowsMap):
-        self.embeddings, self.order, self.tokens = embeddings, order, tokens
+    def __init__(
+        self, embeddings: Embeddings, order: SampleOrder, tokens: RowsMap, corruption: Corruption | None = None
+    ):
+        self.embeddings, self.order, self.tokens, self.corruption = embeddings, order, tokens, corruption
 
     def __getitem__(self, positions: range) -> PairBatch | BadData:
         numbers, bad = self.order.numbers(positions), Counter()
         try:
             for place in np.flatnonzero(self._is_bad(numbers)).tolist():
                 numbers[place] = self._usable(positions[place], bad)
+            images = torch.from_numpy(self.embeddings.images.rows(numbers))
+            tokens = self.tokens.rows(numbers) if self.corruption is None else self._spoilt(positions)
         except BadData as error:
             return error.with_traceback(None)
-        images = torch.from_numpy(self.embeddings.images.rows(numbers))
-        return PairBatch(images, torch.from_numpy(self.tokens.rows(numbers)).long(), bad)
+        return PairBatch(images, torch.from_numpy(tokens).long(), bad)
+
+    def _spoilt(self, positions: range) -> np.ndarray:
+        """[n, L] tokens that a run which spoils its texts or their order shows at the positions."""
+        from_where = [self.corruption.text_position(position) for position in positions]
+        tokens = self.tokens.rows(np.array([self._usable(position, Counter()) for position in from_where]))
+        return np.stack([self.corruption.tokens_at(p, row) for p, row in zip(positions, tokens, strict=True)])
 
     def _is_bad(self, numbers: np.ndarray) -> np.ndarray:
         all_bad = self.embeddings.bad[0]

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from repro.data.corrupt import Corruption
 from repro.data.kept import KeptSamples
 from repro.data.languages import caption_in, captions_in, language_at
 from repro.data.shards import JSON, ShardIndex
@@ -119,6 +120,7 @@ class Pairs(torch.utils.data.Dataset):
 
     resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
     kept: decoded samples of small data sets, read and added to. languages: of captions by language, those to show.
+    corruption: what is spoilt; never of what is kept.
     """
 
     chunk = CHUNK
@@ -132,9 +134,11 @@ class Pairs(torch.utils.data.Dataset):
         tokenize: Callable[[list[str]], torch.Tensor],
         kept: KeptSamples | None = None,
         languages: Sequence[str] = (),
+        corruption: Corruption | None = None,
     ):
         self.files, self.indexes, self.order = files, indexes, order
-        self.resize, self.tokenize, self.kept, self.languages = resize, tokenize, kept, languages
+        self.resize, self.tokenize, self.kept = resize, tokenize, kept
+        self.languages, self.corruption = languages, corruption
         self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
     def __getitem__(self, positions: range) -> PairBatch | BadData:
@@ -142,17 +146,30 @@ class Pairs(torch.utils.data.Dataset):
         bad: Counter = Counter()
         try:
             samples = [self._usable(position, bad) for position in positions]
+            others = self._others(positions)
         except BadData as error:
             return error.with_traceback(None)
-        fresh = [sample for sample in samples if sample.tokens is None]
+        fresh = [sample for sample in (*samples, *others.values()) if sample.tokens is None]
         if fresh:
             for sample, tokens in zip(fresh, self.tokenize([s.caption for s in fresh]).numpy(), strict=True):
                 sample.tokens = tokens
                 if self.kept is not None:
                     self.kept.write(sample.number, sample.image, tokens, sample.language)
+        if self.corruption is not None:
+            samples = _spoil(samples, positions, others, self.corruption)
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         tokens = torch.from_numpy(np.stack([sample.tokens for sample in samples]))
         return PairBatch(images.permute(0, 3, 1, 2).contiguous(), tokens, bad)
+
+    def _others(self, positions: range) -> dict[int, "Sample"]:
+        """Samples of elsewhere in the global batch whose texts go with images of these positions.
+
+        Whoever reads them as their own counts what is bad among them.
+        """
+        if self.corruption is None:
+            return {}
+        wanted = {self.corruption.text_position(position) for position in positions}.difference(positions)
+        return {position: self._usable(position, Counter()) for position in sorted(wanted)}
 
     def _usable(self, position: int, bad: Counter) -> "Sample":
         language = language_at(self.order.seed, position, len(self.languages)) if self.languages else 0
@@ -202,6 +219,19 @@ class Sample:
     tokens: np.ndarray | None
     caption: str = ""
     language: int = 0
+
+
+def _spoil(samples: list[Sample], positions: range, others: dict[int, Sample], corruption: Corruption) -> list[Sample]:
+    """The pairs of these positions as the run shall see them; others: by position, what else their texts are from."""
+    by_position = others | dict(zip(positions, samples, strict=True))
+    return [
+        Sample(
+            sample.number,
+            corruption.image_at(position, sample.image),
+            corruption.tokens_at(position, by_position[corruption.text_position(position)].tokens),
+        )
+        for position, sample in zip(positions, samples, strict=True)
+    ]
 
 
 class UnusableSample(ValueError):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from repro import model as models
+from repro.data.corrupt import Corruption
 from repro.data.embeddings import EmbeddedPairs
 from repro.data.kept import open_kept
 from repro.data.languages import check_languages, shares_of_languages
@@ -68,7 +69,7 @@ class Trainer:
             load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
         self.learning = self.learn()
         _refuse_dropout(self.model, spec)
-        self.pairs, self.bad = _open_embedded(spec) if self.frozen else _open_pairs(spec, self.towers)
+        self.pairs, self.bad = _open_embedded(spec, self.towers) if self.frozen else _open_pairs(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
         if self.logit_bias is not None:
             self.logit_bias.requires_grad_(spec.learn_logit_bias)
@@ -85,6 +86,8 @@ class Trainer:
         self.loss_bound = LossBound(spec)
         self.step = 0
         self.last_loss = math.nan
+        self.last_logits = (math.nan, math.nan)
+        """Mean logits of positives and negatives when they were last measured."""
         self.log_every = max(1, spec.steps // LOG_LINES)
 
     @property
@@ -256,6 +259,7 @@ class Trainer:
         positive, negative = mean_logits(*features, scale, bias)
         if self.spec.negatives != "all":
             negative = self.loss.mean_logits.negative
+        self.last_logits = (positive, negative)
         return {
             "loss": self.last_loss,
             "logit_scale": scale,
@@ -298,6 +302,8 @@ class Trainer:
             "final_loss": self.last_loss,
             "final_logit_scale": self.model.logit_scale.exp().item(),
             "final_logit_bias": None if self.logit_bias is None else self.logit_bias.item(),
+            "final_positive_logit": self.last_logits[0],
+            "final_negative_logit": self.last_logits[1],
             "checkpoint_share": clock.blocked_share,
             "micro_batch_used": self.micro_batch,
             "ranks": self.ranks,
@@ -317,17 +323,21 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
     size, length = towers.image_size, towers.context_length
     kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
-    return Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages), unusable
+    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
+    pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
+    return pairs, unusable
 
 
-def _open_embedded(spec: RunSpec) -> tuple[EmbeddedPairs, Counter]:
+def _open_embedded(spec: RunSpec, towers: models.Towers) -> tuple[EmbeddedPairs, Counter]:
     """Embeddings and tokens for images and captions. Rank 0 of each machine makes them where there are none."""
     with distributed.first_on_this_machine():
         embeddings = embeddings_of(spec)
     _, sizes = embeddings.shards
     _refuse_unusable(embeddings.unusable, embeddings.count, spec)
     tokens = embeddings.tokens(tokenizer_fingerprint(spec.model), context_length(spec.model))
-    return EmbeddedPairs(embeddings, SampleOrder(sizes, spec.seed, spec.shuffle_shards), tokens), embeddings.unusable
+    order = SampleOrder(sizes, spec.seed, spec.shuffle_shards)
+    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
+    return EmbeddedPairs(embeddings, order, tokens, corruption), embeddings.unusable
 
 
 def _refuse_unusable(unusable: Counter, good: int, spec: RunSpec) -> None:

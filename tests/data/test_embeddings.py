@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from repro import model as models
 from repro.bench.resident import peak_growth_bytes
 from repro.data import embeddings as folders
+from repro.data.corrupt import Corruption
 from repro.data.embeddings import EmbeddedPairs, Embeddings, RowsFile, RowsMap
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import list_shards, open_shards
@@ -82,6 +83,19 @@ def test_rows_are_what_the_tower_gives_in_fp32_to_half_precision_and_come_in_the
         assert from_images.bad == from_rows.bad
         assert (from_rows.images.float() - exact).abs().max() < 2**-11
     assert from_rows.bad == Counter({("1.tar", "image cannot be decoded (UnidentifiedImageError)"): 4})
+
+
+@pytest.mark.parametrize("kind", ["text", "batch"])
+def test_texts_are_spoilt_as_in_a_run_over_images(shards, tower, tmp_path, kind, make_spec):
+    embed(tmp_path / "e", shards, "laptop", str(tower))
+    pairs, towers = opened(shards, tower)
+    spec = make_spec(corruption=kind, corruption_probability=0.5, batch_size=64)
+    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
+    rows, whole = embedded(tmp_path / "e", pairs.order), embedded(tmp_path / "e", pairs.order)
+    rows.corruption = pairs.corruption = corruption
+    for positions in (range(64, 96), range(96, 128)):
+        assert torch.equal(rows[positions].tokens, pairs[positions].tokens)
+        assert not torch.equal(rows[positions].tokens, whole[positions].tokens)
 
 
 def test_many_positions_at_once_are_the_positions_one_by_one():
