@@ -195,6 +195,16 @@ def test_a_checkpoint_takes_what_a_real_ones_tensors_take(optimizer, tmp_path):
     assert final == pytest.approx(size_bytes(model.state_dict()), rel=0.01)
 
 
+def test_final_weights_are_whole_models_and_what_is_resumed_is_what_trains():
+    everything = spec_with(512, optimizer="lion")
+    whole = 4 * B16.parameters
+    assert disk.checkpoint_bytes(everything, B16) == (2 * whole, whole)
+    text = 4 * (B16.parameters - B16.image_parameters)
+    assert disk.checkpoint_bytes(siglit(everything), B16) == (2 * text, whole)
+    thin = spec_with(512, optimizer="lion", token_bottleneck=96)
+    assert disk.checkpoint_bytes(thin, B16) == (2 * (whole - 4 * (32_000 * 768 - 32_768 * 96)), whole)
+
+
 def test_shards_are_measured_where_they_are_and_assumed_where_not(tmp_path):
     (tmp_path / "0.tar").write_bytes(bytes(1000))
     specs = [spec_with(512), spec_with(512, data="shapes:1000"), spec_with(512, data=str(tmp_path / "0.tar"))]
@@ -210,7 +220,7 @@ def test_embedding_images_once_is_counted_beside_the_runs():
     a_second = B16.image_flops * 5e-12 + B16.image_kept_bytes * 1e-10
     assert found.embedded_examples == 10**9
     assert found.embedding_hours == pytest.approx(10**9 * a_second / 3600)
-    assert found.embeddings_bytes == 10**9 * 2 * (768 + 16)
+    assert found.embeddings_bytes == 10**9 * (2 * 768 + 4 * 16)
 
 
 def test_totals_are_sums_and_the_clock_goes_by_what_runs_side_by_side():

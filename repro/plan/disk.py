@@ -20,12 +20,12 @@ COUNTING_BYTES = 2 * 8 * 65_536
 
 
 def checkpoint_bytes(spec: RunSpec, size: ModelSize) -> tuple[int, int]:
-    """One to resume from (weights and moments), and the final weights."""
-    size = for_run(spec, size)
+    """One to resume from (weights in training, and moments), and the final weights: a whole model, as open_clip has it,
+    with a frozen tower, and the token table that a bottleneck's factors make."""
     if spec.setup == "released":
         return 0, 0
-    weights = 4 * parameters(spec, size).held
-    return weights + moments(spec, size), weights
+    in_training = for_run(spec, size)
+    return 4 * parameters(spec, in_training).held + moments(spec, in_training), 4 * size.parameters
 
 
 def shard_bytes(specs: Sequence[RunSpec]) -> tuple[int, bool]:
@@ -57,14 +57,14 @@ def _found_bytes(data: str) -> int | None:
 
 
 def embeddings_bytes(specs: Sequence[RunSpec], sizes: dict[str, ModelSize]) -> int:
-    """Of images embedded once (siglit), in 16 bit, with their tokens; of the longest run on each data and model."""
+    """Of images embedded once (siglit), in 16 bit, with tokens in 32; of the longest run on each data and model."""
     longest: dict[tuple[str, str], int] = {}
     for spec in specs:
         if spec.setup == "siglit":
             key = spec.data, spec.model
             longest[key] = max(longest.get(key, 0), spec.examples_seen)
     return sum(
-        examples * (2 * sizes[model].embed_dim + 2 * sizes[model].context_length)
+        examples * (2 * sizes[model].embed_dim + 4 * sizes[model].context_length)
         for (_, model), examples in longest.items()
     )
 

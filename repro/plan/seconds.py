@@ -38,7 +38,9 @@ def tower_seconds(spec: RunSpec, work: Work, machine: Machine) -> float:
     alone = work.tower_flops * flop + work.moved_bytes * byte + work.operations * machine.operation_seconds
     if machine.on_gpu or spec.threads == 1:
         return alone
-    larger = max(work.image_flops, work.text_flops) / max(1, work.tower_flops)
+    if not (work.image_flops and work.text_flops):  # one tower alone has all threads
+        return alone / threads_of(spec, machine)
+    larger = max(work.image_flops, work.text_flops) / work.tower_flops
     threads_each = 1 + SIDE_BY_SIDE * (spec.threads // 2 - 1)
     return alone * max(larger / threads_each, 1 / (SIDE_BY_SIDE * spec.threads))
 

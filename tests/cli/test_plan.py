@@ -94,8 +94,9 @@ def test_sweep_alone_lists_runs_and_hours_at_each_scale(invoke):
     assert max(map(len, result.output.split("\n\n")[0].splitlines())) <= 100
 
 
-def test_a_sweep_without_a_recipe_hides_no_other(invoke, tmp_path):
+def test_a_sweep_that_is_wrong_or_lacks_its_recipe_hides_no_other(invoke, tmp_path):
     (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "wrong.yaml").write_text("scale: {}")
     (tmp_path / "sweeps" / "mine.yaml").write_text(
         "scales: {laptop: {setup: released}, gpu: {set: {loss: sigmoid, model: nowhere}}}"
     )
@@ -103,6 +104,7 @@ def test_a_sweep_without_a_recipe_hides_no_other(invoke, tmp_path):
     assert result.exit_code == 0, result.output
     assert "mine at scale laptop: there is no recipe for setup 'released'" in result.output
     assert "mine at scale gpu: model nowhere is not measured yet" in result.output
+    assert "wrong.yaml: unknown key 'scale'; the nearest is 'scales'" in " ".join(result.output.split())
     assert "batch-size" in result.output
 
 
