@@ -66,10 +66,36 @@ def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
     return json.loads(files[name].read_text()) if name in files else None
 
 
+def check_bottleneck(name: str, columns: int) -> None:
+    """Raises InputError for a model whose token embedding is not open_clip's own (repro/token_bottleneck.py)."""
+    if hub_name := read_config(name)[0]["model_cfg"]["text_cfg"].get("hf_model_name"):
+        raise InputError(
+            f"token_bottleneck {columns}: the text tower of model {name} is {hub_name} of the hub, whose token "
+            "embedding is its own; expected a model without hf_model_name, or token_bottleneck null"
+        )
+
+
 def fingerprint(name: str) -> str:
     """Sixteen hexadecimal digits of the config and of the vocabulary file it names. Raises InputError."""
     config, folder = read_config(name)
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    if vocabulary := vocabulary_file(config, folder):
+        digest.update(vocabulary.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def context_length(name: str) -> int:
+    """Tokens of a caption. Raises InputError."""
+    return read_config(name)[0]["model_cfg"]["text_cfg"].get("context_length", 77)
+
+
+def tokenizer_fingerprint(name: str) -> str:
+    """Sixteen hexadecimal digits of what decides a caption's tokens: tokenizer, vocabulary, context length."""
+    config, folder = read_config(name)
+    text_cfg = config["model_cfg"]["text_cfg"]
+    kwargs = {key: value for key, value in text_cfg.get("tokenizer_kwargs", {}).items() if key != "bpe_path"}
+    names = [text_cfg.get(key) for key in ("hf_tokenizer_name", "hf_model_name", "tokenizer_mode")]
+    digest = hashlib.sha256(json.dumps([context_length(name), names, kwargs], sort_keys=True).encode())
     if vocabulary := vocabulary_file(config, folder):
         digest.update(vocabulary.read_bytes())
     return digest.hexdigest()[:16]
@@ -80,6 +106,8 @@ def vocabulary_file(config: dict[str, Any], folder: Path) -> Path | None:
     bpe_path = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     if bpe_path is None:
         return None
+    if (beside := folder / Path(bpe_path).name).is_file():  # a run's config names the place where the run was made
+        return beside
     if not (folder / bpe_path).is_file():
         raise InputError(f"model: the vocabulary file {folder / bpe_path} is missing")
     return folder / bpe_path

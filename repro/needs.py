@@ -103,7 +103,8 @@ def memory_needed(spec: RunSpec, layout: Layout, size: ModelSize, on_gpu: bool) 
     the embeddings with gradients, one tile of the loss; on CPUs its share of the batch too, which GPUs do not hold.
 
     Activations in bf16 are taken as half of those in fp32: autocast keeps some in fp32. A share that is one
-    micro-batch keeps those of both towers at once, several micro-batches those of one tower at a time.
+    micro-batch keeps those of both towers at once, several micro-batches those of one tower at a time. A locked tower
+    keeps none, and is weights alone; in siglit it is not there, and embeddings in half precision are for its images.
     """
     size = for_run(spec, size)
     held = parameters(spec, size)

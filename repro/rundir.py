@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
 
+LOG_COLUMNS = (
+    *("step", "examples_seen", "time", "loss", "logit_scale", "logit_bias", "positive_logit", "negative_logit"),
+    *("gradient_norm", "parameter_norm", "update_norm", "learning_rate", "examples_per_second", "data_wait_share"),
+    *("bad_samples", "peak_memory_bytes"),
+)
+"""What every line of a run's log holds."""
 
 RESERVE_BYTES = 32 << 10
 ENDED = "ended\n"
@@ -63,6 +69,10 @@ class RunDirectory:
         self.cancelled_file = self.job / "cancelled.json"
         self.reserve_file = self.job / "reserve"
         self.micro_batch_file = self.job / "micro-batch.json"
+
+    def evals_at(self, examples: int) -> Path:
+        """The folder of an evaluation on the way (spec.evaluate_at)."""
+        return self.evals / f"at-{examples}"
 
     def write_spec(self, spec: RunSpec) -> None:
         """A file that says the same already is left as it is: to write one is to wait for the disk."""

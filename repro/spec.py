@@ -26,6 +26,7 @@ SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
 """released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
 LOSSES = ("sigmoid", "softmax")
+CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
@@ -46,7 +47,7 @@ class RunSpec(BaseModel):
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
-    data: str = Field(description="shapes:EXAMPLES (the embedded world) or a pattern of shards")
+    data: str = Field(description="shapes:EXAMPLES[:seed=N] (the embedded world) or a pattern of shards")
     data_fingerprint: str = Field("", description="content of the data; found by the sweep when empty")
     shuffle_shards: int = Field(64, gt=0, description="samples are shuffled within windows of this many shards")
     max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")
@@ -124,6 +125,7 @@ class RunSpec(BaseModel):
                 f"micro_batch {self.micro_batch:,} does not divide batch_size {self.batch_size:,}; "
                 f"the nearest that does is {_nearest_divisor(self.batch_size, self.micro_batch):,}"
             )
+        self._check_setup()
         if self.warmup_examples > self.examples_seen:
             raise InputError(
                 f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
@@ -137,9 +139,69 @@ class RunSpec(BaseModel):
             raise InputError(
                 f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
             )
+        self._check_negatives()
+        self._check_corruption()
         if self.init_logit_bias is None and not self.learn_logit_bias:
             raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
+
+    def _check_setup(self) -> None:
+        """What a setup's image tower asks of the other fields."""
+        if self.setup in ("siglit", "finetune") and not self.pretrained:
+            raise InputError(
+                f"pretrained is empty: setup {self.setup} starts from the weights of an image tower; expected a "
+                "checkpoint, timm, laptop-tower or a tag of open_clip's"
+            )
+        if self.setup in ("siglip", "msiglip") and self.pretrained:
+            raise InputError(
+                f"pretrained {self.pretrained}: setup {self.setup} trains both towers from scratch; expected it empty, "
+                "or setup finetune or siglit"
+            )
+        if self.setup != "siglit" and self.embeddings:
+            raise InputError(f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit")
+        if self.setup != "siglit":
+            return
+        if self.image_learning_rate_multiplier:
+            raise InputError(
+                f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
+                "tower; expected 0, or setup finetune"
+            )
+        if self.languages:
+            raise InputError(
+                "languages: setup siglit reads the captions that were embedded with the images; expected none"
+            )
+
+    def _check_negatives(self) -> None:
+        """Fewer than one negative a positive is no choice of negatives: the threshold would be one of chance."""
+        of_each = self.negatives_share * (self.batch_size - 1)
+        if self.negatives == "all" or of_each >= 1:
+            return
+        if self.batch_size == 1:
+            raise InputError(f"negatives {self.negatives} with batch_size 1: a batch of one pair has no negatives")
+        raise InputError(
+            f"negatives_share {self.negatives_share:g} keeps {of_each:.2g} negatives a positive at batch_size "
+            f"{self.batch_size:,}, less than one; expected {_rounded_up(1 / (self.batch_size - 1))} or more"
+        )
+
+    def _check_corruption(self) -> None:
+        kind, probability = self.corruption, self.corruption_probability
+        if kind == "none" and probability:
+            raise InputError(
+                f"corruption_probability {probability:g} with corruption none; expected one of "
+                f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
+            )
+        if kind != "none" and not probability:
+            raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
+        if "image" in kind and self.setup == "siglit":
+            raise InputError(
+                f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
+                "or another setup"
+            )
+        if "batch" in kind and round(probability * self.batch_size) < 2:
+            raise InputError(
+                f"corruption_probability {probability:g} of batch_size {self.batch_size:,} is less than the two pairs "
+                f"that can be shuffled; expected {_rounded_up(2 / self.batch_size)} or more"
+            )
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> "RunSpec":
@@ -229,7 +291,15 @@ def _explain(problem: dict[str, Any]) -> str:
         valid = [str(name) for name in RunSpec.model_fields[key].annotation.__args__]
         return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        message += f"; expected a list such as [{given}]"
     return f"{key} {given!r}: {message}" if key else message
+
+
+def _rounded_up(share: float) -> str:
+    """0.00782 for 1/128: three digits, none of them too small."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 2)
+    return f"{math.ceil(share / step) * step:.3g}"
 
 
 def _nearest_divisor(number: int, to: int) -> int:

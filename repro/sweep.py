@@ -4,6 +4,8 @@ A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep 
 fields vary at each scale, and what of the paper that reproduces. What is given later wins:
 recipe < the sweep's `set` < the sweep's `axes` and `cases` < options of the command line.
 
+A scale can have a measurement in the place of runs: `bench` names a command of `repro bench`, with its options.
+
 Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
 several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
 
@@ -24,12 +26,13 @@ import yaml
 from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.resources import resource
-from repro.spec import SCALES, SETUPS, RunSpec
+from repro.rundir import LOG_COLUMNS
+from repro.spec import CORRUPTIONS, SCALES, SETUPS, RunSpec
 from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
 BLOCK_KEYS = {"axes", "set", "cases"}
-SCALE_KEYS = {"setup", "setups", *BLOCK_KEYS}
+SCALE_KEYS = {"setup", "setups", "bench", *BLOCK_KEYS}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Sweep:
     """What the paper says of it."""
     curves: tuple[str, ...] = ()
     """Columns of the runs' logs that belong to the result, against examples seen."""
+
+    def bench(self, scale: str) -> tuple[str, dict[str, Any]] | None:
+        """The command of `repro bench` that this sweep is at a scale, with its options; None where it is runs.
+
+        Raises InputError for a scale that the sweep does not have.
+        """
+        if scale not in self.scales:
+            raise InputError(
+                f"sweep '{self.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(self.scales)})"
+            )
+        found = self.scales[scale].get("bench")
+        return next(iter(found.items())) if found else None
 
 
 @dataclass(frozen=True)
@@ -90,8 +105,9 @@ def load_sweep(name: str) -> Sweep:
             if setup not in SETUPS:
                 raise InputError(f"{file}: scales.{scale}.setups: unknown setup '{setup}'{nearest(setup, SETUPS)}")
             _check_block(block, BLOCK_KEYS, f"{file}: scales.{scale}.setups.{setup}")
-    texts = {key: values.get(key, "") for key in ("reproduces", "claim")}
-    return Sweep(file.stem, values.get("title", file.stem), scales=scales, file=file, curves=_curves(values), **texts)
+    texts = {key: _text(values, key, file) for key in ("reproduces", "claim")}
+    title = _text(values, "title", file) or file.stem
+    return Sweep(file.stem, title, scales=scales, file=file, curves=_curves(values, file), **texts)
 
 
 def _check_block(block: Any, keys: set[str], where: str) -> None:
@@ -100,19 +116,51 @@ def _check_block(block: Any, keys: set[str], where: str) -> None:
     for key in block:
         if key not in keys:
             raise InputError(f"{where}: unknown key '{key}'{nearest(key, keys)}")
+    for key in block.keys() & {"axes", "set", "setups"}:
+        if not isinstance(block[key], dict):
+            raise InputError(f"{where}.{key}: expected keys and values, found {block[key]!r}")
+    if "bench" in block:
+        _check_bench(block, f"{where}.bench")
     for axis, values in block.get("axes", {}).items():
         _check_key(axis, f"{where}.axes")
         if not isinstance(values, list) or not values:
             raise InputError(f"{where}.axes.{axis}: expected a list of values")
-    for case in block.get("cases", []):
+    cases = block.get("cases", [])
+    if not isinstance(cases, list):
+        raise InputError(f"{where}.cases: expected a list of keys and values, found {cases!r}")
+    for case in cases:
         if not isinstance(case, dict):
             raise InputError(f"{where}.cases: expected a list of keys and values, found {case!r}")
-        for key in case:
+        for key, value in case.items():
             _check_key(key, f"{where}.cases")
+            if value == []:
+                raise InputError(f"{where}.cases: {key}: expected a value, or a list of some")
 
 
-def _curves(values: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(values.get("curves", ()))
+def _check_bench(block: dict[str, Any], where: str) -> None:
+    bench = block["bench"]
+    if len(block) > 1:
+        raise InputError(f"{where}: a scale is a measurement or runs; expected no other key beside it")
+    if not isinstance(bench, dict) or len(bench) != 1 or not isinstance(next(iter(bench.values())), dict):
+        raise InputError(f"{where}: expected one command of repro bench with its options, such as capacity: {{}}")
+
+
+def _text(values: dict[str, Any], key: str, file: Path) -> str:
+    value = values.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"{file}: {key}: expected text, found {value!r}; put it in quotes")
+    return " ".join(value.split())
+
+
+def _curves(values: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """Columns of the runs' logs. Raises InputError with the nearest."""
+    curves = values.get("curves", [])
+    if not isinstance(curves, list):
+        raise InputError(f"{file}: curves: expected a list of columns of the log, such as [loss, gradient_norm]")
+    for column in curves:
+        if column not in LOG_COLUMNS:
+            raise InputError(f"{file}: curves: '{column}' is no column of the log{nearest(str(column), LOG_COLUMNS)}")
+    return tuple(curves)
 
 
 def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
@@ -131,10 +179,8 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
 
 def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
     """The sweep's runs at one scale, in the order of its axes. Raises InputError."""
-    if scale not in sweep.scales:
-        raise InputError(
-            f"sweep '{sweep.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(sweep.scales)})"
-        )
+    if sweep.bench(scale):
+        raise InputError(f"sweep '{sweep.name}' at scale {scale} is a measurement; it has no runs")
     for key in (*overrides.axes, *overrides.values):
         _check_key(key, "--set")
     content = sweep.scales[scale]
@@ -163,7 +209,11 @@ def _block(sweep: Sweep, scale: str, setup: str) -> dict[str, Any]:
     content = sweep.scales.get(scale, {})
     own = (content.get("setups") or {}).get(setup, {})
     merged = {key: {**content.get(key, {}), **own.get(key, {})} for key in ("axes", "set")}
-    return {**merged, "cases": own.get("cases", content.get("cases", []))}
+    cases = own.get("cases", content.get("cases", []))
+    for key in (key for case in cases for key in case):
+        if key in merged["axes"]:
+            raise InputError(f"{sweep.file}: scales.{scale}: {key} is in axes and in cases; expected it in one of them")
+    return {**merged, "cases": cases}
 
 
 def _product(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,10 +259,13 @@ def _positive_batch(value: Any, where: str) -> int:
 
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
-    """One cell's values → RunSpec: shares become counts, the prior a number, and softmax loses the bias that nobody
-    asked for."""
+    """One cell's values → RunSpec: shares become counts, the prior a number, softmax loses the bias that nobody asked
+    for, and what is spoilt with probability 0 is not spoilt: one run, whatever the kind.
+    """
     if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
         values["init_logit_bias"] = None
+    if values.get("corruption", "none") in CORRUPTIONS and values.get("corruption_probability") == 0:
+        values["corruption"] = "none"
     if values.get("init_logit_bias") == "prior":
         values["init_logit_bias"] = prior_bias(parse_batch_size(values["batch_size"]))
     warmup = values.get("warmup_examples", 0)

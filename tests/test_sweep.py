@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from repro import sweep as sweeps
 from repro.errors import InputError
 from repro.resources import resource
 from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, local_batches, parse_setting
@@ -20,7 +21,7 @@ def runs(scale="laptop", axes=None, values=None, name="batch-size"):
 def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
     for sweep in list_sweeps():
         for scale in sweep.scales:
-            assert expand(sweep, scale, Overrides({}, PAPER_DATA))
+            assert sweep.bench(scale) or expand(sweep, scale, Overrides({}, PAPER_DATA))
 
 
 def test_every_value_of_a_recipe_says_where_it_comes_from():
@@ -91,10 +92,6 @@ def test_a_warm_up_share_is_of_the_training_length():
         (lambda: runs(axes={"loss": ["sigmod"]}), "loss 'sigmod' is unknown; the nearest is 'sigmoid'"),
         (lambda: runs(values={"lr": 1}), "unknown key 'lr'"),
         (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
-        (
-            lambda: load_recipe("finetune", "laptop"),
-            "no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu",
-        ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
         (lambda: parse_setting("local_batch=64"), "changes no result, so no run has it; .*--local-batch"),
@@ -103,6 +100,27 @@ def test_a_warm_up_share_is_of_the_training_length():
 def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_recipe_that_is_missing_is_answered_with_those_there_are(tmp_path: Path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "siglip-gpu.yaml").write_text("")
+    monkeypatch.setattr(sweeps, "_folders", lambda: [tmp_path])
+    with pytest.raises(InputError, match="no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu"):
+        load_recipe("finetune", "laptop")
+
+
+def test_figure_4_decays_all_weights_or_not_the_pretrained_ones_or_has_none():
+    decayed, spared, scratch = runs("paper", values=PAPER_DATA, name="finetune")
+    assert [spec.setup for spec in (decayed, spared, scratch)] == ["finetune", "finetune", "siglip"]
+    assert (decayed.image_weight_decay, spared.image_weight_decay, scratch.pretrained) == (None, 0, "")
+    assert {spec.image_learning_rate_multiplier for spec in (decayed, spared)} == {0.1}
+    same = ("model", "batch_size", "examples_seen", "evaluate_at", "evals", "learning_rate", "warmup_examples", "loss")
+    for scale in ("laptop", "gpu", "paper"):
+        pretrained, *_, scratch = runs(scale, values=PAPER_DATA, name="finetune")
+        assert [getattr(pretrained, name) for name in same] == [getattr(scratch, name) for name in same]
+    assert (decayed.batch_size, decayed.examples_seen) == (16_384, 2_400_000_000)
+    assert decayed.evaluate_at == tuple(n * 10**8 for n in (1, 2, 4, 8, 16))
 
 
 def test_how_much_a_rank_holds_comes_from_the_option_before_the_sweep_before_the_recipe(tmp_path: Path):
@@ -161,6 +179,23 @@ def test_settings_are_read_as_people_mean_them(text, value):
         ({"scales": {"laptop": {"axis": {}}}}, "unknown key 'axis'"),
         ({"scales": {"laptop": {"axes": {"batchsize": [1]}}}}, "the nearest is 'batch_size'"),
         ({"scales": {"laptop": {"axes": {"batch_size": 1}}}}, "expected a list"),
+        ({"scales": {"laptop": {"axes": ["loss"]}}}, "scales.laptop.axes: expected keys and values"),
+        ({"scales": {"laptop": {"set": "loss"}}}, "scales.laptop.set: expected keys and values"),
+        ({"scales": {"laptop": {"cases": {"loss": "sigmoid"}}}}, "scales.laptop.cases: expected a list"),
+        ({"scales": {"laptop": {"cases": ["sigmoid"]}}}, "scales.laptop.cases: expected a list .* found 'sigmoid'"),
+        ({"scales": {"laptop": {"cases": [{"los": "sigmoid"}]}}}, "cases: unknown key 'los'; the nearest is 'loss'"),
+        ({"scales": {"laptop": {"cases": [{"loss": []}]}}}, "cases: loss: expected a value"),
+        ({"scales": {"laptop": {"cases": [{"local_batch": 4}]}}}, "local_batch changes no result"),
+        ({"scales": {"laptop": {"setups": {"siglap": {}}}}}, "unknown setup 'siglap'; the nearest is 'siglip'"),
+        ({"scales": {"laptop": {"setups": {"siglip": {"setup": 1}}}}}, "setups.siglip: unknown key 'setup'"),
+        ({"scales": {"laptop": {"setups": {"siglip": 1}}}}, "setups.siglip: expected keys and values"),
+        ({"curves": ["gradientnorm"]}, "'gradientnorm' is no column of the log; the nearest is 'gradient_norm'"),
+        ({"curves": "loss"}, "curves: expected a list of columns"),
+        ({"claim": ["a"]}, "claim: expected text"),
+        ({"reproduces": 5}, "reproduces: expected text, found 5; put it in quotes"),
+        ({"title": 4}, "title: expected text"),
+        ({"scales": {"laptop": {"bench": {"capacity": {}}, "axes": {}}}}, "a scale is a measurement or runs"),
+        ({"scales": {"laptop": {"bench": "capacity"}}}, "expected one command of repro bench with its options"),
     ],
 )
 def test_a_persons_own_sweep_file_is_checked(tmp_path: Path, change, message):
@@ -175,3 +210,121 @@ def test_yaml_that_is_none_names_the_file(tmp_path: Path):
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(InputError, match=r"bad\.yaml: cannot be read as YAML"):
         load_sweep(str(tmp_path / "bad.yaml"))
+
+
+@pytest.fixture
+def expanded(tmp_path: Path):
+    """expanded({"axes": …, "cases": …}) → the runs of a sweep of one's own; options as of Overrides."""
+
+    def expand_block(block: dict, axes=None, values=None):
+        file = tmp_path / "mine.yaml"
+        file.write_text(yaml.safe_dump({"scales": {"laptop": block}}))
+        return expand(load_sweep(str(file)), "laptop", Overrides(axes or {}, values or {}))
+
+    return expand_block
+
+
+CASES = [{"loss": "softmax"}, {"loss": "sigmoid", "optimizer": ["adamw", "lion"]}]
+
+
+def chosen(specs, *fields):
+    return [tuple(getattr(spec, field) for field in fields) for spec in specs]
+
+
+def test_cases_are_fields_that_vary_together_and_a_list_in_one_is_several(expanded):
+    specs = expanded({"cases": CASES})
+    assert chosen(specs, "loss", "optimizer") == [("softmax", "adamw"), ("sigmoid", "adamw"), ("sigmoid", "lion")]
+
+
+def test_runs_are_the_product_of_axes_and_cases(expanded):
+    specs = expanded({"axes": {"seed": [0, 1]}, "cases": CASES})
+    assert len(specs) == 6
+    assert chosen(specs, "seed", "loss", "optimizer")[2:4] == [(0, "sigmoid", "lion"), (1, "softmax", "adamw")]
+
+
+def test_cases_win_over_set_and_options_over_cases(expanded):
+    block = {"set": {"optimizer": "adafactor", "loss": "sigmoid"}, "cases": [{"optimizer": "lion"}, {"seed": 3}]}
+    assert chosen(expanded(block), "optimizer", "seed") == [("lion", 0), ("adafactor", 3)]
+    assert chosen(expanded(block, axes={"seed": [5]}), "optimizer", "seed") == [("lion", 5), ("adafactor", 5)]
+    assert chosen(expanded(block, values={"optimizer": "adamw"}), "optimizer", "seed") == [("adamw", 0), ("adamw", 3)]
+
+
+def test_cases_that_an_option_makes_equal_are_one_run(expanded):
+    assert len(expanded({"cases": CASES}, axes={"loss": ["sigmoid"]})) == 2
+
+
+def test_a_field_is_an_axis_or_in_cases_and_not_both(expanded):
+    with pytest.raises(InputError, match=r"mine\.yaml: scales.laptop: loss is in axes and in cases"):
+        expanded({"axes": {"loss": ["sigmoid"]}, "cases": CASES})
+
+
+def test_what_is_spoilt_with_probability_0_is_one_plain_run(expanded):
+    case = {"loss": "sigmoid", "corruption": ["image", "batch"], "corruption_probability": [0, 0.5]}
+    specs = expanded({"cases": [case]})
+    assert chosen(specs, "corruption", "corruption_probability") == [("none", 0), ("image", 0.5), ("batch", 0.5)]
+
+
+def test_each_setup_has_what_varies_in_all_and_its_own(tmp_path: Path, monkeypatch):
+    (tmp_path / "sweeps" / "recipes").mkdir(parents=True)
+    recipe = (resource("sweeps") / "recipes" / "siglip-laptop.yaml").read_text()
+    (tmp_path / "sweeps" / "recipes" / "finetune-laptop.yaml").write_text(
+        recipe.replace("seed:", "#") + "\npretrained: timm\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    block = {
+        "setup": ["siglip", "finetune"],
+        "axes": {"seed": [0, 1]},
+        "set": {"batch_size": 64, "beta2": 0.9},
+        "cases": [{"loss": "sigmoid"}, {"loss": "softmax"}],
+        "setups": {
+            "finetune": {"axes": {"seed": [2]}, "set": {"batch_size": 32}, "cases": [{"loss": "sigmoid"}]},
+        },
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"scales": {"laptop": block}}))
+    sweep = load_sweep("mine.yaml")
+    specs = expand(sweep, "laptop", Overrides())
+    assert [spec for spec in chosen(specs, "setup", "seed", "loss", "batch_size", "beta2")] == [
+        *[("siglip", seed, loss, 64, 0.9) for seed in (0, 1) for loss in ("sigmoid", "softmax")],
+        ("finetune", 2, "sigmoid", 32, 0.9),
+    ]
+    only = expand(sweep, "laptop", Overrides({"setup": ["finetune"]}))
+    assert chosen(only, "setup") == [("finetune",)]
+
+
+def test_a_sweep_says_what_the_paper_claims_and_which_curves_show_it(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    values = {"claim": "Large batches\n  saturate.", "curves": ["loss", "update_norm"], "reproduces": "figure 5"}
+    file.write_text(yaml.safe_dump({**values, "scales": {"laptop": {"axes": {"loss": ["sigmoid"]}}}}))
+    sweep = load_sweep(str(file))
+    assert (sweep.title, sweep.reproduces, sweep.claim) == ("mine", "figure 5", "Large batches saturate.")
+    assert sweep.curves == ("loss", "update_norm")
+
+
+PUBLISHED = ("noise", "beta2", "bias", "hyperparameters", "seeds", "negatives")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_sweep_of_the_papers_has_its_claim_and_all_scales_and_fits_its_time(name):
+    sweep = load_sweep(name)
+    assert sweep.title and sweep.reproduces and sweep.claim
+    assert set(sweep.scales) == {"laptop", "gpu", "paper"}
+    assert sum(spec.examples_seen for spec in expand(sweep, "laptop", Overrides())) <= 1_000_000
+
+
+def test_the_papers_other_sweeps_hold_its_values():
+    def at_paper_scale(name):
+        return runs("paper", values=PAPER_DATA, name=name)
+
+    bias = chosen(at_paper_scale("bias"), "init_logit_bias", "init_logit_scale", "batch_size", "examples_seen")
+    log_10 = pytest.approx(math.log(10))
+    starts = [(None, log_10), (-10, log_10), (-10, 0), (0, log_10), (0, 0), (pytest.approx(-math.log(8191)), log_10)]
+    assert bias == [(*start, 8192, 900_000_000) for start in starts]
+    assert len(at_paper_scale("hyperparameters")) == 27
+    assert len(at_paper_scale("seeds")) == 25
+    assert {spec.beta2 for spec in at_paper_scale("beta2")} == {0.95, 0.999}
+    noise = at_paper_scale("noise")
+    assert {(s.model, s.batch_size, s.examples_seen, s.warmup_examples) for s in noise} == {
+        ("siglip-m16", 16_384, 3_600_000_000, 360_000_000)
+    }
+    ratios = {spec.negatives_share * (spec.batch_size - 1) for spec in at_paper_scale("negatives")}
+    assert sorted(ratios) == pytest.approx([1.6, 16, 164, 1638, 16_383], rel=0.03)

@@ -23,7 +23,7 @@ SECTIONS = {
         "eval": ("repro.cli.evaluate:evaluate", "Evaluate a run or a checkpoint with clip-benchmark."),
     },
     "Data": {
-        "data": ("repro.cli.data:data", "Make the embedded world; check shards of your own."),
+        "data": ("repro.cli.data:data", "Make the embedded world; check your own shards; embed their images."),
     },
     "Measure": {
         "bench": ("repro.cli.bench:bench", "Measure speed and memory beside other trainers."),

@@ -1,10 +1,12 @@
-"""repro data: make the embedded world; look through shards before runs are spent on them."""
+"""repro data: make the embedded world; look through shards before runs are spent on them; embed their images."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from repro.cli.embed import embed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +19,10 @@ WORST_SHOWN = 10
 
 @click.group()
 def data() -> None:
-    """Make the embedded world; check shards of your own."""
+    """Make the embedded world; check shards of your own; embed their images."""
+
+
+data.add_command(embed)
 
 
 @data.command(short_help="Make the embedded world: shards to train on, data sets to evaluate on.")
@@ -26,29 +31,34 @@ def data() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed, another world.")
 @click.option("--image-size", type=click.IntRange(16), default=32, show_default=True, help="Width and height, pixels.")
 @click.option("--processes", type=click.IntRange(1), help="Processes that draw.  [default: one a core]")
-def shapes(examples: str, out: Path | None, seed: int, image_size: int, processes: int | None) -> None:
-    """Make the embedded world "shapes": training shards and two clip-benchmark data sets."""
+@click.option("--multilingual", is_flag=True, help="Captions in several languages too, and a retrieval set of each.")
+def shapes(
+    examples: str, out: Path | None, seed: int, image_size: int, processes: int | None, multilingual: bool
+) -> None:
+    """Make the embedded world "shapes": training shards and clip-benchmark data sets."""
     import os
     import shlex
 
     from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
-    from repro.data import shapes
+    from repro.data import shapes, shapes_few_shot
     from repro.errors import InputError
     from repro.resources import cache_folder
 
     count = parse_examples(examples)
-    folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size)
+    folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size, multilingual)
+    processes = processes or os.cpu_count() or 1
     try:
-        world = shapes.make(
-            folder, count, seed, image_size, processes or os.cpu_count() or 1, progress=lines_on_stderr("drawn")
-        )
+        world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
+        shapes_few_shot.complete(world)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")
     for name in world.evals:
         click.echo(f"evaluation in {name}")
     command = ["repro", "sweep", "batch-size", "--data", world.train_pattern, "--eval", *world.evals]
+    if multilingual:
+        command += ["--setup", "msiglip"]
     click.echo(f"\nNext: {shlex.join(command)}")
 
 
@@ -94,6 +104,33 @@ def check(pattern: str, samples: str, every: bool, out: Path) -> None:
     if refusals:
         sys.exit(1)
     click.echo(f"\nNext: {shlex.join(['repro', 'sweep', 'batch-size', '--data', pattern, '--eval'])} DIR")
+
+
+@data.command(short_help="Learn a vocabulary from the captions of shards, for a model.")
+@click.argument("pattern")
+@click.option("--model", default="msiglip-b16", show_default=True, help="The model that gets the vocabulary.")
+@click.option("--tokens", default="32000", show_default=True, help="Size of the vocabulary.")
+@click.option("--samples", default="200k", show_default=True, help="Samples to learn from, evenly spread.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Model config to write, such as m-32k.json."
+)
+def vocabulary(pattern: str, model: str, tokens: str, samples: str, out: Path) -> None:
+    """Learn a byte-level BPE vocabulary from the captions of PATTERN, in whatever languages, for a model.
+
+    Writes the config of the model with that vocabulary, and the merges file beside it; a sweep takes it as model=FILE.
+    """
+    from repro.counts import parse_examples
+    from repro.errors import InputError
+    from repro.vocabulary import make
+
+    if out.suffix != ".json":
+        raise InputError(f"--out {out}: expected the name of a model config, such as {out.name or 'model'}.json")
+    try:
+        size = make(pattern, model, parse_examples(tokens), parse_examples(samples), out)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    click.echo(f"{size:,} tokens; {out} and {out.with_suffix('.txt.gz').name}")
+    click.echo(f"\nNext: repro sweep batch-size --setup msiglip --set model={out}")
 
 
 def _print(scan: "Scanned", looked_at: "LookedAt") -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--retry", is_flag=True, help="Run failed runs again.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and what it would need.")
 def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
-    """Expand sweep NAME (or a YAML file) into runs, and run those that are missing.
+    """Expand sweep NAME (or a YAML file) into runs, and run those that are missing; or measure, where it says so.
 
     Several values may follow an option; repeating it and commas work too. Without NAME: the sweeps there are.
     """
@@ -32,6 +32,11 @@ def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
         _print_sweeps()
         return
     loaded = load_sweep(name)
+    if loaded.bench(options["scale"]):
+        from repro.cli.bench_sweep import measure
+
+        measure(loaded, options, dry_run)
+        return
     values = chosen(options | {"sweep": str(loaded.file.resolve())})
     specs = expand(loaded, options["scale"], overrides(options))
     if options["data"] and not options["evals"]:

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
-    """Runs with their steps, and what they hold beside the towers."""
+    """Runs with their steps, and what they hold beside the towers; of weights that are only evaluated, which."""
     from repro.model_size import model_size
     from repro.needs import BYTES_AN_EMBEDDING
 
+    if all(spec.setup == "released" for spec in specs):
+        return _released_table(specs)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     told = [name for name in differing([dict(spec) for spec in specs]) if name not in ("setup", "examples_seen")]
     columns = ("steps", "forward passes", "embeddings")
@@ -47,16 +49,34 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
     return shown
 
 
+def _released_table(specs: "Sequence[RunSpec]") -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("model", "pretrained", "loss", "batch size"):
+        shown.add_column(column, justify="right" if column == "batch size" else "left", overflow="fold")
+    for spec in specs:
+        shown.add_row(spec.model, spec.pretrained, spec.loss, format_batch_size(spec.batch_size))
+    return shown
+
+
 def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     """What all runs of a model or on some data need: sentences under the table."""
     from repro.model_size import model_size
     from repro.needs import BYTES_A_PARAMETER
 
     notes = []
-    for model, optimizer in sorted({(spec.model, spec.optimizer) for spec in specs}):
-        parameters = model_size(model).parameters
-        size = format_bytes(BYTES_A_PARAMETER[optimizer] * parameters)
-        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and {optimizer}")
+    if released := [spec for spec in specs if spec.setup == "released"]:
+        evals = dict.fromkeys(name for spec in released for name in spec.evals)
+        notes.append(f"released weights are evaluated and not trained: on {', '.join(evals)}")
+    if len(released) == len(specs):
+        return notes
+    specs = [spec for spec in specs if spec.setup != "released"]
+    for model, optimizer, setup in sorted({(spec.model, spec.optimizer, spec.setup) for spec in specs}):
+        size = model_size(model)
+        learns = size.parameters - (size.image_parameters if setup == "siglit" else 0)
+        of_them = f", {format_examples(learns)} of them trained" if learns < size.parameters else ""
+        memory = format_bytes(BYTES_A_PARAMETER[optimizer] * learns)
+        shown = format_examples(size.parameters)
+        notes.append(f"model {model}: {shown} parameters{of_them}, {memory} with gradients and {optimizer}")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
     notes.append(

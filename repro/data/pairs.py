@@ -12,17 +12,23 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from PIL import Image
 
+from repro.data.corrupt import Corruption
 from repro.data.kept import KeptSamples
+from repro.data.languages import caption_in, captions_in, language_at
 from repro.data.shards import JSON, ShardIndex
 from repro.errors import BadData
+
+if TYPE_CHECKING:
+    from repro.data.embeddings import EmbeddedPairs
 
 CHUNK = 256
 """Samples that a worker decodes at a time."""
@@ -39,6 +45,7 @@ class SampleOrder:
     def __init__(self, sizes: list[int], seed: int, shuffle_shards: int):
         self.sizes = np.asarray(sizes, np.int64)
         self.total = int(self.sizes.sum())
+        self.first_of_shard = np.cumsum(self.sizes) - self.sizes
         self.seed = seed
         self.shuffle_shards = shuffle_shards
 
@@ -50,6 +57,20 @@ class SampleOrder:
         sample = int(shuffled[place - start])
         which = bisect.bisect_right(ends, sample)
         return shards[which], sample - (ends[which - 1] if which else 0)
+
+    def numbers(self, positions: range) -> np.ndarray:
+        """What stands at each of the positions, [n] int64, as numbers in the data set; `locate` for many at once."""
+        found, position = [], positions.start
+        while position < positions.stop:
+            epoch, place = divmod(position, self.total)
+            window = bisect.bisect_right(self._epoch(epoch)[1], place)
+            start, shards, ends, shuffled = self._window(epoch, window)
+            samples = shuffled[place - start : place - start + positions.stop - position]
+            which = np.searchsorted(ends, samples, side="right")
+            first_of_window = np.array([0, *ends[:-1]])  # the number within the window of each shard's first
+            found.append(samples + (self.first_of_shard[shards] - first_of_window)[which])
+            position += len(samples)
+        return np.concatenate(found)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 an order lives as long as its run
     def _epoch(self, epoch: int) -> tuple[np.ndarray, list[int]]:
@@ -71,7 +92,10 @@ class SampleOrder:
 
 @dataclass
 class PairBatch:
-    """images: [n, 3, H, W] uint8. tokens: [n, context_length]. bad: (shard, reason) → samples passed over."""
+    """images: [n, 3, H, W] uint8, or their embeddings [n, d] fp16. tokens: [n, context_length].
+
+    bad: (shard, reason) → samples passed over.
+    """
 
     images: torch.Tensor
     tokens: torch.Tensor
@@ -95,8 +119,11 @@ class Pairs(torch.utils.data.Dataset):
     """Ranges of positions → PairBatch.
 
     resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
-    kept: decoded samples of small data sets, read and added to.
+    kept: decoded samples of small data sets, read and added to. languages: of captions by language, those to show.
+    corruption: what is spoilt; never of what is kept.
     """
+
+    chunk = CHUNK
 
     def __init__(
         self,
@@ -106,9 +133,12 @@ class Pairs(torch.utils.data.Dataset):
         resize: Callable[[Image.Image], Image.Image],
         tokenize: Callable[[list[str]], torch.Tensor],
         kept: KeptSamples | None = None,
+        languages: Sequence[str] = (),
+        corruption: Corruption | None = None,
     ):
         self.files, self.indexes, self.order = files, indexes, order
         self.resize, self.tokenize, self.kept = resize, tokenize, kept
+        self.languages, self.corruption = languages, corruption
         self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
     def __getitem__(self, positions: range) -> PairBatch | BadData:
@@ -116,36 +146,53 @@ class Pairs(torch.utils.data.Dataset):
         bad: Counter = Counter()
         try:
             samples = [self._usable(position, bad) for position in positions]
+            others = self._others(positions)
         except BadData as error:
             return error.with_traceback(None)
-        fresh = [sample for sample in samples if sample.tokens is None]
+        fresh = [sample for sample in (*samples, *others.values()) if sample.tokens is None]
         if fresh:
             for sample, tokens in zip(fresh, self.tokenize([s.caption for s in fresh]).numpy(), strict=True):
                 sample.tokens = tokens
                 if self.kept is not None:
-                    self.kept.write(sample.number, sample.image, tokens)
+                    self.kept.write(sample.number, sample.image, tokens, sample.language)
+        if self.corruption is not None:
+            samples = _spoil(samples, positions, others, self.corruption)
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         tokens = torch.from_numpy(np.stack([sample.tokens for sample in samples]))
         return PairBatch(images.permute(0, 3, 1, 2).contiguous(), tokens, bad)
 
+    def _others(self, positions: range) -> dict[int, "Sample"]:
+        """Samples of elsewhere in the global batch whose texts go with images of these positions.
+
+        Whoever reads them as their own counts what is bad among them.
+        """
+        if self.corruption is None:
+            return {}
+        wanted = {self.corruption.text_position(position) for position in positions}.difference(positions)
+        return {position: self._usable(position, Counter()) for position in sorted(wanted)}
+
     def _usable(self, position: int, bad: Counter) -> "Sample":
+        language = language_at(self.order.seed, position, len(self.languages)) if self.languages else 0
         for attempt in range(MOST_SUBSTITUTES):
             shard, place = self.order.locate(position + attempt * self.order.total)
             number = self.first_of_shard[shard] + place
-            if self.kept is not None and (kept := self.kept.read(number)) is not None:
+            if self.kept is not None and (kept := self.kept.read(number, language)) is not None:
                 return Sample(number, *kept)
             try:
-                image, caption = self.read(shard, place)
-                return Sample(number, image, None, caption)
+                image, caption = self.read(shard, place, language)
+                return Sample(number, image, None, caption, language)
             except UnusableSample as reason:
                 bad[self.files[shard].name, str(reason)] += 1
         (shard_name, reason), _ = bad.most_common(1)[0]
         raise BadData(f"{MOST_SUBSTITUTES} bad samples in a row, most in {shard_name}: {reason}", bad)
 
-    def read(self, shard: int, sample: int) -> tuple[np.ndarray, str]:
-        """One pair: [H, W, 3] uint8 and its caption. Raises UnusableSample."""
+    def read(self, shard: int, sample: int, language: int = 0) -> tuple[np.ndarray, str]:
+        """One pair: [H, W, 3] uint8 and its caption, in one of the languages. Raises UnusableSample."""
         index = self.indexes[shard]
-        caption = parse_caption(self._bytes(shard, index.caption[sample]), int(index.kind[sample]))
+        if self.languages:
+            caption = parse_captions(self._bytes(shard, index.json[sample]), self.languages, language)
+        else:
+            caption = parse_caption(self._bytes(shard, index.caption[sample]), int(index.kind[sample]))
         return decode_image(self._bytes(shard, index.image[sample]), self.resize), caption
 
     def _bytes(self, shard: int, place: np.ndarray) -> bytes:
@@ -162,12 +209,29 @@ class Pairs(torch.utils.data.Dataset):
 
 @dataclass
 class Sample:
-    """One pair on its way into a batch: number in the data set, [H, W, 3] uint8, [L] tokens once there are some."""
+    """One pair on its way into a batch: number in the data set, [H, W, 3] uint8, [L] tokens once there are some.
+
+    language: the place among the languages of the one that was asked for.
+    """
 
     number: int
     image: np.ndarray
     tokens: np.ndarray | None
     caption: str = ""
+    language: int = 0
+
+
+def _spoil(samples: list[Sample], positions: range, others: dict[int, Sample], corruption: Corruption) -> list[Sample]:
+    """The pairs of these positions as the run shall see them; others: by position, what else their texts are from."""
+    by_position = others | dict(zip(positions, samples, strict=True))
+    return [
+        Sample(
+            sample.number,
+            corruption.image_at(position, sample.image),
+            corruption.tokens_at(position, by_position[corruption.text_position(position)].tokens),
+        )
+        for position, sample in zip(positions, samples, strict=True)
+    ]
 
 
 class UnusableSample(ValueError):
@@ -185,6 +249,17 @@ def parse_caption(data: bytes, kind: int) -> str:
     if not isinstance(text, str) or not text.strip():
         raise UnusableSample("empty caption")
     return text.strip()
+
+
+def parse_captions(data: bytes, languages: Sequence[str], wanted: int) -> str:
+    """Of a json (empty where a sample has none). Raises UnusableSample where it has none of the languages."""
+    try:
+        caption = caption_in(captions_in(data or b"{}"), languages, wanted)
+    except ValueError:
+        raise UnusableSample("caption cannot be read") from None
+    if caption is None:
+        raise UnusableSample(f"no caption in {', '.join(languages)}")
+    return caption
 
 
 def decode_image(data: bytes, resize: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -212,10 +287,14 @@ def local_positions(step: int, batch_size: int, rank: int, ranks: int, chunk: in
 
 
 def batches(
-    pairs: Pairs, *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
+    pairs: "Pairs | EmbeddedPairs", *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
 ) -> Iterator[PairBatch]:
     """This rank's local batch of each step from `first_step` on. Raises BadData."""
-    ranges = (chunk for step in range(first_step, steps) for chunk in local_positions(step, batch_size, rank, ranks))
+    ranges = (
+        chunk
+        for step in range(first_step, steps)
+        for chunk in local_positions(step, batch_size, rank, ranks, pairs.chunk)
+    )
     # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
     of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
     # A generator of its own: each start of a loader draws a number, and a resumed run starts one more.
@@ -223,7 +302,7 @@ def batches(
         pairs, sampler=ranges, batch_size=None, num_workers=workers, generator=torch.Generator(), **of_workers
     )
     chunks = iter(loader)
-    per_step = len(list(local_positions(0, batch_size, rank, ranks)))
+    per_step = len(list(local_positions(0, batch_size, rank, ranks, pairs.chunk)))
     for _ in range(first_step, steps):
         found = [next(chunks) for _ in range(per_step)]
         if refused := next((chunk for chunk in found if isinstance(chunk, BadData)), None):

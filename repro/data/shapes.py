@@ -4,13 +4,14 @@ It is written once, as shards for training and two clip-benchmark data sets, and
 the user's own data. Example i of a seed is the same however many examples are made and however many processes
 draw them: each block of examples has its own random stream. What scenes hold, and how hard they are to tell
 apart, is in shapes_scenes.py.
+
+The multilingual world has the same training images and English captions. The `.json` of each also holds its captions
+in all languages, and there is a retrieval set of each language, over the same images.
 """
 
 import json
 import random
 import shutil
-import tarfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -21,13 +22,17 @@ from uuid import uuid4
 import numpy as np
 
 from repro.data import shapes_scenes as world
-from repro.data.evalsets import SHAPES
-from repro.data.shapes_captions import Lot, caption
+from repro.data.evalsets import MULTILINGUAL_SHAPES, SHAPES
+from repro.data.shapes_captions import Lot, say
 from repro.data.shapes_drawing import draw
+from repro.data.shapes_files import Sample, pngs, write_tar
+from repro.data.shapes_languages import LANGUAGES, translations
 from repro.errors import InputError
 
 WORLD_VERSION = 1
 """Raised whenever the same seed gives other bytes."""
+MULTILINGUAL_VERSION = 1
+"""Likewise, of the multilingual world."""
 
 BLOCK, SHARD = 1024, 8192  # examples; a shard is a whole number of blocks
 CLASSIFICATION_IMAGES, RETRIEVAL_IMAGES = 21 * len(world.CLASSES), 1000
@@ -36,9 +41,6 @@ EVAL_SHARDS, EVAL_BATCH = 4, 64
 OBJECTS, RETRIEVAL = SHAPES
 TEMPLATES = ("a {c}", "a picture of a {c}", "a photo of a {c}", "there is a {c}")
 _TRAIN_SPLIT, _OBJECTS_SPLIT, _RETRIEVAL_SPLIT = range(3)
-
-Sample = dict[str, bytes]
-"""Extension → content, in the order of the tar."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class ShapesWorld:
     fingerprint: str
 
 
-def fingerprint(examples: int, seed: int = 0, image_size: int = 32) -> str:
+def fingerprint(examples: int, seed: int = 0, image_size: int = 32, multilingual: bool = False) -> str:
     """What the world holds, in words: 'shapes-v1-65536-s0-32px'. Nothing is drawn."""
-    return f"shapes-v{WORLD_VERSION}-{examples}-s{seed}-{image_size}px"
+    kind = f"shapes-multilingual-v{MULTILINGUAL_VERSION}" if multilingual else f"shapes-v{WORLD_VERSION}"
+    return f"{kind}-{examples}-s{seed}-{image_size}px"
 
 
 def make(
@@ -63,6 +66,7 @@ def make(
     image_size: int = 32,
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    multilingual: bool = False,
 ) -> ShapesWorld:
     """Write the world of these values into `folder`, or find it there.
 
@@ -80,56 +84,75 @@ def make(
         if value < minimum:
             raise InputError(f"shapes: {name} {value} is too small; expected {minimum} or more")
     folder = Path(folder).absolute()
-    if _holds(folder, examples, seed, image_size):
-        return _world(folder, examples, seed, image_size)
+    content = _Content(examples, seed, image_size, multilingual)
+    if _holds(folder, content):
+        return _world(folder, content)
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.partial")
     try:
         (partial / "train").mkdir(parents=True)
-        _write_all(partial, examples, seed, image_size, processes, progress)
+        _write_all(partial, content, processes, progress)
         sizes = {str(file.relative_to(partial)): file.stat().st_size for file in sorted(partial.rglob("*.*"))}
-        content = {"fingerprint": fingerprint(examples, seed, image_size), "version": WORLD_VERSION}
-        content |= {"examples": examples, "seed": seed, "image_size": image_size, "bytes": sizes}
-        (partial / "world.json").write_text(json.dumps(content, indent=1) + "\n")
+        said = {"fingerprint": content.fingerprint, "version": WORLD_VERSION}
+        said |= {"examples": examples, "seed": seed, "image_size": image_size, "bytes": sizes}
+        (partial / "world.json").write_text(json.dumps(said, indent=1) + "\n")
         try:
             partial.rename(folder)
         except OSError:  # someone else has put something there since we looked
-            if not _holds(folder, examples, seed, image_size):
+            if not _holds(folder, content):
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return _world(folder, examples, seed, image_size)
+    return _world(folder, content)
 
 
-def training_block(block: int, seed: int = 0, image_size: int = 32, rows: int = BLOCK) -> Iterator[Sample]:
-    """The first `rows` examples of a block: png, txt (the caption), json (all that is true of the image)."""
+def training_block(
+    block: int, seed: int = 0, image_size: int = 32, rows: int = BLOCK, multilingual: bool = False
+) -> Iterator[Sample]:
+    """The first `rows` examples of a block: png, txt (the caption), json (all that is true of the image).
+
+    multilingual: the json also holds "captions", {language: caption}.
+    """
     rng = np.random.default_rng([seed, _TRAIN_SPLIT, block])
     scenes = world.lay_out(rng, world.sample_groups(rng, BLOCK, world.SCENES, held_out=False))
     described, lot = world.describe(scenes)[:rows], _lot(rng)
-    captions = [caption(scene, world.TRAINING_NAMING, lot) for scene in described]
-    yield from _samples(draw(scenes, rng, image_size, rows), described, txt=captions)
+    said = [say(scene, world.TRAINING_NAMING, lot) for scene in described]
+    if multilingual:
+        lots = _lots_of_languages(seed, _TRAIN_SPLIT, block)
+        described = [scene | {"captions": translations(one, lots)} for scene, one in zip(described, said, strict=True)]
+    yield from _samples(draw(scenes, rng, image_size, rows), described, txt=[one.english for one in said])
 
 
 def classification_samples(seed: int = 0, image_size: int = 32) -> Iterator[Sample]:
     """Images of one object to name, some with a smaller distractor; cls is the number of its class."""
-    rng = np.random.default_rng([seed, _OBJECTS_SPLIT])
-    labels, groups = world.classification_groups(rng, CLASSIFICATION_IMAGES)
+    yield from object_samples(np.random.default_rng([seed, _OBJECTS_SPLIT]), CLASSIFICATION_IMAGES, image_size)
+
+
+def object_samples(rng: np.random.Generator, count: int, image_size: int) -> Iterator[Sample]:
+    """So many images to name, as many of each class as can be."""
+    labels, groups = world.classification_groups(rng, count)
     scenes = world.lay_out(rng, groups)
     yield from _samples(draw(scenes, rng, image_size), world.describe(scenes), cls=labels.tolist())
 
 
-def retrieval_samples(seed: int = 0, image_size: int = 32) -> Iterator[Sample]:
-    """Scenes whose captions leave little out, no caption twice."""
+def retrieval_samples(seed: int = 0, image_size: int = 32, multilingual: bool = False) -> Iterator[Sample]:
+    """Scenes whose captions leave little out, no caption twice; multilingual: in no language, and json holds them."""
     rng = np.random.default_rng([seed, _RETRIEVAL_SPLIT])
     candidates = 2 * RETRIEVAL_IMAGES
     scenes = world.lay_out(rng, world.sample_groups(rng, candidates, world.RETRIEVAL_SCENES, held_out=True))
     described, lot = world.describe(scenes), _lot(rng)
-    chosen: dict[str, int] = {}
+    lots = _lots_of_languages(seed, _RETRIEVAL_SPLIT, 0)
+    seen: set[tuple[str, str]] = set()
+    chosen: list[tuple[int, dict[str, str]]] = []
     for number, scene in enumerate(described):
-        chosen.setdefault(caption(scene, world.RETRIEVAL_NAMING, lot), number)
-    captions = list(chosen)[:RETRIEVAL_IMAGES]
-    numbers = [chosen[text] for text in captions]
-    images = draw(scenes, rng, image_size)[numbers]
-    yield from _samples(images, [described[number] for number in numbers], txt=captions)
+        said = say(scene, world.RETRIEVAL_NAMING, lot)
+        captions = translations(said, lots) if multilingual else {"en": said.english}
+        if seen.isdisjoint(captions.items()):
+            seen.update(captions.items())
+            chosen.append((number, captions))
+    numbers, captions = zip(*chosen[:RETRIEVAL_IMAGES], strict=True)
+    images = draw(scenes, rng, image_size)[list(numbers)]
+    told = [described[n] | ({"captions": c} if multilingual else {}) for n, c in zip(numbers, captions, strict=True)]
+    yield from _samples(images, told, txt=[c["en"] for c in captions])
 
 
 def _lot(rng: np.random.Generator) -> Lot:
@@ -137,19 +160,41 @@ def _lot(rng: np.random.Generator) -> Lot:
     return random.Random(int(rng.random() * 2**53)).random  # noqa: S311
 
 
-def _world(folder: Path, examples: int, seed: int, image_size: int) -> ShapesWorld:
-    last = (examples - 1) // SHARD
+def _lots_of_languages(seed: int, split: int, block: int) -> dict[str, Lot]:
+    """Beside the stream that draws: images and English captions are those of the English world."""
+    return {
+        language: _lot(np.random.default_rng([seed, split, block, number]))
+        for number, language in enumerate(LANGUAGES, 1)
+    }
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a world is made of."""
+
+    examples: int
+    seed: int
+    image_size: int
+    multilingual: bool
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.examples, self.seed, self.image_size, self.multilingual)
+
+
+def _world(folder: Path, content: _Content) -> ShapesWorld:
+    last = (content.examples - 1) // SHARD
     return ShapesWorld(
         folder=folder,
         train_pattern=f"{folder}/train/{{00000..{last:05d}}}.tar",
-        evals=(f"{folder}/{OBJECTS}", f"{folder}/{RETRIEVAL}"),
-        fingerprint=fingerprint(examples, seed, image_size),
+        evals=tuple(f"{folder}/{name}" for name in (MULTILINGUAL_SHAPES if content.multilingual else SHAPES)),
+        fingerprint=content.fingerprint,
     )
 
 
-def _holds(folder: Path, examples: int, seed: int, image_size: int) -> bool:
+def _holds(folder: Path, content: _Content) -> bool:
     """Whether `folder` is this world, whole; missing or empty is no. Raises InputError where it is other."""
-    wanted = fingerprint(examples, seed, image_size)
+    wanted = content.fingerprint
     expected = f"expected the world {wanted} or nothing; name another folder, or remove this one"
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
@@ -167,17 +212,10 @@ def _holds(folder: Path, examples: int, seed: int, image_size: int) -> bool:
     return True
 
 
-def _write_all(
-    folder: Path,
-    examples: int,
-    seed: int,
-    image_size: int,
-    processes: int,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    jobs = [(_write_objects, folder, seed, image_size), (_write_retrieval, folder, seed, image_size)]
-    jobs += [(_write_shard, folder, seed, image_size, n, examples) for n in range((examples - 1) // SHARD + 1)]
-    done, total = 0, examples + CLASSIFICATION_IMAGES + RETRIEVAL_IMAGES
+def _write_all(folder: Path, content: _Content, processes: int, progress: Callable[[int, int], None] | None) -> None:
+    jobs = [(write, folder, content) for write in (_write_objects, _write_retrieval)]
+    jobs += [(_write_shard, folder, content, n) for n in range((content.examples - 1) // SHARD + 1)]
+    done, total = 0, content.examples + CLASSIFICATION_IMAGES + RETRIEVAL_IMAGES
     for images in _run(jobs, min(processes, len(jobs))):
         done += images
         if progress is not None:
@@ -198,25 +236,35 @@ def _run(jobs: list[tuple], processes: int) -> Iterator[int]:
             raise
 
 
-def _write_shard(folder: Path, seed: int, image_size: int, shard: int, examples: int) -> int:
-    first, last = shard * SHARD, min((shard + 1) * SHARD, examples)
+def _write_shard(folder: Path, content: _Content, shard: int) -> int:
+    first, last = shard * SHARD, min((shard + 1) * SHARD, content.examples)
     samples = (
         sample
         for start in range(first, last, BLOCK)
-        for sample in training_block(start // BLOCK, seed, image_size, min(BLOCK, last - start))
+        for sample in training_block(
+            start // BLOCK, content.seed, content.image_size, min(BLOCK, last - start), content.multilingual
+        )
     )
-    return _write_tar(folder / "train" / f"{shard:05d}.tar", samples, first)
+    return write_tar(folder / "train" / f"{shard:05d}.tar", samples, first)
 
 
-def _write_objects(folder: Path, seed: int, image_size: int) -> int:
+def _write_objects(folder: Path, content: _Content) -> int:
     names = [f"{colour} {shape}" for colour, shape in world.CLASSES]
     texts = {"classnames.txt": names, "zeroshot_classification_templates.txt": TEMPLATES}
-    return _write_eval(folder / OBJECTS, classification_samples(seed, image_size), texts)
+    return _write_eval(folder / OBJECTS, classification_samples(content.seed, content.image_size), texts)
 
 
-def _write_retrieval(folder: Path, seed: int, image_size: int) -> int:
-    samples = retrieval_samples(seed, image_size)
-    return _write_eval(folder / RETRIEVAL, samples, {"dataset_type.txt": ["retrieval"]})
+def _write_retrieval(folder: Path, content: _Content) -> int:
+    """One set, or one of each language over the same images."""
+    samples = list(retrieval_samples(content.seed, content.image_size, content.multilingual))
+    texts = {"dataset_type.txt": ["retrieval"]}
+    if not content.multilingual:
+        return _write_eval(folder / RETRIEVAL, samples, texts)
+    for language in LANGUAGES:
+        captions = (json.loads(sample["json"])["captions"][language] for sample in samples)
+        told = [sample | {"txt": text.encode()} for sample, text in zip(samples, captions, strict=True)]
+        _write_eval(folder / f"{RETRIEVAL}_{language}", told, texts)
+    return len(samples)
 
 
 def _write_eval(folder: Path, samples: Iterable[Sample], texts: dict[str, Iterable[str]]) -> int:
@@ -231,54 +279,11 @@ def _write_eval(folder: Path, samples: Iterable[Sample], texts: dict[str, Iterab
     everything = list(samples)
     size = -(-len(everything) // (EVAL_SHARDS * EVAL_BATCH)) * EVAL_BATCH
     for shard in range(EVAL_SHARDS):
-        _write_tar(folder / "test" / f"{shard}.tar", everything[shard * size : (shard + 1) * size], shard * size)
+        write_tar(folder / "test" / f"{shard}.tar", everything[shard * size : (shard + 1) * size], shard * size)
     return len(everything)
 
 
 def _samples(images: np.ndarray, described: list[dict], **columns: list) -> Iterator[Sample]:
-    for image, scene, *row in zip(_pngs(images), described, *columns.values(), strict=True):
+    for image, scene, *row in zip(pngs(images), described, *columns.values(), strict=True):
         values = {name: str(value).encode() for name, value in zip(columns, row, strict=True)}
-        yield {"png": image, **values, "json": json.dumps(scene, separators=(",", ":")).encode()}
-
-
-def _pngs(images: np.ndarray) -> Iterator[bytes]:
-    """uint8 [n, H, W, 3] → PNG files, stored without compression.
-
-    The noise leaves little to compress: deflating saves an eighth of a shard and takes as long as drawing.
-    """
-    n, height, width, _ = images.shape
-    lines = np.zeros((n, height, 1 + 3 * width), np.uint8)  # each line begins with its filter: 0, none
-    lines[:, :, 1:] = images.reshape(n, height, 3 * width)
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])  # 8 bits, RGB
-    start, end = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header), _chunk(b"IEND", b"")
-    for image in lines:
-        yield start + _chunk(b"IDAT", zlib.compress(image.tobytes(), 0)) + end
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    body = kind + content
-    return len(content).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
-
-
-_TAR_HEADER = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)  # of no user, at time 0: same content, same bytes
-
-
-def _write_tar(path: Path, samples: Iterable[Sample], first: int) -> int:
-    """Samples, with keys that count from `first`. Returns how many."""
-    count = 0
-    with path.open("wb") as tar:
-        for count, sample in enumerate(samples, 1):
-            for extension, content in sample.items():
-                tar.write(_tar_member(f"{first + count - 1:09d}.{extension}", content))
-        tar.write(bytes(1024))
-    return count
-
-
-def _tar_member(name: str, content: bytes) -> bytes:
-    """Header, content and padding. By hand, because `TarFile.addfile` takes as long as drawing the image."""
-    header = bytearray(_TAR_HEADER)
-    header[: len(name)] = name.encode()
-    header[124:136] = b"%011o\0" % len(content)
-    header[148:156] = b"        "  # the checksum counts itself as spaces
-    header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header) + content + bytes(-len(content) % 512)
+        yield {"png": image, **values, "json": json.dumps(scene, separators=(",", ":"), ensure_ascii=False).encode()}

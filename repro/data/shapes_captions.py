@@ -1,10 +1,12 @@
 """True captions of scenes: each names a random part of what is there, in one of many wordings.
 
-Written from the description that an example's `.json` holds, so that a caption can be checked against it.
+Written from the description that an example's `.json` holds, so that a caption can be checked against it. What a
+caption says is kept beside its English words (`Said`): other languages say the same (shapes_languages).
 `lot` is everywhere a function that gives numbers in [0, 1), such as `random.Random(seed).random`.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from repro.data.shapes_scenes import Naming
 
@@ -52,15 +54,43 @@ _SHORTER = (
 )
 
 
+class Phrase(NamedTuple):
+    """What a caption says of one group; None for what it leaves out."""
+
+    count: int
+    noun: str  # one of SHAPES, "shape" or "object"
+    colour: str | None = None
+    texture: str | None = None
+    size: str | None = None
+
+
+class Said(NamedTuple):
+    """What a caption says: its English words, and the same in no language."""
+
+    english: str
+    phrases: tuple[Phrase, ...]
+    join: str = ""  # between two: "left of", "right of", "above", "below" or "and"
+    place: tuple[str, ...] = ()  # of the only group
+    told: str | None = None  # what a sentence says of the only group: "red", "striped"
+    lead_in: str | None = None  # one of LEAD_INS
+    background: str | None = None
+    pattern: str | None = None
+
+
 def caption(scene: dict, naming: Naming, lot: Lot) -> str:
     """One caption of a described scene (see `shapes_scenes.describe`), of at most MAX_WORDS words."""
-    text = ""
+    return say(scene, naming, lot).english
+
+
+def say(scene: dict, naming: Naming, lot: Lot) -> Said:
+    """The caption in English, and what it says."""
+    said = Said("", ())
     for less in _SHORTER:
         naming = naming._replace(**less)
-        text = _sentence(scene, naming, lot)
-        if text.count(" ") + text.count(",") < MAX_WORDS:
+        said = _sentence(scene, naming, lot)
+        if said.english.count(" ") + said.english.count(",") < MAX_WORDS:
             break
-    return text
+    return said
 
 
 def place(group: dict) -> list[str]:
@@ -86,96 +116,113 @@ def relations(one: dict, other: dict) -> list[str]:
     return found
 
 
-def _sentence(scene: dict, naming: Naming, lot: Lot) -> str:
+def _sentence(scene: dict, naming: Naming, lot: Lot) -> Said:
     groups = scene["groups"]
-    background = _background(scene, naming, lot)
+    colour, pattern, background = _background(scene, naming, lot)
     if len(groups) > 1 and lot() < naming.total:
-        total = sum(group["count"] for group in groups)
-        return _led(f"{NUMBERS[total]} {_one_of(('shapes', 'objects'), lot)}", True, naming, lot) + background
+        everything = Phrase(sum(group["count"] for group in groups), "shape")
+        lead_in, text = _led(f"{NUMBERS[everything.count]} {one_of(('shapes', 'objects'), lot)}", True, naming, lot)
+        return Said(text + background, (everything,), "", (), None, lead_in, colour, pattern)
 
     start = int(lot() * len(groups))
     groups = groups[start:] + groups[:start]
     named = [group for i, group in enumerate(groups) if i == 0 or lot() < naming.group]
     if len(named) == 1 and lot() < 0.1:
         return _told(named[0], naming, lot)
-    phrases = [_phrase(group, naming, lot) for group in named]
+    phrases, texts = zip(*(_phrase(group, naming, lot) for group in named), strict=True)
+    join, where = "", []
     if len(named) == 1:
         where = place(named[0]) if lot() < naming.place else []
-        text = phrases[0] + (" " + _place(where, lot) if where else "")
+        text = texts[0] + (" " + _place(where, lot) if where else "")
     elif len(named) == 2:
         known = relations(*named) if lot() < naming.relation else []
-        text = f"{phrases[0]} {_say(_one_of(known, lot) if known else 'and', lot)} {phrases[1]}"
+        join = one_of(known, lot) if known else "and"
+        text = f"{texts[0]} {_word(join, lot)} {texts[1]}"
     else:
-        text = f"{phrases[0]}, {phrases[1]} and {phrases[2]}"
-    return _led(text, named[0]["count"] > 1, naming, lot) + background
+        text = f"{texts[0]}, {texts[1]} and {texts[2]}"
+    lead_in, text = _led(text, named[0]["count"] > 1, naming, lot)
+    return Said(text + background, phrases, join, tuple(where), None, lead_in, colour, pattern)
 
 
-def _phrase(group: dict, naming: Naming, lot: Lot) -> str:
+def _phrase(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, str]:
     """ "two small striped red circles", "a circle with stripes", "a red shape" """
-    adjectives, noun, after = _words(group, naming, lot)
+    phrase, adjectives, noun, after = _words(group, naming, lot)
     words = " ".join([*adjectives, noun])
     article = NUMBERS.get(group["count"], "an" if words[0] in "aeiou" else "a")
-    return f"{article} {words}{after}"
+    return phrase, f"{article} {words}{after}"
 
 
-def _told(group: dict, naming: Naming, lot: Lot) -> str:
+def _told(group: dict, naming: Naming, lot: Lot) -> Said:
     """ "the small circle is red", "the two circles are striped" """
     kind = "colour" if lot() < 0.6 else "texture"
-    adjectives, noun, after = _words(group, naming._replace(shape=1.0, **{kind: 0.0}), lot)
+    phrase, adjectives, noun, after = _words(group, naming._replace(shape=1.0, **{kind: 0.0}), lot)
     number, verb = ([NUMBERS[group["count"]]], "are") if group["count"] > 1 else ([], "is")
-    return f"{' '.join(['the', *number, *adjectives, noun])}{after} {verb} {_say(group[kind], lot)}"
+    text = f"{' '.join(['the', *number, *adjectives, noun])}{after} {verb} {_word(group[kind], lot)}"
+    return Said(text, (phrase,), told=group[kind])
 
 
-def _words(group: dict, naming: Naming, lot: Lot) -> tuple[list[str], str, str]:
-    """Adjectives, noun, and what follows the noun."""
-    colour = [_say(group["colour"], lot)] if lot() < naming.colour else []
+def _words(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, list[str], str, str]:
+    """What is said, and as adjectives, noun, and what follows the noun."""
+    colour = [_word(group["colour"], lot)] if lot() < naming.colour else []
+    said = group["shape"]
     if lot() < naming.shape:
-        noun = _say(group["shape"], lot)
+        noun = _word(group["shape"], lot)
     else:
         # No two groups share a colour, so that the colour alone still says which group, and how many.
-        noun, colour = _one_of(("shape", "object"), lot), [_say(group["colour"], lot)]
+        said = noun = one_of(("shape", "object"), lot)
+        colour = [_word(group["colour"], lot)]
     if group["count"] > 1:
         noun += "es" if noun.endswith("s") else "s"
     texture, after = [], ""
-    if lot() < naming.texture:
+    textured = lot() < naming.texture
+    if textured:
         if group["texture"] != "solid" and lot() < 0.2:
-            after = " " + _one_of(WITH_TEXTURE[group["texture"]], lot)
+            after = " " + one_of(WITH_TEXTURE[group["texture"]], lot)
         else:
-            texture = [_say(group["texture"], lot)]
-    size = [_say(group["size"], lot)] if lot() < naming.size else []
+            texture = [_word(group["texture"], lot)]
+    size = [_word(group["size"], lot)] if lot() < naming.size else []
     order = size + colour + texture if lot() < 0.25 else size + texture + colour
-    return order, noun, after
+    phrase = Phrase(
+        group["count"],
+        said,
+        group["colour"] if colour else None,
+        group["texture"] if textured else None,
+        group["size"] if size else None,
+    )
+    return phrase, order, noun, after
 
 
-def _background(scene: dict, naming: Naming, lot: Lot) -> str:
-    """ "", " on white", " on a striped blue background" """
+def _background(scene: dict, naming: Naming, lot: Lot) -> tuple[str | None, str | None, str]:
+    """Colour and pattern, where they are said, and "", " on white", " on a striped blue background" """
     if lot() >= naming.background:
-        return ""
-    colour = _say(scene["background"], lot)
+        return None, None, ""
+    colour = _word(scene["background"], lot)
     if lot() < naming.pattern:
-        pattern = _say(scene["pattern"], lot)
-        return f" on a {pattern} {colour} background" if lot() < 0.7 else f" on a {pattern} background"
-    return f" on {colour}" if lot() < 0.4 else f" on a {colour} background"
+        pattern = _word(scene["pattern"], lot)
+        if lot() < 0.7:
+            return scene["background"], scene["pattern"], f" on a {pattern} {colour} background"
+        return None, scene["pattern"], f" on a {pattern} background"
+    return scene["background"], None, f" on {colour}" if lot() < 0.4 else f" on a {colour} background"
 
 
 def _place(sides: list[str], lot: Lot) -> str:
     """ "on the left", "in the top left" """
     if len(sides) == 2 and lot() < 0.6:
         return f"in the {sides[1]} {sides[0]}" + (" corner" if lot() < 0.4 else "")
-    return _say(_one_of(sides, lot), lot)
+    return _word(one_of(sides, lot), lot)
 
 
-def _led(text: str, plural: bool, naming: Naming, lot: Lot) -> str:
-    """The text, or "a photo of " and the text."""
+def _led(text: str, plural: bool, naming: Naming, lot: Lot) -> tuple[str | None, str]:
+    """What leads in, if anything, and the text, or "a photo of " and the text."""
     if lot() >= naming.lead_in:
-        return text
-    lead_in = _one_of(LEAD_INS, lot)
-    return f"{'there are' if plural and lead_in == 'there is' else lead_in} {text}"
+        return None, text
+    lead_in = one_of(LEAD_INS, lot)
+    return lead_in, f"{'there are' if plural and lead_in == 'there is' else lead_in} {text}"
 
 
-def _say(word: str, lot: Lot) -> str:
-    return _one_of(WORDINGS[word], lot) if word in WORDINGS else word
+def _word(meaning: str, lot: Lot) -> str:
+    return one_of(WORDINGS[meaning], lot) if meaning in WORDINGS else meaning
 
 
-def _one_of(options, lot: Lot) -> str:
+def one_of(options, lot: Lot):
     return options[int(lot() * len(options))]

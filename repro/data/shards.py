@@ -1,6 +1,6 @@
 """Shards (tar files as img2dataset writes them) → where each image-caption pair lies, and what they hold.
 
-Each shard is scanned once; its index (byte ranges, 26 bytes a pair) is kept in the cache, so that any sample can be
+Each shard is scanned once; its index (byte ranges, 49 bytes a pair) is kept in the cache, so that any sample can be
 read by position without reading what is before it. That is what makes the sample order a function of the position
 (docs/architecture.md, law 3). Shards behind http(s): and pipe: are copied into the cache first, whole.
 """
@@ -33,7 +33,7 @@ COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb
 HEADS_READ = 256
 """The fingerprint reads the first bytes of at most this many shards, evenly spaced."""
 NO_SUCH_COMMAND = (126, 127)
-SCAN_VERSION = 1
+SCAN_VERSION = 2
 """Raised when a scan finds something else in the same file: indexes kept in the cache are then made anew."""
 
 Progress = Callable[[int, int], None]
@@ -43,12 +43,14 @@ Progress = Callable[[int, int], None]
 class ShardIndex:
     """Byte ranges of the pairs of one shard, in the order of the file.
 
-    image, caption: [n, 2] offset and size in bytes. kind: [n] TEXT or JSON, where the caption is from.
+    image, caption, json: [n, 2] offset and size in bytes, (0, 0) where a sample has no json. kind: [n] TEXT or JSON,
+    where the caption is from.
     unpaired: samples with an image or a caption only. broken: why reading stopped early, or ''.
     """
 
     image: np.ndarray
     caption: np.ndarray
+    json: np.ndarray
     kind: np.ndarray
     unpaired: int
     broken: str
@@ -154,7 +156,7 @@ def count_unusable(names: list[str], indexes: list[ShardIndex]) -> Counter:
 
 def scan(file: Path) -> ShardIndex:
     """Read a tar's headers. A shard that breaks off keeps what came before the break."""
-    pairs: list[tuple[tuple[int, int], tuple[int, int], int]] = []
+    pairs: list[tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]] = []
     unpaired, broken = 0, ""
     key, members = "", {}
 
@@ -163,7 +165,7 @@ def scan(file: Path) -> ShardIndex:
         image = next((members[e] for e in IMAGE_EXTENSIONS if e in members), None)
         text = members.get("txt") or members.get("json")
         if image is not None and text is not None:
-            pairs.append((image, text, TEXT if "txt" in members else JSON))
+            pairs.append((image, text, members.get("json", (0, 0)), TEXT if "txt" in members else JSON))
         elif image is not None or text is not None:
             unpaired += 1
 
@@ -186,9 +188,8 @@ def scan(file: Path) -> ShardIndex:
         broken = f"{type(error).__name__}: {error}"
     finish_sample()
     return ShardIndex(
-        np.array([image for image, _, _ in pairs], np.int64).reshape(-1, 2),
-        np.array([text for _, text, _ in pairs], np.int64).reshape(-1, 2),
-        np.array([kind for _, _, kind in pairs], np.uint8),
+        *(np.array([pair[place] for pair in pairs], np.int64).reshape(-1, 2) for place in range(3)),
+        np.array([kind for *_, kind in pairs], np.uint8),
         unpaired,
         broken,
     )
@@ -241,7 +242,7 @@ def open_index(file: Path) -> ShardIndex:
     unreadable = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with contextlib.suppress(*unreadable), np.load(kept, allow_pickle=False) as arrays:
         return ShardIndex(
-            *(arrays[name] for name in ("image", "caption", "kind")),
+            *(arrays[name] for name in ("image", "caption", "json", "kind")),
             int(arrays["unpaired"]),
             str(arrays["broken"]),
         )

@@ -56,7 +56,7 @@ class Cell:
             status = self.directory.status()
         except CorruptRun:
             return "corrupt"
-        if status == "finished" and not evaluated(self.directory, self.spec.evals):
+        if status == "finished" and not evaluated(self.directory, self.spec):
             attempt = attempts.latest(self.directory.attempts)
             status = "running" if attempt is not None and attempt.is_alive() else "pending"
         if status not in UNFINISHED or places is None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
-from repro.rundir import RunDirectory
+from repro.rundir import LOG_COLUMNS, RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.loop import Options
@@ -85,12 +85,18 @@ def test_a_fixed_bias_stays_where_it_starts(make_spec, tmp_path):
 
 def test_a_log_line_says_what_the_design_asks(make_spec, tmp_path):
     directory, result = trained(make_spec(), tmp_path / "a")
-    expected = "loss logit_scale logit_bias learning_rate gradient_norm parameter_norm update_norm positive_logit"
-    expected += " negative_logit examples_per_second data_wait_share peak_memory_bytes"
-    assert set(expected.split()) <= set(directory.read_log()[0])
+    assert set(directory.read_log()[0]) == set(LOG_COLUMNS)
     assert result["steps"] == len(directory.read_log()) == 8
     assert result["final_logit_scale"] != 10
     assert result["peak_memory_bytes"] > 1e8
+
+
+@pytest.mark.parametrize("change", [{}, {"negatives": "hard", "negatives_share": 0.1}])
+def test_the_result_has_the_mean_logits_of_the_last_step(make_spec, tmp_path, change):
+    directory, result = trained(make_spec(**change), tmp_path / "a")
+    last = directory.read_log()[-1]
+    logits = (result["final_positive_logit"], result["final_negative_logit"])
+    assert logits == (last["positive_logit"], last["negative_logit"])
 
 
 def test_training_learns_something(make_spec, tmp_path):
