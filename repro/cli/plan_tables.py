@@ -197,9 +197,9 @@ def _of_totals(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -> 
     if found.embeddings_bytes:
         disk.append(f"{format_bytes(found.embeddings_bytes)} of image embeddings and tokens")
     yield f"disk: {', '.join(disk)}"
-    if found.embedded_examples:
+    if found.embedded_images:
         hours = "" if found.embedding_hours is None else f", about {written_hours(found.embedding_hours)} {unit}-hours"
-        yield f"beside the runs: embedding {format_examples(found.embedded_examples)} images once{hours}"
+        yield f"beside the runs: embedding {format_examples(found.embedded_images)} images once{hours}"
     taken = ""
     if found.processor_hours is not None:
         at_once = plans[0].place.at_once

@@ -44,5 +44,7 @@ def sweeps_notes(sweeps: "Sequence[Listed]") -> list[str]:
 def _cells(cost: "Cost | None") -> tuple[str, str]:
     if cost is None:
         return "–", "–"
+    if cost.measurement:
+        return "bench", "–"
     runs = f"{cost.runs:,}" if cost.runs else "?"
     return runs, "?" if cost.hours is None else written_hours(cost.hours)

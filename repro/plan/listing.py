@@ -26,6 +26,8 @@ class Cost:
     """Of cores at laptop scale, of GPUs at the others; None where it cannot be said."""
     problem: str = ""
     """Why there is no number of runs, or none of hours."""
+    measurement: bool = False
+    """A command of repro bench in the place of runs."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def _listed(name: str) -> Listed:
 
 
 def cost(sweep: Sweep, scale: str) -> Cost:
+    if sweep.bench(scale) is not None:
+        return Cost(0, None, measurement=True)
     try:
         specs = expand(sweep, scale, Overrides())
     except InputError as error:
