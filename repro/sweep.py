@@ -71,9 +71,13 @@ class Overrides:
 
 
 def list_sweeps() -> list[Sweep]:
-    """Every sweep that `load_sweep` finds by name: the person's own in ./sweeps, and those that come along."""
-    files = {file.stem: file for folder in _folders() for file in sorted(folder.glob("*.yaml"))}
-    return [load_sweep(name) for name in sorted(files)]
+    """Every sweep that `load_sweep` finds by name. Raises InputError for one whose file is wrong."""
+    return [load_sweep(name) for name in sweep_names()]
+
+
+def sweep_names() -> list[str]:
+    """The person's own in ./sweeps, and those that come along."""
+    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")})
 
 
 def load_sweep(name: str) -> Sweep:

@@ -146,6 +146,9 @@ def test_evaluations_on_the_way_count_as_often_as_they_come():
     on_the_way = spec.model_copy(update={"evaluate_at": (10**6, 10**7)})
     assert seconds.evaluation_counts(spec) == (2016 + 1000, 384 + 1000)
     assert seconds.evaluation_counts(on_the_way)[0] == 3 * 3016
+    assert seconds.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
+    assert seconds.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
+    assert seconds.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
     assert seconds.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
 
 
@@ -195,6 +198,16 @@ def test_a_checkpoint_takes_what_a_real_ones_tensors_take(optimizer, tmp_path):
     assert final == pytest.approx(size_bytes(model.state_dict()), rel=0.01)
 
 
+def test_final_weights_are_whole_models_and_what_is_resumed_is_what_trains():
+    everything = spec_with(512, optimizer="lion")
+    whole = 4 * B16.parameters
+    assert disk.checkpoint_bytes(everything, B16) == (2 * whole, whole)
+    text = 4 * (B16.parameters - B16.image_parameters)
+    assert disk.checkpoint_bytes(siglit(everything), B16) == (2 * text, whole)
+    thin = spec_with(512, optimizer="lion", token_bottleneck=96)
+    assert disk.checkpoint_bytes(thin, B16) == (2 * (whole - 4 * (32_000 * 768 - 32_768 * 96)), whole)
+
+
 def test_shards_are_measured_where_they_are_and_assumed_where_not(tmp_path):
     (tmp_path / "0.tar").write_bytes(bytes(1000))
     specs = [spec_with(512), spec_with(512, data="shapes:1000"), spec_with(512, data=str(tmp_path / "0.tar"))]
@@ -208,9 +221,14 @@ def test_embedding_images_once_is_counted_beside_the_runs():
     plans = [plan_run(each, ONE, B16, place()) for each in (spec, spec.model_copy(update={"seed": 1}))]
     found = totals(plans, sizes)
     a_second = B16.image_flops * 5e-12 + B16.image_kept_bytes * 1e-10
-    assert found.embedded_examples == 10**9
+    assert found.embedded_images == 10**9
     assert found.embedding_hours == pytest.approx(10**9 * a_second / 3600)
-    assert found.embeddings_bytes == 10**9 * 2 * (768 + 16)
+    assert found.embeddings_bytes == 10**9 * (2 * 768 + 4 * 16)
+
+
+def test_images_of_a_world_that_is_seen_often_are_embedded_once():
+    specs = [siglit(spec_with(512, data="shapes:2048", examples_seen=n, warmup_examples=0)) for n in (1024, 65_536)]
+    assert disk.images_to_embed(specs) == {("shapes:2048", "siglip-b16"): 2048}
 
 
 def test_totals_are_sums_and_the_clock_goes_by_what_runs_side_by_side():

@@ -13,8 +13,19 @@ if TYPE_CHECKING:
     from repro.model_size import ModelSize
     from repro.plan.run import RunPlan
 
-MOST_TOLD = 3
-"""Fields beside the usual ones for which there is room."""
+TOLD = {
+    "setup": "\nsetup",
+    "examples_seen": "exam-\nples",
+    "model": "\nmodel",
+    "optimizer": "opti-\nmizer",
+    "negatives": "nega-\ntives",
+    "token_bottleneck": "bottle-\nneck",
+    "exchange": "ex-\nchange",
+    "precision": "preci-\nsion",
+}
+"""Fields that change what a run takes, and their headings; shown where they differ."""
+MOST_TOLD = 2
+"""For which there is room."""
 
 
 def plans_table(plans: "Sequence[RunPlan]") -> Table:
@@ -24,10 +35,10 @@ def plans_table(plans: "Sequence[RunPlan]") -> Table:
     shown.add_column("\nloss", no_wrap=True)
     shown.add_column("batch\nsize", justify="right", no_wrap=True)
     for name in told:
-        shown.add_column(name.replace("_", "\n", 1) if "_" in name else f"\n{name}", justify="right", overflow="fold")
+        shown.add_column(TOLD[name], justify="right", overflow="fold", min_width=6)
     unit = plans[0].place.processor if plans else "core"
-    columns = ("\nruns", "\nsteps", "\nranks", "micro-\nbatch", "memory\na rank", "\nfits", "\nFLOPs", "loss'\nshare")
-    for column in (*columns, "sent\na step", "\ntime", f"{unit}-\nhours"):
+    columns = ("\nruns", "\nsteps", "\nranks", "micro-\nbatch", "GiB\na rank", "\nfits", "\nFLOPs", "loss'\nshare")
+    for column in (*columns, "GB sent\na step", "\ntime", f"{unit}-\nhours"):
         shown.add_column(column, justify="right", no_wrap=True)
     lines: dict[tuple[str, ...], int] = {}
     for plan in plans:
@@ -43,8 +54,7 @@ def _told(plans: "Sequence[RunPlan]") -> list[str]:
     """Fields that differ and change what a run takes, before those that differ only."""
     rows = [dict(plan.spec) for plan in plans]
     named = differing([row | {"loss": "", "batch_size": 0, "seed": 0} for row in rows])
-    costly = ("setup", "model", "examples_seen", "optimizer", "negatives", "token_bottleneck", "exchange", "precision")
-    return [name for name in costly if name in named][:MOST_TOLD]
+    return [name for name in TOLD if name in named][:MOST_TOLD]
 
 
 def _cells(plan: "RunPlan", told: Sequence[str]) -> tuple[str, ...]:
@@ -54,15 +64,15 @@ def _cells(plan: "RunPlan", told: Sequence[str]) -> tuple[str, ...]:
     return (
         spec.loss,
         format_batch_size(spec.batch_size),
-        *(told_value(name, getattr(spec, name)) for name in told),
-        f"{spec.steps:,}",
+        *(_model_name(spec.model) if name == "model" else told_value(name, getattr(spec, name)) for name in told),
+        format_examples(spec.steps),
         f"{plan.layout.ranks:,}",
         format_batch_size(min(local, spec.micro_batch)),
-        format_bytes(plan.memory_bytes),
+        f"{plan.memory_bytes / 2**30:,.3g}",
         fits_in_words(plan),
         flops_in_words(plan.tower_flops + plan.loss_flops),
         _percent(plan.loss_share),
-        format_bytes(sent) if sent else "–",
+        f"{sent / 1e9:,.2g}" if sent else "–",
         "?" if plan.seconds is None else _time(plan.seconds),
         "?" if plan.processor_hours is None else written_hours(plan.processor_hours),
     )
@@ -109,7 +119,8 @@ def _of_the_place(plans: "Sequence[RunPlan]") -> "Iterator[str]":
 def _of_parameters(plans: "Sequence[RunPlan]") -> "Iterator[str]":
     kinds = {(p.spec.model, p.spec.setup, p.parameters_learning, p.parameters_frozen) for p in plans}
     for model, setup, learning, frozen in sorted(kinds):
-        yield f"parameters of {model}, {setup}: {format_examples(learning)} learn, {format_examples(frozen)} do not"
+        counts = f"{format_examples(learning)} learn, {format_examples(frozen)} do not"
+        yield f"parameters of {_model_name(model)}, {setup}: {counts}"
 
 
 def _of_memory(plans: "Sequence[RunPlan]") -> "Iterator[str]":
@@ -157,9 +168,10 @@ def _of_the_loss(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -
             f"{share:.0%} at a batch of {format_examples(batch)}" for share, batch in zip(SMALL_SHARES, at, strict=True)
         )
         which = f"{loss} loss" + (f" with {negatives} negatives" if negatives != "all" else "")
+        beside = f"{which} beside {_model_name(model)} ({setup})"
         here = _percent(plan.loss_flops / plan.tower_flops)
         largest_here = format_batch_size(plan.spec.batch_size)
-        yield f"{which} beside {model} ({setup}): {here} of the towers' FLOPs at {largest_here}; it would be {grows}"
+        yield f"{beside}: {here} of the towers' FLOPs at {largest_here}; it would be {grows}"
 
 
 def _of_evaluations(plans: "Sequence[RunPlan]") -> "Iterator[str]":
@@ -185,9 +197,9 @@ def _of_totals(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -> 
     if found.embeddings_bytes:
         disk.append(f"{format_bytes(found.embeddings_bytes)} of image embeddings and tokens")
     yield f"disk: {', '.join(disk)}"
-    if found.embedded_examples:
+    if found.embedded_images:
         hours = "" if found.embedding_hours is None else f", about {written_hours(found.embedding_hours)} {unit}-hours"
-        yield f"beside the runs: embedding {format_examples(found.embedded_examples)} images once{hours}"
+        yield f"beside the runs: embedding {format_examples(found.embedded_images)} images once{hours}"
     taken = ""
     if found.processor_hours is not None:
         at_once = plans[0].place.at_once
@@ -198,8 +210,14 @@ def _of_totals(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -> 
     yield f"total: {found.runs:,} runs, {flops_in_words(found.flops)} FLOPs{taken}"
 
 
+def _model_name(model: str) -> str:
+    """Of a file its name."""
+    return model.rpartition("/")[2].removesuffix(".json") if model.endswith(".json") else model
+
+
 def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+    """Two figures at most: shares of a hundredth of a percent are among them."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.1g}%" if share < 0.001 else f"{share:.1%}"
 
 
 def _time(seconds: float) -> str:

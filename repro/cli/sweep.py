@@ -54,10 +54,10 @@ def _print_sweeps() -> None:
     from repro.cli.sweeps import sweeps_notes, sweeps_table
     from repro.plan.listing import list_costs
 
-    costs = list_costs()
-    Console().print(sweeps_table(costs))
+    sweeps = list_costs()
+    Console().print(sweeps_table(sweeps))
     click.echo()
-    for note in sweeps_notes(costs):
+    for note in sweeps_notes(sweeps):
         click.echo(note)
     click.echo("\nNext: repro sweep NAME")
 

@@ -20,12 +20,12 @@ COUNTING_BYTES = 2 * 8 * 65_536
 
 
 def checkpoint_bytes(spec: RunSpec, size: ModelSize) -> tuple[int, int]:
-    """One to resume from (weights and moments), and the final weights."""
-    size = for_run(spec, size)
+    """One to resume from (weights in training, and moments), and the final weights: a whole model, as open_clip has it,
+    with a frozen tower, and the token table that a bottleneck's factors make."""
     if spec.setup == "released":
         return 0, 0
-    weights = 4 * parameters(spec, size).held
-    return weights + moments(spec, size), weights
+    in_training = for_run(spec, size)
+    return 4 * parameters(spec, in_training).held + moments(spec, in_training), 4 * size.parameters
 
 
 def shard_bytes(specs: Sequence[RunSpec]) -> tuple[int, bool]:
@@ -44,10 +44,9 @@ def shard_bytes(specs: Sequence[RunSpec]) -> tuple[int, bool]:
 
 def _found_bytes(data: str) -> int | None:
     from repro.data.shards import is_remote, list_shards  # numpy with it
-    from repro.data.source import is_shapes, world_size
 
-    if is_shapes(data):
-        return SHAPES_PAIR_BYTES * world_size(data.rpartition(":seed=")[0] or data)
+    if (pairs := pairs_in(data)) is not None:
+        return SHAPES_PAIR_BYTES * pairs
     if not data or any(is_remote(part) for part in data.split("::")):
         return None
     try:
@@ -56,17 +55,27 @@ def _found_bytes(data: str) -> int | None:
         return None
 
 
-def embeddings_bytes(specs: Sequence[RunSpec], sizes: dict[str, ModelSize]) -> int:
-    """Of images embedded once (siglit), in 16 bit, with their tokens; of the longest run on each data and model."""
+def pairs_in(data: str) -> int | None:
+    """Of the embedded world; None for shards, which would have to be read to be counted."""
+    from repro.data.source import is_shapes, world_size
+
+    return world_size(data) if is_shapes(data) else None
+
+
+def images_to_embed(specs: Sequence[RunSpec]) -> dict[tuple[str, str], int]:
+    """(data, model) of siglit runs → images to embed once: all of the data, as far as the longest run sees them."""
     longest: dict[tuple[str, str], int] = {}
     for spec in specs:
         if spec.setup == "siglit":
-            key = spec.data, spec.model
-            longest[key] = max(longest.get(key, 0), spec.examples_seen)
-    return sum(
-        examples * (2 * sizes[model].embed_dim + 2 * sizes[model].context_length)
-        for (_, model), examples in longest.items()
-    )
+            key, pairs = (spec.data, spec.model), pairs_in(spec.data)
+            seen = spec.examples_seen if pairs is None else min(pairs, spec.examples_seen)
+            longest[key] = max(longest.get(key, 0), seen)
+    return longest
+
+
+def embeddings_bytes(images: int, size: ModelSize) -> int:
+    """Of so many images embedded once, in 16 bit, with their texts' tokens in 32 (data/embeddings.py)."""
+    return images * (2 * size.embed_dim + 4 * size.context_length)
 
 
 def sent_bytes(spec: RunSpec, size: ModelSize, ranks: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What each sweep reproduces, and what it costs at each scale: quick, since it only counts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from repro.cluster import load_profile
 from repro.errors import InputError
@@ -10,7 +10,7 @@ from repro.model_size import ModelSize, known_size
 from repro.plan.machine import Machine, assumed, calibrated_or_ours
 from repro.plan.run import RunPlan, plan_groups, plan_run, this_place
 from repro.spec import SCALES, RunSpec
-from repro.sweep import Overrides, Sweep, expand, list_sweeps, local_batches
+from repro.sweep import Overrides, Sweep, expand, load_sweep, local_batches, sweep_names
 
 CLUSTER = "gpu8"
 """The profile that stands in for a GPU and a cluster where none is named."""
@@ -26,17 +26,38 @@ class Cost:
     """Of cores at laptop scale, of GPUs at the others; None where it cannot be said."""
     problem: str = ""
     """Why there is no number of runs, or none of hours."""
+    measurement: bool = False
+    """A command of repro bench in the place of runs."""
 
 
-def list_costs() -> list[tuple[Sweep, dict[str, Cost]]]:
-    """Of every sweep, for its default setups, by scale."""
-    return [
-        (sweep, {scale: cost(sweep, scale) for scale in SCALES if scale in sweep.scales}) for sweep in list_sweeps()
-    ]
+@dataclass(frozen=True)
+class Listed:
+    """One sweep, with its costs by scale, for its default setups; or why its file cannot be read."""
+
+    name: str
+    title: str = ""
+    reproduces: str = ""
+    costs: dict[str, Cost] = field(default_factory=dict)
+    problem: str = ""
+
+
+def list_costs() -> list[Listed]:
+    """Of every sweep. Problems are told, not raised: one sweep that is wrong, or lacks its recipe, hides no other."""
+    return [_listed(name) for name in sweep_names()]
+
+
+def _listed(name: str) -> Listed:
+    try:
+        sweep = load_sweep(name)
+    except InputError as error:
+        return Listed(name, problem=str(error))
+    costs = {scale: cost(sweep, scale) for scale in SCALES if scale in sweep.scales}
+    return Listed(name, sweep.title, sweep.reproduces, costs)
 
 
 def cost(sweep: Sweep, scale: str) -> Cost:
-    """Problems are told, not raised: one sweep whose recipe is missing hides no other."""
+    if sweep.bench(scale) is not None:
+        return Cost(0, None, measurement=True)
     try:
         specs = expand(sweep, scale, Overrides())
     except InputError as error:

@@ -11,7 +11,7 @@ from repro.jobs import JobGroup, Layout
 from repro.model_size import ModelSize
 from repro.needs import for_run, loss_flops, memory_there, parameters, tower_flops
 from repro.plan import seconds
-from repro.plan.disk import CHECKPOINTS, checkpoint_bytes, embeddings_bytes, sent_bytes, shard_bytes
+from repro.plan.disk import CHECKPOINTS, checkpoint_bytes, embeddings_bytes, images_to_embed, sent_bytes, shard_bytes
 from repro.plan.machine import GPU_FRAGMENTED, GPU_RESERVED_BYTES, Machine
 from repro.plan.memory import PARTS, largest_micro_batch, memory_parts, peak_bytes
 from repro.plan.work import work_of
@@ -170,7 +170,7 @@ class Totals:
     shard_bytes: int
     shards_assumed: bool
     embeddings_bytes: int
-    embedded_examples: int
+    embedded_images: int
     embedding_hours: float | None
     """Of processors: embedding each image once (siglit)."""
 
@@ -182,7 +182,8 @@ def totals(plans: Sequence[RunPlan], sizes: dict[str, ModelSize]) -> Totals:
     each = [plan.seconds for plan in plans] if timed else []
     largest = sorted((CHECKPOINTS * plan.checkpoint_bytes for plan in plans), reverse=True)
     shards, assumed = shard_bytes(specs)
-    examples, hours = embedding_once(plans, sizes)
+    images, places = images_to_embed(specs), {(plan.spec.data, plan.spec.model): plan for plan in plans}
+    hours = [embedding_hours(count, sizes[key[1]], places[key]) for key, count in images.items()]
     return Totals(
         runs=len(plans),
         flops=sum(plan.tower_flops + plan.loss_flops for plan in plans),
@@ -192,33 +193,21 @@ def totals(plans: Sequence[RunPlan], sizes: dict[str, ModelSize]) -> Totals:
         checkpoint_bytes=sum(largest[:at_once]),
         shard_bytes=shards,
         shards_assumed=assumed,
-        embeddings_bytes=embeddings_bytes(specs, sizes),
-        embedded_examples=examples,
-        embedding_hours=hours,
+        embeddings_bytes=sum(embeddings_bytes(count, sizes[model]) for (_, model), count in images.items()),
+        embedded_images=sum(images.values()),
+        embedding_hours=None if None in hours else sum(hours),
     )
 
 
-def embedding_once(plans: Sequence[RunPlan], sizes: dict[str, ModelSize]) -> tuple[int, float | None]:
-    """Images that siglit runs need embedded, each once: as many as the longest run on their data sees, at most.
-    And the hours of processors for a forward pass of each, where the speed is known."""
-    longest: dict[tuple[str, str], RunPlan] = {}
-    for plan in plans:
-        key = plan.spec.data, plan.spec.model
-        if plan.spec.setup == "siglit" and plan.spec.examples_seen >= _examples(longest.get(key)):
-            longest[key] = plan
-    hours: float | None = 0.0
-    for plan in longest.values():
-        machine, size = plan.place.machine, sizes[plan.spec.model]
-        if machine is None:
-            hours = None
-        if hours is not None:
-            flop, byte = machine.flop_seconds[plan.spec.precision], machine.byte_seconds[plan.spec.precision]
-            hours += plan.spec.examples_seen * (size.image_flops * flop + size.image_kept_bytes * byte) / 3600
-    return sum(plan.spec.examples_seen for plan in longest.values()), hours
-
-
-def _examples(plan: RunPlan | None) -> int:
-    return 0 if plan is None else plan.spec.examples_seen
+def embedding_hours(images: int, size: ModelSize, plan: RunPlan) -> float | None:
+    """Of processors, for a forward pass of each image where a siglit run is planned."""
+    machine, precision = plan.place.machine, plan.spec.precision
+    if machine is None:
+        return None
+    an_image = (
+        size.image_flops * machine.flop_seconds[precision] + size.image_kept_bytes * machine.byte_seconds[precision]
+    )
+    return images * an_image / 3600
 
 
 def crossover(spec: RunSpec, size: ModelSize, ranks: int, share: float) -> float:

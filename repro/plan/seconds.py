@@ -1,6 +1,6 @@
 """How long a run takes: its steps, its start, its evaluations."""
 
-from repro.data.evalsets import SHAPES
+from repro.data.evalsets import MULTILINGUAL, dataset_name, languages_of, split_shots, world_sets
 from repro.model_size import ModelSize
 from repro.needs import for_run
 from repro.plan.machine import Machine
@@ -9,23 +9,23 @@ from repro.spec import RunSpec
 
 SIDE_BY_SIDE = 0.9
 """Of a processor that two towers side by side use, and threads that share a tower's operations. Assumed."""
+WORLD_SET, WORLD_RETRIEVAL, WORLD_CLASSES = (2016, 384), (1000, 1000), 96
+"""Images and texts of the embedded world's sets, and its classes (data/shapes.py)."""
 EVAL_SIZES = {
-    SHAPES[0]: (2016, 384),
-    SHAPES[1]: (1000, 1000),
     "imagenet1k": (50_000, 80_000),
     "imagenetv2": (10_000, 80_000),
     "imagenet-a": (7_500, 16_000),
     "imagenet-r": (30_000, 16_000),
     "objectnet": (18_574, 9_040),
     "cifar100": (10_000, 1_800),
-    "vtab/cifar100": (10_000, 1_800),
     "pets": (3_669, 37),
-    "vtab/pets": (3_669, 37),
     "mscoco_captions": (5_000, 25_000),
     "flickr30k": (1_000, 5_000),
     "flickr8k": (1_000, 5_000),
+    "crossmodal3600": (3_600, 7_260),
+    "xtd10": (1_000, 1_000),
 }
-"""Images, and texts with all templates, of clip-benchmark's test splits."""
+"""Images, and texts with all templates, of clip-benchmark's test splits; of those in many languages, of one."""
 
 
 def step_seconds(spec: RunSpec, work: Work, machine: Machine) -> float:
@@ -38,7 +38,9 @@ def tower_seconds(spec: RunSpec, work: Work, machine: Machine) -> float:
     alone = work.tower_flops * flop + work.moved_bytes * byte + work.operations * machine.operation_seconds
     if machine.on_gpu or spec.threads == 1:
         return alone
-    larger = max(work.image_flops, work.text_flops) / max(1, work.tower_flops)
+    if not (work.image_flops and work.text_flops):  # one tower alone has all threads
+        return alone / threads_of(spec, machine)
+    larger = max(work.image_flops, work.text_flops) / work.tower_flops
     threads_each = 1 + SIDE_BY_SIDE * (spec.threads // 2 - 1)
     return alone * max(larger / threads_each, 1 / (SIDE_BY_SIDE * spec.threads))
 
@@ -66,21 +68,27 @@ def threads_of(spec: RunSpec, machine: Machine) -> float:
     return 1.0 if machine.on_gpu else max(1.0, SIDE_BY_SIDE * spec.threads)
 
 
-def eval_names(spec: RunSpec) -> list[str]:
-    """One name a data set: 'shapes' stands for two."""
-    return [part for name in spec.evals for part in (SHAPES if name == "shapes" else (name.rstrip("/"),))]
+def eval_size(name: str, data: str) -> tuple[int, int] | None:
+    """Images and texts of one evaluation; None where they are not known here. Images of several languages once."""
+    base, shots = split_shots(name)
+    if sets := world_sets(base, data):
+        if shots:
+            return WORLD_SET[0] + shots * WORLD_CLASSES, 0
+        return WORLD_SET[0] + WORLD_RETRIEVAL[0], WORLD_SET[1] + WORLD_RETRIEVAL[1] * (len(sets) - 1)
+    known = EVAL_SIZES.get(dataset_name(base).removeprefix("wds_").removeprefix("vtab_"))
+    if known is None or shots:
+        return known and (known[0], 0)
+    return known[0], known[1] * (len(languages_of(base)) if base in MULTILINGUAL else 1)
 
 
 def unknown_evals(spec: RunSpec) -> list[str]:
     """Evaluations whose size is not known here, and so not counted."""
-    return [
-        name for name in eval_names(spec) if name.rpartition("/wds_")[2] not in EVAL_SIZES and name not in EVAL_SIZES
-    ]
+    return [name for name in spec.evals if eval_size(name, spec.data) is None]
 
 
 def evaluation_counts(spec: RunSpec) -> tuple[int, int]:
     """Images and texts of all evaluations of a run, also of those on the way."""
-    sizes = [EVAL_SIZES.get(name) or EVAL_SIZES.get(name.rpartition("/wds_")[2], (0, 0)) for name in eval_names(spec)]
+    sizes = [eval_size(name, spec.data) or (0, 0) for name in spec.evals]
     times = 1 + sum(0 < at < spec.examples_seen for at in spec.evaluate_at)
     return times * sum(images for images, _ in sizes), times * sum(texts for _, texts in sizes)
 

@@ -1,6 +1,7 @@
 """repro plan, and repro sweep alone: what runs would take, at once, and mistakes with exit code 2."""
 
 import csv
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from repro.cli import main
 from repro.cli.plan_tables import fits_in_words
 from repro.jobs import Layout
 from repro.plan.run import plan_run
+from repro.resources import resource
 from tests.test_plan import B16, place, spec_with
 
 PAPER = ["plan", "batch-size", "--scale", "paper", "--cluster", "gpu8", "--data", "x.tar"]
@@ -56,7 +58,7 @@ def test_a_laptop_sweep_is_planned_for_this_machine(invoke):
         (["plan", "batch-sise"], "unknown sweep 'batch-sise'; the nearest is 'batch-size'"),
         (["plan", "batch-size", "--scale", "papr"], "no scale 'papr'; the nearest is 'paper'"),
         ([*PAPER[:-4], "--cluster", "gpu9"], "unknown cluster 'gpu9'; the nearest is 'gpu8'"),
-        (["plan", "batch-size", "--setup", "siglap"], "unknown setup 'siglap'; the nearest is 'siglip'"),
+        (["plan", "batch-size", "--setup", "siglipp"], "unknown setup 'siglipp'; the nearest is 'siglip'"),
         (["plan", "batch-size", "--set", "model=labtop"], "unknown model 'labtop'; the nearest is 'laptop'"),
         (["plan", "batch-size", "--local-batch", "64"], "--local-batch are for a cluster"),
         ([*PAPER, "--jobs", "2"], "--ranks and --jobs are for this machine"),
@@ -94,16 +96,36 @@ def test_sweep_alone_lists_runs_and_hours_at_each_scale(invoke):
     assert max(map(len, result.output.split("\n\n")[0].splitlines())) <= 100
 
 
-def test_a_sweep_without_a_recipe_hides_no_other(invoke, tmp_path):
-    (tmp_path / "sweeps").mkdir()
-    (tmp_path / "sweeps" / "mine.yaml").write_text(
-        "scales: {laptop: {setup: siglap}, gpu: {set: {loss: sigmoid, model: nowhere}}}"
+@pytest.fixture
+def own_sweeps(tmp_path, monkeypatch):
+    """No sweeps but those of a folder of one's own, with one recipe."""
+    folder = tmp_path / "sweeps"
+    (folder / "recipes").mkdir(parents=True)
+    shutil.copy(resource("sweeps") / "batch-size.yaml", folder)
+    for scale in ("laptop", "gpu"):
+        shutil.copy(resource("sweeps") / "recipes" / f"siglip-{scale}.yaml", folder / "recipes")
+    monkeypatch.setattr("repro.sweep._folders", lambda: [folder])
+    return folder
+
+
+def test_a_sweep_that_is_wrong_or_lacks_its_recipe_hides_no_other(invoke, own_sweeps):
+    (own_sweeps / "wrong.yaml").write_text("scale: {}")
+    (own_sweeps / "mine.yaml").write_text(
+        "scales: {laptop: {setup: released}, gpu: {set: {loss: sigmoid, model: nowhere}}}"
     )
     result = invoke("sweep")
-    assert result.exit_code == 0, result.output
-    assert "mine at scale laptop: unknown setup 'siglap'" in result.output
-    assert "mine at scale gpu: model nowhere is not measured yet" in result.output
-    assert "batch-size" in result.output
+    output = " ".join(result.output.split())
+    assert result.exit_code == 0, output
+    assert "mine at scale laptop: there is no recipe for setup 'released'" in output
+    assert "mine at scale gpu: model nowhere is not measured yet" in output
+    assert "wrong.yaml: unknown key 'scale'; the nearest is 'scales'" in output
+    assert "Accuracy against batch" in output
+
+
+def test_a_plan_without_a_recipe_names_those_there_are(invoke, own_sweeps):
+    result = invoke("plan", "batch-size", "--setup", "released")
+    assert result.exit_code == 2
+    assert "no recipe for setup 'released' at scale 'laptop'; known: siglip-gpu, siglip-laptop" in result.output
 
 
 @pytest.mark.parametrize(
