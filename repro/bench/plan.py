@@ -27,6 +27,8 @@ from repro.spec import RunSpec
 MEMORY_WITHIN, TIME_WITHIN = 0.15, 0.25
 """What we ask of ourselves."""
 
+TOLD = ("setup", "loss", "batch_size", "micro_batch", "optimizer", "precision", "token_bottleneck")
+"""Of a spec, in a row."""
 CASES: tuple[Case, ...] = (
     {"batch_size": 64, "steps": 50, "loss": "softmax"},
     {"batch_size": 256, "steps": 30},
@@ -37,6 +39,9 @@ CASES: tuple[Case, ...] = (
     {"batch_size": 64, "steps": 16, "model": (256, 2, 8706)},
     {"batch_size": 128, "steps": 15, "model": (128, 3, 8706), "precision": "bf16"},
     {"batch_size": 8, "steps": 6, "model": "siglip-s16-128"},
+    {"batch_size": 256, "steps": 15, "model": (128, 3, 8706), "image_learning_rate_multiplier": 0.0},
+    {"batch_size": 128, "steps": 40, "token_bottleneck": 16, "optimizer": "lion"},
+    {"setup": "siglit", "batch_size": 512, "steps": 20},
 )
 
 
@@ -72,11 +77,11 @@ def _row(spec: RunSpec, step: float, peak: float, machine: Machine) -> dict[str,
     size = model_size(spec.model)
     work = work_of(spec, size, 1)
     seconds, memory = step_seconds(spec, work, machine), peak_bytes(spec, Layout(1, 1), size, machine)
-    told = {name: getattr(spec, name) for name in ("loss", "batch_size", "micro_batch", "optimizer", "precision")}
+    told = {name: getattr(spec, name) for name in TOLD}
     return {
         "model": Path(spec.model).stem,
         **told,
-        "parameters": size.parameters,
+        "parameters_learning": work.learning,
         "loss_time_share": loss_seconds(spec, work, machine) / seconds,
         "step_seconds_foretold": seconds,
         "step_seconds_measured": step,
@@ -91,7 +96,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     """What fits a terminal: milliseconds and MB, and whether both are within what we ask."""
     time, memory = table["step_seconds_ratio"], table["peak_memory_bytes_ratio"]
     within = (time.sub(1).abs() <= TIME_WITHIN) & (memory.sub(1).abs() <= MEMORY_WITHIN)
-    shown = table[["model", "loss", "batch_size", "micro_batch"]].copy()
+    shown = table[["setup", "model", "loss", "batch_size", "micro_batch"]].copy()
     for name in ("foretold", "measured"):
         shown[f"ms {name}"] = 1e3 * table[f"step_seconds_{name}"]
     shown["ratio"] = time
