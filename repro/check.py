@@ -22,14 +22,17 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
 
     Raises InputError for data, a model or weights that are not there, and for what it lacks.
     """
+    from repro.data.evalsets import absolute
     from repro.model_config import check_bottleneck, fingerprint
 
     for spec in specs:
-        if not spec.data:
+        if not spec.data and spec.setup != "released":
             raise InputError(
                 f"setup {spec.setup} at scale {spec.scale} comes without data; "
                 "name shards of your own with --data PATTERN"
             )
+        if spec.setup == "released":
+            _check_released(spec)
         if spec.languages and source.is_shapes(spec.data):
             check_languages(spec.data, spec.languages, dict.fromkeys(source.languages_of_world(spec.data), 1.0))
         if spec.token_bottleneck is not None:
@@ -40,9 +43,9 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
     return [
         spec.model_copy(
             update={
-                "data": absolute_pattern(spec.data),
-                "evals": tuple(str(Path(name).resolve()) if Path(name).is_dir() else name for name in spec.evals),
-                "data_fingerprint": data_fingerprint(spec.data),
+                "data": absolute_pattern(spec.data) if spec.data else "",
+                "evals": tuple(map(absolute, spec.evals)),
+                "data_fingerprint": data_fingerprint(spec.data) if spec.data else "",
                 "model_fingerprint": model_fingerprint(spec.model),
                 "pretrained": os.path.abspath(os.path.expanduser(spec.pretrained))
                 if pretrained.is_path(spec.pretrained)
@@ -57,15 +60,27 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
     ]
 
 
+def _check_released(spec: RunSpec) -> None:
+    """Raises InputError for weights that are not a whole model's."""
+    place = pretrained.resolve(spec.pretrained, spec.model)
+    if place == pretrained.TIMM:
+        raise InputError(f"pretrained {place}: an image tower alone, and zero-shot evaluation needs both; name a tag")
+    name, _, tag = place.rpartition("/")
+    if not place.startswith("/") and name not in ("", spec.model):
+        raise InputError(f"pretrained {spec.pretrained}: the weights of another model; expected model {name}, {tag}")
+
+
 def check_evals(specs: list[RunSpec]) -> None:
     """Raises InputError for an evaluation that is neither a clip-benchmark folder nor one of its names."""
-    from repro.data.evalsets import WORLDS, check_eval, dataset_name, parts
+    from repro.data.evalsets import WORLDS, check_eval, parts, result_name, split_shots
 
-    names = sorted({name for spec in specs for name in spec.evals} - set(WORLDS))
+    names = sorted(
+        name for name in {name for spec in specs for name in spec.evals} if split_shots(name)[0] not in WORLDS
+    )
     by_name: dict[str, str] = {}
     for name in dict.fromkeys(part for given in names for part in parts(given)):
         check_eval(name)
-        other = by_name.setdefault(dataset_name(name), name)
+        other = by_name.setdefault(result_name(name), name)
         if other != name:
             raise InputError(f"--eval {other} and {name} have the same name, and so would their metrics; rename one")
 
@@ -108,7 +123,7 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
     """
     unusable: Counter = Counter()
     lacking: list[str] = []
-    for data in {spec.data for spec in specs}:
+    for data in {spec.data for spec in specs} - {""}:
         if source.is_shapes(data):
             source.make_world(data, processes, progress)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from repro.errors import InputError
+from repro.errors import InputError, Interrupted
 from repro.model_config import read_config, vocabulary_file
 from repro.retry import retried
 from repro.rundir import write_atomically, write_json
@@ -69,7 +69,6 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     image_tower: whether to have one; a model without has None in its place, and does not hold its weights in memory.
     """
     import open_clip
-    from torchvision.transforms import Normalize
 
     name = f"local-dir:{folder}"
     in_its_place = {} if image_tower else {"vision_cfg": LEAST_TOWER}
@@ -85,7 +84,7 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     # Retried, as a text tower that goes by its hub name (hf_model_name) has its config there.
     try:
         model, _, transform = retried(f"the model of {folder}", create)
-    except (MemoryError, torch.OutOfMemoryError, InputError):
+    except (MemoryError, torch.OutOfMemoryError, InputError, Interrupted):
         raise
     except Exception as error:  # whatever a layer says of a width, a number of heads, a name
         what = "with the weights beside it" if weights else "from it"
@@ -93,9 +92,40 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
         raise InputError(
             f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
         ) from error
+    towers = _towers(model, transform, tokenizer_of(folder), str(folder), device)
+    if not image_tower:
+        model.visual = None
+    return towers
+
+
+def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> Towers:
+    """An open_clip model with weights that open_clip has by a tag, and with their preprocessing. Raises InputError."""
+    import open_clip
+
+    def create() -> tuple[torch.nn.Module, Any, Any]:
+        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
+        return model, transform, open_clip.get_tokenizer(name)
+
+    try:
+        parts = retried(f"pretrained {name}/{tag}", create)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # hub, disk and loaders each have their own
+        message = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"pretrained {name}/{tag}: the weights could not be had ({type(error).__name__}: {message}); expected a "
+            "network, or the weights in the hub's cache ($HF_HOME)"
+        ) from None
+    return _towers(*parts, f"{name}/{tag}", device)
+
+
+def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, device: torch.device | str) -> Towers:
+    """Raises InputError for preprocessing that is not taken apart here."""
+    from torchvision.transforms import Normalize
+
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
-        raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")
+        raise InputError(f"{where}: expected preprocessing that ends with Normalize, found {last}")
     mean, std = (torch.tensor(values).view(3, 1, 1).to(device) for values in (last.mean, last.std))
     pil_steps = [step for step in transform.transforms if "ToTensor" not in type(step).__name__ and step is not last]
 
@@ -107,13 +137,10 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     def normalize(images: torch.Tensor) -> torch.Tensor:
         return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
 
-    tokenize = tokenizer_of(folder)
     height_and_width = model.visual.image_size
     if isinstance(height_and_width, int):
         height_and_width = (height_and_width, height_and_width)
-    if not image_tower:
-        model.visual = None
-    vocabulary_size = getattr(model, "vocab_size", None) or model.text.vocab_size
+    vocabulary_size = getattr(model, "vocab_size", None) or getattr(model.text, "vocab_size", 0)
     return Towers(
         model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
     )

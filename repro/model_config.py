@@ -40,6 +40,12 @@ def read_config(name: str) -> tuple[dict[str, Any], Path]:
     return {"model_cfg": config, "preprocess_cfg": mean_and_std}, Path()
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether read_config gives it without importing open_clip or asking a hub: ours, open_clip's, or a file."""
+    file = Path(name) if name.endswith(".json") else PACKAGE / "models" / f"{name}.json"
+    return file.is_file() or _from_open_clips_folder(name) is not None
+
+
 def _check_config(model_cfg: Any, where: str) -> None:
     """Raises InputError for what is no open_clip model config."""
     if not isinstance(model_cfg, dict):

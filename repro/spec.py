@@ -291,6 +291,8 @@ def _explain(problem: dict[str, Any]) -> str:
         valid = [str(name) for name in RunSpec.model_fields[key].annotation.__args__]
         return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "tuple_type":
+        message += f"; expected a list such as [{given}]"
     return f"{key} {given!r}: {message}" if key else message
 
 

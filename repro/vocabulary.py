@@ -1,22 +1,37 @@
-"""Byte-level BPE vocabularies for our multilingual models, learnt from the embedded world's captions in all languages.
+"""Byte-level BPE vocabularies in the format of CLIP's merges file, learnt from captions.
 
-`python -m repro.vocabulary` writes repro/models/bpe-multilingual-*.txt.gz anew, the same to the byte: in the format of
-CLIP's merges file, with its words (runs of letters, so a Chinese sentence is one word) and its marks (</w>). It learns
-from captions of another seed than that of training. Any text in any script encodes: what was not learnt, as bytes.
+The words are CLIP's (runs of letters, so that a Chinese sentence is one word), and so is the mark of their ends (</w>).
+Any text in any script encodes: what was not learnt, as bytes. `python -m repro.vocabulary` writes those of our
+multilingual models anew (repro/models/bpe-multilingual-*.txt.gz), the same to the byte, from captions of the embedded
+world of another seed than that of training; `repro data vocabulary` makes one of the captions of your own shards.
 """
 
+import contextlib
 import gzip
 import heapq
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from repro.data import shapes
+from repro.data.check import evenly
+from repro.data.languages import captions_in
+from repro.data.pairs import UnusableSample, parse_caption
+from repro.data.shards import ShardIndex, list_shards, open_shards
+from repro.errors import InputError
+from repro.model_config import read_config
 from repro.resources import PACKAGE
+from repro.rundir import write_json
 
 MERGES = (512, 4096)
 """Of the small vocabulary, which cuts words to pieces, and of the large one, to which nearly each word is one token."""
+SYMBOLS = 2 * 256 + 2
+"""Each byte, within a word and at its end, and the marks of a text's start and end."""
 SEED, BLOCKS = 1, 8
 """Of the captions that are learnt from: 8,192 scenes in each language."""
 
@@ -96,9 +111,47 @@ def keep_ours() -> None:
     """Write the merges files of our models; the small vocabulary is the head of the large one."""
     merges = learn(world_captions(), max(MERGES))
     for number in MERGES:
-        lines = ["#version: learnt by repro.vocabulary", *(" ".join(pair) for pair in merges[:number])]
-        content = gzip.compress("\n".join(lines).encode(), mtime=0)
-        (PACKAGE / "models" / f"bpe-multilingual-{number}.txt.gz").write_bytes(content)
+        _write(merges[:number], PACKAGE / "models" / f"bpe-multilingual-{number}.txt.gz")
+
+
+def make(pattern: str, model: str, tokens: int, samples: int, out: Path) -> int:
+    """Write `out`, the config of `model` with a vocabulary learnt from so many samples' captions, and its merges file.
+
+    In whatever languages the captions are. Returns the tokens of the vocabulary: fewer than asked for where the
+    captions hold fewer pairs that stand there twice. Raises InputError.
+    """
+    if tokens <= SYMBOLS:
+        raise InputError(f"--tokens {tokens:,}: expected more than the {SYMBOLS} for bytes, start and end")
+    config, _ = read_config(model)
+    files, indexes = open_shards(list_shards(pattern))
+    merges = learn(_captions(files, indexes, samples), tokens - SYMBOLS)
+    merges_file = out.with_suffix(".txt.gz")
+    _write(merges, merges_file)
+    text_cfg = config["model_cfg"]["text_cfg"]
+    text_cfg.pop("hf_tokenizer_name", None)
+    text_cfg["tokenizer_kwargs"] = text_cfg.get("tokenizer_kwargs", {}) | {"bpe_path": merges_file.name}
+    text_cfg["vocab_size"] = SYMBOLS + len(merges)
+    write_json(out, config)
+    return text_cfg["vocab_size"]
+
+
+def _captions(files: list[Path], indexes: list[ShardIndex], samples: int) -> Iterator[str]:
+    """Of samples spread evenly over the shards: in all languages that a sample has, or its one caption."""
+    for shard, sample in evenly([len(index) for index in indexes], samples):
+        index = indexes[shard]
+        with contextlib.suppress(UnusableSample, ValueError), files[shard].open("rb") as file:
+            of_all = captions_in(_bytes(file, index.json[sample]) or b"{}")
+            yield from of_all.values() or (parse_caption(_bytes(file, index.caption[sample]), index.kind[sample]),)
+
+
+def _bytes(file: BinaryIO, place: np.ndarray) -> bytes:
+    file.seek(int(place[0]))
+    return file.read(int(place[1]))
+
+
+def _write(merges: list[Pair], file: Path) -> None:
+    lines = ["#version: learnt by repro.vocabulary", *(" ".join(pair) for pair in merges)]
+    file.write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
 
 
 if __name__ == "__main__":

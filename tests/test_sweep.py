@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from repro import sweep as sweeps
 from repro.errors import InputError
 from repro.resources import resource
 from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, local_batches, parse_setting
@@ -20,7 +21,7 @@ def runs(scale="laptop", axes=None, values=None, name="batch-size"):
 def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
     for sweep in list_sweeps():
         for scale in sweep.scales:
-            assert expand(sweep, scale, Overrides({}, PAPER_DATA))
+            assert sweep.bench(scale) or expand(sweep, scale, Overrides({}, PAPER_DATA))
 
 
 def test_every_value_of_a_recipe_says_where_it_comes_from():
@@ -91,10 +92,6 @@ def test_a_warm_up_share_is_of_the_training_length():
         (lambda: runs(axes={"loss": ["sigmod"]}), "loss 'sigmod' is unknown; the nearest is 'sigmoid'"),
         (lambda: runs(values={"lr": 1}), "unknown key 'lr'"),
         (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
-        (
-            lambda: load_recipe("released", "gpu"),
-            "no recipe for setup 'released' at scale 'gpu'; known: ",
-        ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
         (lambda: parse_setting("local_batch=64"), "changes no result, so no run has it; .*--local-batch"),
@@ -103,6 +100,27 @@ def test_a_warm_up_share_is_of_the_training_length():
 def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_recipe_that_is_missing_is_answered_with_those_there_are(tmp_path: Path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "siglip-gpu.yaml").write_text("")
+    monkeypatch.setattr(sweeps, "_folders", lambda: [tmp_path])
+    with pytest.raises(InputError, match="no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu"):
+        load_recipe("finetune", "laptop")
+
+
+def test_figure_4_decays_all_weights_or_not_the_pretrained_ones_or_has_none():
+    decayed, spared, scratch = runs("paper", values=PAPER_DATA, name="finetune")
+    assert [spec.setup for spec in (decayed, spared, scratch)] == ["finetune", "finetune", "siglip"]
+    assert (decayed.image_weight_decay, spared.image_weight_decay, scratch.pretrained) == (None, 0, "")
+    assert {spec.image_learning_rate_multiplier for spec in (decayed, spared)} == {0.1}
+    same = ("model", "batch_size", "examples_seen", "evaluate_at", "evals", "learning_rate", "warmup_examples", "loss")
+    for scale in ("laptop", "gpu", "paper"):
+        pretrained, *_, scratch = runs(scale, values=PAPER_DATA, name="finetune")
+        assert [getattr(pretrained, name) for name in same] == [getattr(scratch, name) for name in same]
+    assert (decayed.batch_size, decayed.examples_seen) == (16_384, 2_400_000_000)
+    assert decayed.evaluate_at == tuple(n * 10**8 for n in (1, 2, 4, 8, 16))
 
 
 def test_how_much_a_rank_holds_comes_from_the_option_before_the_sweep_before_the_recipe(tmp_path: Path):
@@ -176,6 +194,8 @@ def test_settings_are_read_as_people_mean_them(text, value):
         ({"claim": ["a"]}, "claim: expected text"),
         ({"reproduces": 5}, "reproduces: expected text, found 5; put it in quotes"),
         ({"title": 4}, "title: expected text"),
+        ({"scales": {"laptop": {"bench": {"capacity": {}}, "axes": {}}}}, "a scale is a measurement or runs"),
+        ({"scales": {"laptop": {"bench": "capacity"}}}, "expected one command of repro bench with its options"),
     ],
 )
 def test_a_persons_own_sweep_file_is_checked(tmp_path: Path, change, message):

@@ -4,9 +4,13 @@ import gzip
 import json
 
 import pytest
+from click.testing import CliRunner
 from open_clip.tokenizer import SimpleTokenizer
 
+from repro import model as models
+from repro.cli import main
 from repro.data import shapes
+from repro.data.source import make_world
 from repro.model_config import read_config
 from repro.resources import PACKAGE
 from repro.vocabulary import MERGES, learn, world_captions
@@ -67,3 +71,19 @@ def test_the_small_vocabulary_cuts_captions_that_fit_the_large_one():
     too_long = {kept: sum(len(kept.encode(text)) + 2 > 16 for text in captions) for kept in (small, large)}
     assert too_long[small] > 0.3 * len(captions)
     assert too_long[large] < 0.05 * len(captions)
+
+
+def test_a_vocabulary_is_learnt_from_the_captions_of_ones_own_shards(tmp_path):
+    out = tmp_path / "mine.json"
+    pattern = make_world("shapes-multilingual:1024").train_pattern
+    command = ["data", "vocabulary", pattern, "--model", "laptop", "--tokens", "1000", "--out", str(out)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("1,000 tokens")
+    models.export(str(out), tmp_path / "folder")
+    assert models.load(tmp_path / "folder").model.token_embedding.weight.shape[0] == 1000
+    learnt = SimpleTokenizer(str(tmp_path / "mine.txt.gz"))
+    assert [len(learnt.encode(word)) for word in ("circle", "دائرة")] == [1, 1]
+    done = CliRunner().invoke(main, [*command[:5], "--tokens", "500", *command[7:]])
+    assert done.exit_code == 2
+    assert "--tokens 500: expected more than the 514" in done.output

@@ -142,6 +142,31 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
     _print(measuring.summary(table), out)
 
 
+@bench.command(name="plan", short_help="What repro plan foretells, beside what runs take.")
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each; the least counts.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="File of machines.  [default: the person's, ours]")
+@click.option("--results", type=click.Path(path_type=Path, exists=True), help="Also compare the runs of this table.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/plan.csv"), show_default=True)
+def compare_plan(rounds: int, calibration: Path | None, results: Path | None, out: Path) -> None:
+    """Time of a step and peak memory of runs that calibration did not see, foretold and measured."""
+    import pandas as pd
+
+    from repro.bench import plan as measuring
+    from repro.bench import record
+    from repro.errors import InputError
+    from repro.plan.machine import calibrated
+
+    machine = calibrated(file=calibration)
+    if machine is None:
+        raise InputError("this machine is not calibrated: repro plan --calibrate")
+    table = measuring.compare(machine, rounds, lambda line: click.echo(line, err=True))
+    if results is not None:
+        table = pd.concat([table, measuring.compare_results(results, machine)], ignore_index=True)
+    table = table.assign(calibration=f"{machine.name}, {machine.origin}")
+    record.write(table, out)
+    _print(measuring.summary(table), out)
+
+
 def _print(table: "pd.DataFrame", out: Path, decimals: int = 2) -> None:
     click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.{decimals}f}"))
     click.echo(f"\nRecorded in {out}")

@@ -41,7 +41,7 @@ def shapes(
 
     from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
-    from repro.data import shapes
+    from repro.data import shapes, shapes_few_shot
     from repro.errors import InputError
     from repro.resources import cache_folder
 
@@ -50,6 +50,7 @@ def shapes(
     processes = processes or os.cpu_count() or 1
     try:
         world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
+        shapes_few_shot.complete(world)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")
@@ -103,6 +104,33 @@ def check(pattern: str, samples: str, every: bool, out: Path) -> None:
     if refusals:
         sys.exit(1)
     click.echo(f"\nNext: {shlex.join(['repro', 'sweep', 'batch-size', '--data', pattern, '--eval'])} DIR")
+
+
+@data.command(short_help="Learn a vocabulary from the captions of shards, for a model.")
+@click.argument("pattern")
+@click.option("--model", default="msiglip-b16", show_default=True, help="The model that gets the vocabulary.")
+@click.option("--tokens", default="32000", show_default=True, help="Size of the vocabulary.")
+@click.option("--samples", default="200k", show_default=True, help="Samples to learn from, evenly spread.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Model config to write, such as m-32k.json."
+)
+def vocabulary(pattern: str, model: str, tokens: str, samples: str, out: Path) -> None:
+    """Learn a byte-level BPE vocabulary from the captions of PATTERN, in whatever languages, for a model.
+
+    Writes the config of the model with that vocabulary, and the merges file beside it; a sweep takes it as model=FILE.
+    """
+    from repro.counts import parse_examples
+    from repro.errors import InputError
+    from repro.vocabulary import make
+
+    if out.suffix != ".json":
+        raise InputError(f"--out {out}: expected the name of a model config, such as {out.name or 'model'}.json")
+    try:
+        size = make(pattern, model, parse_examples(tokens), parse_examples(samples), out)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    click.echo(f"{size:,} tokens; {out} and {out.with_suffix('.txt.gz').name}")
+    click.echo(f"\nNext: repro sweep batch-size --setup msiglip --set model={out}")
 
 
 def _print(scan: "Scanned", looked_at: "LookedAt") -> None:

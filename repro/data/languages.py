@@ -62,8 +62,9 @@ def check_languages(data: str, languages: Sequence[str], shares: Mapping[str, fl
                 '{"en": "…", "de": "…"} in each sample\'s .json, or data: shapes-multilingual'
             )
         if language not in shares:
-            has = f"{nearest(language, shares)} (they have {', '.join(sorted(shares))})"
-            raise InputError(f"languages: the data {data} have no caption in '{language}'{has}")
+            near = nearest(language, shares)
+            has = "" if "known" in near else f" (they have {', '.join(sorted(shares))})"
+            raise InputError(f"languages: the data {data} have no caption in '{language}'{near}{has}")
     return [
         f"captions in '{language}': {shares[language]:.1%} of the samples of {data} have one; "
         "the others show another of the languages"

@@ -7,8 +7,8 @@ shapes:65536:seed=1 is another world of the same kind.
 from collections.abc import Iterable
 
 from repro.counts import parse_examples
-from repro.data import shapes, shards
-from repro.data.evalsets import WORLD_LANGUAGES, WORLDS, parts, world_sets
+from repro.data import shapes, shapes_few_shot, shards
+from repro.data.evalsets import WORLD_LANGUAGES, WORLDS, parts, split_shots, world_sets
 from repro.data.shards import Progress
 from repro.errors import InputError
 from repro.resources import cache_folder
@@ -83,6 +83,7 @@ def shard_pattern(spec: RunSpec) -> str:
 
 def world_of_eval(name: str, data: str) -> str | None:
     """The embedded world whose sets an evaluation's name stands for: the one trained on, if it has them."""
+    name, _ = split_shots(name)
     if not (sets := world_sets(name, data)):
         return None
     return data if sets == WORLDS.get(data.partition(":")[0]) else name
@@ -98,5 +99,9 @@ def each_eval(evals: Iterable[str], data: str = "") -> list[str]:
     found: list[str] = []
     for name in evals:
         world = world_of_eval(name, data)
-        found += make_world(world).evals if world else parts(name)
+        _, shots = split_shots(name)
+        if world and shots:
+            found.append(f"{shapes_few_shot.complete(make_world(world))}:{shots}-shot")
+        else:
+            found += make_world(world).evals if world else parts(name)
     return list(dict.fromkeys(found))

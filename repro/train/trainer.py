@@ -22,7 +22,7 @@ from repro.embed import embeddings_of
 from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.model_config import context_length, tokenizer_fingerprint
-from repro.pretrained import VISUAL, image_tower_weights
+from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.token_bottleneck import bottleneck_tokens, stock_weights
@@ -65,6 +65,8 @@ class Trainer:
         self.model = self.towers.model
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
+        if spec.setup == "finetune":
+            load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
         self.learning = self.learn()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = _open_embedded(spec, self.towers) if self.frozen else _open_pairs(spec, self.towers)
@@ -157,6 +159,14 @@ class Trainer:
             write_bad(self.directory, self.bad)
             self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
         distributed.barrier()
+
+    def whole_towers(self) -> models.Towers:
+        """To evaluate as they are: those of training, or a copy with the image tower that training does not hold."""
+        if not self.frozen:
+            return self.towers
+        whole = models.load(self.directory.checkpoints, self.device)
+        whole.model.load_state_dict(stock_weights(self.model) | self._frozen_weights())
+        return whole
 
     def _frozen_weights(self) -> dict[str, torch.Tensor]:
         """Of the image tower that training does not hold, so that the final weights are a whole model."""
