@@ -1,80 +1,137 @@
-"""Zero-shot evaluation by clip-benchmark's own functions, with the stock command's defaults, on a run's weights.
+"""Evaluation by clip-benchmark's own functions, with the stock command's defaults, on a run's or anybody's weights.
 
 The stock command on the same folder gives the same numbers:
 clip_benchmark eval --model local-dir:RUN/checkpoints --pretrained final.pt --dataset wds/NAME --dataset_root FOLDER
 (and --task zeroshot_retrieval --recall_k 1 5 10 where the data set is for retrieval).
+
+Each image of a data set is embedded once for all that is asked of it, and each list of prompts becomes a classifier
+once. Few-shot probes (NAME:10-shot) are few_shot.py's.
 """
 
 import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from repro import model as models
+from repro.classification import Classifications
 from repro.data.evalsets import (
     check_eval,
     dataset_name,
     language_means,
-    named_datasets_folder,
-    split_language,
-    webdataset_task,
+    result_name,
+    split_shots,
 )
 from repro.data.source import each_eval
 from repro.errors import EvaluationFailed, InputError
+from repro.evaluation_data import EvaluationData
 from repro.images_once import ImagesOnce
 from repro.rundir import CorruptRun, read_object, write_json
 
-BATCH_SIZE = 64
 RECALL_AT = [1, 5, 10]
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(
-    checkpoints: Path, evals: list[str], output: Path, device: torch.device, redo: bool = False
+    checkpoints: Path, evals: Sequence[str], output: Path, device: torch.device, redo: bool = False
 ) -> dict[str, float]:
-    """Metrics named <dataset>/<metric> of the local-dir `checkpoints`; what `output` holds already is not run again.
+    """Metrics of the local-dir `checkpoints`; see evaluate_towers."""
+    names = {"model": f"local-dir:{checkpoints.resolve()}", "pretrained": "final.pt"}
+    return evaluate_towers(
+        lambda: models.load(checkpoints, device, weights=True), names, evals, output, device, redo=redo
+    )
 
+
+def evaluate_towers(
+    load: Callable[[], models.Towers],
+    names: dict[str, str],
+    evals: Sequence[str],
+    output: Path,
+    device: torch.device,
+    redo: bool = False,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float]:
+    """Metrics named <dataset>/<metric>; what `output` holds already is not run again, unless to `redo`.
+
+    load: makes the towers, where there is something to do. names: 'model' and 'pretrained', as the results call them.
     Retrieval in several languages also gives its means over them, as <dataset>_mean/<metric>.
     Each data set leaves clip-benchmark's own JSON in `output`. Raises EvaluationFailed, after all have had their turn.
+    Asked to stop, it leaves after the data set that it is at.
     """
     metrics: dict[str, float] = {}
     failures: list[str] = []
-    towers = None
-    for name in evals:
-        file = output / f"{dataset_name(name)}.json"
-        found = None if redo else _kept_metrics(file)
-        if found is None:
-            if towers is None:
-                towers = models.load(checkpoints, device, weights=True)
-                images_once = ImagesOnce(towers.model.eval())
-            try:
-                check_eval(name)
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
-                    result = _evaluate_one(towers, images_once, name, checkpoints, device)
-            except InputError as error:
-                failures.append(str(error))
-                continue
-            except Exception as error:  # whatever clip-benchmark, webdataset or an image decoder meets
-                if hasattr(error, "status"):
-                    raise
-                logger.exception("--eval %s", name)
-                failures.append(f"--eval {name}: {_in_words(error)}")
-                continue
-            write_json(file, result)
-            found = result["metrics"]
-        metrics |= {f"{dataset_name(name)}/{key}": value for key, value in found.items()}
-    if not failures:
-        metrics |= language_means(metrics)
+    with tempfile.TemporaryDirectory(prefix="repro-classifiers-") as scratch:
+        evaluator = None
+        for name in _by_images(evals):
+            file = output / f"{result_name(name)}.json"
+            found = None if redo else _kept_metrics(file)
+            if found is None:
+                if asked_to_stop():
+                    return metrics
+                evaluator = evaluator or Evaluator(load(), device, Path(scratch))
+                try:
+                    check_eval(name)
+                    with warnings.catch_warnings():
+                        warnings.filterwarnings("ignore", message=".*shardshuffle.*")  # clip-benchmark leaves it unset
+                        result = evaluator.evaluate(name)
+                except InputError as error:
+                    failures.append(str(error))
+                    continue
+                except Exception as error:  # whatever clip-benchmark, webdataset or an image decoder meets
+                    if hasattr(error, "status"):
+                        raise
+                    logger.exception("--eval %s", name)
+                    failures.append(f"--eval {name}: {_in_words(error)}")
+                    continue
+                write_json(file, {"dataset": result.pop("dataset"), **names, **result})
+                found = result["metrics"]
+            metrics |= {f"{dataset_name(name)}/{key}": value for key, value in found.items()}
     if failures:
         raise EvaluationFailed(f"evaluation failed, training is kept: {'; '.join(failures)}", metrics)
-    return metrics
+    return metrics | language_means(metrics)
+
+
+def _by_images(evals: Sequence[str]) -> list[str]:
+    """The same evaluations, those over the same images in a row."""
+    bases = [split_shots(name)[0] for name in evals]
+    return sorted(evals, key=lambda name: bases.index(split_shots(name)[0]))
+
+
+class Evaluator:
+    """Towers to evaluate, and what one evaluation leaves for the next: embedded images, classifiers."""
+
+    def __init__(self, towers: models.Towers, device: torch.device, scratch: Path):
+        towers.model.eval()
+        self.towers, self.device = towers, device
+        self.images_once = ImagesOnce(towers.model)
+        self.classifications = Classifications(towers, device, scratch)
+
+    def evaluate(self, name: str) -> dict[str, Any]:
+        """One data set → the dictionary that the stock command writes, without whose weights they are."""
+        base, shots = split_shots(name)
+        data = EvaluationData.of(base)
+        if shots:
+            task, metrics = "linear_probe", self.classifications.few_shot(data, shots)
+        elif data.task == "zeroshot_retrieval":
+            task, metrics = data.task, self._retrieval(data)
+        else:
+            task, metrics = data.task, self.classifications.zero_shot(data)
+        metrics = {key: float(value) for key, value in metrics.items()}
+        return {"dataset": data.dataset_id, "task": task, "metrics": metrics, "language": data.language}
+
+    def _retrieval(self, data: EvaluationData) -> dict[str, float]:
+        from clip_benchmark.metrics import zeroshot_retrieval
+
+        loader = data.loader(self.images_once.of(data.build(self.towers.transform)))
+        return zeroshot_retrieval.evaluate(
+            self.images_once, loader, self.towers.tokenize, self.device.type, amp=True, recall_k_list=RECALL_AT
+        )
 
 
 def _in_words(error: BaseException) -> str:
@@ -112,66 +169,30 @@ def evaluate_checkpoint(
         raise InputError(f"{checkpoint}: neither a run nor a checkpoint; expected a run's id, a folder or a file")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
-        folder = checkpoint if checkpoint.is_dir() else Path(scratch) / "local-dir"
-        if checkpoint.is_file():
-            _make_local_dir(checkpoint.resolve(), model, folder)
-        if not (folder / models.CONFIG_NAME).is_file():
-            raise InputError(f"{folder}: expected {models.CONFIG_NAME} in the folder of a checkpoint")
+        folder = as_local_dir(checkpoint, model, Path(scratch) / "local-dir")
         return evaluate(folder, each_eval(evals), output or Path(scratch) / "evals", device, redo=True)
 
 
-def _make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
-    """A local-dir for a weights file: its own folder's config, or the named model's."""
+def as_local_dir(checkpoint: Path, model: str | None, folder: Path) -> Path:
+    """A checkpoint's folder, or `folder`, made a local-dir for a weights file. Raises InputError."""
+    if checkpoint.is_file():
+        make_local_dir(checkpoint.resolve(), model, folder)
+        return folder
+    if not (checkpoint / models.CONFIG_NAME).is_file():
+        raise InputError(f"{checkpoint}: expected {models.CONFIG_NAME} in the folder of a checkpoint")
+    return checkpoint
+
+
+def make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
+    """A local-dir for a weights file: its own folder's config, or the named model's. Raises InputError."""
     if model is None and (weights.parent / models.CONFIG_NAME).is_file():
-        shutil.copytree(weights.parent, folder, ignore=shutil.ignore_patterns("*.pt", "*.bin"))
+        shutil.copytree(weights.parent, folder, ignore=shutil.ignore_patterns("*.pt*", "*.bin"), dirs_exist_ok=True)
     elif model is not None:
         state = torch.load(weights, map_location="meta", weights_only=True)
         has_bias = any(key.endswith("logit_bias") for key in state.get("state_dict", state))
         models.export(model, folder, init_logit_bias=0.0 if has_bias else None)
     else:
         raise InputError(f"{weights}: no {models.CONFIG_NAME} beside it; name its model with --model")
-    (folder / models.WEIGHTS_NAME).symlink_to(weights)
-
-
-def _evaluate_one(
-    towers: models.Towers, images_once: ImagesOnce, name: str, checkpoints: Path, device: torch.device
-) -> dict[str, Any]:
-    """One data set → the dictionary that the stock command writes."""
-    from clip_benchmark.datasets.builder import build_dataset, get_dataset_collate_fn, get_dataset_default_task
-    from clip_benchmark.metrics import zeroshot_classification, zeroshot_retrieval
-    from torch.utils.data import DataLoader
-
-    is_webdataset = Path(name).is_dir() or "://" in name
-    base, language = (name, "en") if is_webdataset else split_language(name)
-    dataset_id = f"wds/{dataset_name(name)}" if is_webdataset else base
-    task = webdataset_task(name) if is_webdataset else get_dataset_default_task(base)
-    dataset = build_dataset(
-        dataset_id,
-        root=name if is_webdataset else str(named_datasets_folder() / base),
-        transform=towers.transform,
-        split="test",
-        task=task,
-        language=language,
-    )
-    if task == "zeroshot_retrieval":
-        dataset = images_once.of(dataset)
-    if is_webdataset:
-        loader = DataLoader(dataset.batched(BATCH_SIZE), batch_size=None)
-    else:
-        loader = DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=get_dataset_collate_fn(base))
-    if task == "zeroshot_retrieval":
-        metrics = zeroshot_retrieval.evaluate(
-            images_once, loader, towers.tokenize, device.type, amp=True, recall_k_list=RECALL_AT
-        )
-    else:
-        metrics = zeroshot_classification.evaluate(
-            towers.model, loader, towers.tokenize, dataset.classes, dataset.templates, device.type, amp=True
-        )
-    return {
-        "dataset": dataset_id,
-        "model": f"local-dir:{checkpoints.resolve()}",
-        "pretrained": "final.pt",
-        "task": task,
-        "metrics": {key: float(value) for key, value in metrics.items()},
-        "language": language,
-    }
+    link = folder / models.WEIGHTS_NAME
+    link.unlink(missing_ok=True)
+    link.symlink_to(weights)

@@ -24,6 +24,9 @@ CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
 
+LEAST_TOWER = {"image_size": 16, "patch_size": 16, "width": 64, "layers": 1}
+"""open_clip makes no model without an image tower: this one is made and let go where none is wanted."""
+
 
 @dataclass(frozen=True)
 class Towers:
@@ -60,18 +63,21 @@ def export(
     write_json(folder / CONFIG_NAME, config)
 
 
-def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False) -> Towers:
-    """Towers from a local-dir: with its weights, or as initialised from torch's random state."""
+def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False, image_tower: bool = True) -> Towers:
+    """Towers from a local-dir: with its weights, or as initialised from torch's random state.
+
+    image_tower: whether to have one; a model without has None in its place, and does not hold its weights in memory.
+    """
     import open_clip
-    from torchvision.transforms import Normalize
 
     name = f"local-dir:{folder}"
+    in_its_place = {} if image_tower else {"vision_cfg": LEAST_TOWER}
 
     def create() -> tuple[torch.nn.Module, Any, Any]:
         if not weights:
             logging.disable(logging.WARNING)  # open_clip warns that it found none
         try:
-            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device)
+            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device, **in_its_place)
         finally:
             logging.disable(logging.NOTSET)
 
@@ -86,9 +92,40 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
         raise InputError(
             f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
         ) from error
+    towers = _towers(model, transform, tokenizer_of(folder), str(folder), device)
+    if not image_tower:
+        model.visual = None
+    return towers
+
+
+def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> Towers:
+    """An open_clip model with weights that open_clip has by a tag, and with their preprocessing. Raises InputError."""
+    import open_clip
+
+    def create() -> tuple[torch.nn.Module, Any, Any]:
+        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
+        return model, transform, open_clip.get_tokenizer(name)
+
+    try:
+        parts = retried(f"pretrained {name}/{tag}", create)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # hub, disk and loaders each have their own
+        message = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"pretrained {name}/{tag}: the weights could not be had ({type(error).__name__}: {message}); expected a "
+            "network, or the weights in the hub's cache ($HF_HOME)"
+        ) from None
+    return _towers(*parts, f"{name}/{tag}", device)
+
+
+def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, device: torch.device | str) -> Towers:
+    """Raises InputError for preprocessing that is not taken apart here."""
+    from torchvision.transforms import Normalize
+
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
-        raise InputError(f"{folder}: expected preprocessing that ends with Normalize, found {last}")
+        raise InputError(f"{where}: expected preprocessing that ends with Normalize, found {last}")
     mean, std = (torch.tensor(values).view(3, 1, 1).to(device) for values in (last.mean, last.std))
     pil_steps = [step for step in transform.transforms if "ToTensor" not in type(step).__name__ and step is not last]
 
@@ -100,14 +137,20 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
     def normalize(images: torch.Tensor) -> torch.Tensor:
         return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
 
-    tokenize = open_clip.get_tokenizer(name)
     height_and_width = model.visual.image_size
     if isinstance(height_and_width, int):
         height_and_width = (height_and_width, height_and_width)
-    vocabulary_size = getattr(model, "vocab_size", None) or model.text.vocab_size
+    vocabulary_size = getattr(model, "vocab_size", None) or getattr(model.text, "vocab_size", 0)
     return Towers(
         model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
     )
+
+
+def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of a local-dir."""
+    import open_clip
+
+    return open_clip.get_tokenizer(f"local-dir:{folder}")
 
 
 def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:

@@ -40,6 +40,12 @@ def read_config(name: str) -> tuple[dict[str, Any], Path]:
     return {"model_cfg": config, "preprocess_cfg": mean_and_std}, Path()
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether read_config gives it without importing open_clip or asking a hub: ours, open_clip's, or a file."""
+    file = Path(name) if name.endswith(".json") else PACKAGE / "models" / f"{name}.json"
+    return file.is_file() or _from_open_clips_folder(name) is not None
+
+
 def _check_config(model_cfg: Any, where: str) -> None:
     """Raises InputError for what is no open_clip model config."""
     if not isinstance(model_cfg, dict):
@@ -78,11 +84,30 @@ def fingerprint(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def context_length(name: str) -> int:
+    """Tokens of a caption. Raises InputError."""
+    return read_config(name)[0]["model_cfg"]["text_cfg"].get("context_length", 77)
+
+
+def tokenizer_fingerprint(name: str) -> str:
+    """Sixteen hexadecimal digits of what decides a caption's tokens: tokenizer, vocabulary, context length."""
+    config, folder = read_config(name)
+    text_cfg = config["model_cfg"]["text_cfg"]
+    kwargs = {key: value for key, value in text_cfg.get("tokenizer_kwargs", {}).items() if key != "bpe_path"}
+    names = [text_cfg.get(key) for key in ("hf_tokenizer_name", "hf_model_name", "tokenizer_mode")]
+    digest = hashlib.sha256(json.dumps([context_length(name), names, kwargs], sort_keys=True).encode())
+    if vocabulary := vocabulary_file(config, folder):
+        digest.update(vocabulary.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def vocabulary_file(config: dict[str, Any], folder: Path) -> Path | None:
     """The BPE merges file that the tokenizer names, relative to the config."""
     bpe_path = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
     if bpe_path is None:
         return None
+    if (beside := folder / Path(bpe_path).name).is_file():  # a run's config names the place where the run was made
+        return beside
     if not (folder / bpe_path).is_file():
         raise InputError(f"model: the vocabulary file {folder / bpe_path} is missing")
     return folder / bpe_path

@@ -9,10 +9,11 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import InputError
-from repro.model_config import fingerprint, read_config
+from repro.model_config import fingerprint, is_at_hand, read_config
 from repro.resources import PACKAGE, cache_folder
 from repro.rundir import CorruptRun, read_json, write_json
 
@@ -27,10 +28,19 @@ class ModelSize:
     """Of one model. FLOPs and bytes are of one example, that is of one image or one text."""
 
     parameters: int
+    image_parameters: int
+    """Of the image tower alone; t' and b count with the text tower."""
+    token_rows: int
+    """N of the token embedding [N, width]; 0 for a text tower that has none of open_clip's."""
+    token_width: int
+    context_length: int
     embed_dim: int
     image_flops: int
     """Of a forward pass: two for each multiplication of a matrix product, attention's among them."""
     text_flops: int
+    image_operations: int
+    """Calls of torch's operators in a forward pass: on small tensors each costs more than what it computes."""
+    text_operations: int
     image_kept_bytes: int
     """What a forward pass in fp32 keeps for the backward pass, weights aside."""
     text_kept_bytes: int
@@ -40,20 +50,35 @@ class ModelSize:
 
 def model_size(name: str) -> ModelSize:
     """By name or JSON file. Raises InputError for a model that is not there, or cannot be built."""
-    key, ours = fingerprint(name), read_json(OURS)
+    key = fingerprint(name)
+    if (known := _known(key)) is not None:
+        return known
+    try:
+        size = measure(name)
+    except Exception as error:  # whatever a layer says of a width, a number of heads, a name
+        raise InputError(f"model {name}: cannot be built: {type(error).__name__}: {error}") from error
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs the seconds again
+        write_json(_kept_file(key), asdict(size))
+    return size
+
+
+def known_size(name: str) -> ModelSize | None:
+    """As `model_size`, but None for a model that is not measured yet, or not here: imports nothing heavy."""
+    return _known(fingerprint(name)) if is_at_hand(name) else None
+
+
+def _known(key: str) -> ModelSize | None:
+    ours = read_json(OURS)
     if key in ours:
         return ModelSize(**ours[key])
-    kept = cache_folder() / "models" / f"{key}.json"
     try:
-        return ModelSize(**read_json(kept))
+        return ModelSize(**read_json(_kept_file(key)))
     except (CorruptRun, TypeError):  # not measured yet, or by another version
-        try:
-            size = measure(name)
-        except Exception as error:  # whatever a layer says of a width, a number of heads, a name
-            raise InputError(f"model {name}: cannot be built: {type(error).__name__}: {error}") from error
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs the seconds again
-        write_json(kept, asdict(size))
-    return size
+        return None
+
+
+def _kept_file(key: str) -> Path:
+    return cache_folder() / "models" / f"{key}.json"
 
 
 def measure(name: str) -> ModelSize:
@@ -76,11 +101,21 @@ def measure(name: str) -> ModelSize:
         one_and_two_texts = [torch.zeros(n, length, dtype=torch.long) for n in (1, 2)]
         image_kept = [_kept_bytes(model, model.encode_image, images) for images in one_and_two_images]
         text_kept = [_kept_bytes(model, model.encode_text, texts) for texts in one_and_two_texts]
+        image_operations = _operations(model.encode_image, one_and_two_images[0])
+        text_operations = _operations(model.encode_text, one_and_two_texts[0])
+    tokens = getattr(getattr(model, "text", model), "token_embedding", None)
+    rows, width = tokens.weight.shape if isinstance(tokens, torch.nn.Embedding) else (0, 0)
     return ModelSize(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        image_parameters=sum(parameter.numel() for parameter in model.visual.parameters()),
+        token_rows=rows,
+        token_width=width,
+        context_length=length,
         embed_dim=config["embed_dim"],
         image_flops=image_flops,
         text_flops=text_flops,
+        image_operations=image_operations,
+        text_operations=text_operations,
         image_kept_bytes=image_kept[1] - image_kept[0],
         text_kept_bytes=text_kept[1] - text_kept[0],
         input_bytes=math.prod(image) + 8 * length,
@@ -99,6 +134,21 @@ def _flops(embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
     with FlopCounterMode(display=False) as counter:
         embed(inputs)
     return counter.get_total_flops()
+
+
+def _operations(embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls += 1
+            return function(*args, **(kwargs or {}))
+
+    with Count() as counter:
+        embed(inputs)
+    return counter.calls
 
 
 def _kept_bytes(model: "torch.nn.Module", embed: Callable[..., Any], inputs: "torch.Tensor") -> int:

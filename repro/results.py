@@ -5,13 +5,16 @@ One row a run, whatever became of it (docs/architecture.md, law 6): a directory 
 """
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data.evalsets import metrics_in
 from repro.errors import InputError, nearest
 from repro.launch.records import FOLDER
 from repro.resources import resource
 from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_object, run_directories, write_atomically
+from repro.spec import RunSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +23,9 @@ FIRST_COLUMNS = [
     *("run_id", "sweep", "setup", "scale", "loss", "batch_size", "examples_seen", "seed", "status", "reason"),
     *("examples_per_second", "step_seconds", "peak_memory_bytes", "final_logit_scale", "final_logit_bias"),
 ]
+
+TOLD = ("setup", "scale", "loss", "batch_size", "examples_seen", "seed")
+"""Fields of a run in tables of many rows a run."""
 
 
 def load(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
@@ -55,6 +61,58 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         return values | (read_object(directory.provenance_file) if directory.provenance_file.exists() else {})
     except CorruptRun as error:  # the numbers are good, and where they came from is not known
         return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
+
+
+def load_evaluations(runs: Path | str, sweep: str) -> "pd.DataFrame":
+    """Accuracy along the way: a row for each run and point of its evaluate_at, and for its end.
+
+    examples_seen_at is the point, metrics are columns; beside them what tells the runs apart. Runs that name no point
+    have no rows, and where none does the table is empty.
+    """
+    return _long(runs, sweep, _evaluations_of)
+
+
+def load_curves(runs: Path | str, sweep: str, columns: Sequence[str]) -> "pd.DataFrame":
+    """Columns of the runs' logs against the examples seen (examples_seen_at): a row for each run and log line."""
+
+    def lines_of(directory: RunDirectory, _: RunSpec) -> Iterator[dict[str, Any]]:
+        for line in directory.read_log():
+            yield {"examples_seen_at": line["examples_seen"], **{column: line.get(column) for column in columns}}
+
+    return _long(runs, sweep, lines_of)
+
+
+def _evaluations_of(directory: RunDirectory, spec: RunSpec) -> Iterator[dict[str, Any]]:
+    for examples in sorted(spec.evaluate_at):
+        if metrics := metrics_in(directory.evals_at(examples)):
+            yield {"examples_seen_at": examples} | metrics
+    final = (directory.read_result() or {}).get("metrics")
+    if spec.evaluate_at and final:
+        yield {"examples_seen_at": spec.examples_seen} | final
+
+
+def _long(
+    runs: Path | str, sweep: str, rows_of: Callable[[RunDirectory, RunSpec], Iterator[dict[str, Any]]]
+) -> "pd.DataFrame":
+    """Many rows a run, beside the columns that tell runs apart: those of TOLD, and the fields that differ."""
+    import pandas as pd
+
+    found: list[tuple[RunDirectory, RunSpec, list[dict[str, Any]]]] = []
+    for directory in run_directories(Path(runs), sweep):
+        with contextlib.suppress(CorruptRun):  # a row of the runs' own table says what is corrupt
+            spec = directory.read_spec()
+            found.append((directory, spec, list(rows_of(directory, spec))))
+    values = [spec.model_dump(exclude={"format", "evals"}) for _, spec, _ in found]
+    differing = [name for name in values[0] if len({str(each[name]) for each in values}) > 1] if values else []
+    names = list(dict.fromkeys([*TOLD, *differing]))
+    table = [
+        {"run_id": directory.path.name, "sweep": sweep, **{name: own[name] for name in names}, **row}
+        for (directory, _, rows), own in zip(found, values, strict=True)
+        for row in rows
+    ]
+    order = ["run_id", "sweep", *names, "examples_seen_at"]
+    metrics = sorted({column for row in table for column in row} - set(order))
+    return pd.DataFrame(table, columns=[*order, *metrics])
 
 
 def sweeps(runs: Path | str = "runs") -> list[str]:

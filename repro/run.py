@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
-from repro import __version__, attempts
+from repro import __version__, attempts, pretrained
 from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
+from repro.released import evaluate_released
 from repro.resources import PACKAGE
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
 from repro.spec import RunSpec
@@ -109,20 +110,30 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
         write_json(directory.provenance_file, provenance(spec, device))
     if first and directory.read_trained() is None:
         check_unchanged(spec)
-    trained = train(spec, directory, device, options, stop)
+        pretrained.check_unchanged(spec)
+    trained = {} if spec.setup == "released" else train(spec, directory, device, options, stop)
     distributed.barrier()
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
     stop.nobody_asks()
     result = {"status": "finished", "reason": ""} | trained
     if first:
-        result["metrics"] = evaluate(directory.checkpoints, eval_folders(spec), directory.evals, device)
+        result["metrics"] = _evaluate(spec, directory, eval_folders(spec), device)
     return result
+
+
+def _evaluate(
+    spec: RunSpec, directory: RunDirectory, evals: Sequence[str], device: torch.device, redo: bool = False
+) -> dict[str, float]:
+    """Metrics of the run's final weights. Raises EvaluationFailed."""
+    if spec.setup == "released":
+        return evaluate_released(spec, directory, evals, device, redo)
+    return evaluate(directory.checkpoints, evals, directory.evals, device, redo)
 
 
 def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate a finished run anew on its own data sets, or on others, and renew its result. Raises InputError."""
     spec, result = directory.read_spec(), directory.read_result()
-    if result is None or not directory.final.exists():
+    if result is None or not (directory.final.exists() or spec.setup == "released"):
         raise InputError(f"{directory.path}: has no final weights to evaluate ({directory.status()})")
     wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
     if not wanted:
@@ -130,7 +141,7 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
     attempt = attempts.claim(directory.attempts)
     with attempts.beating(attempt.file):
         try:
-            metrics = evaluate(directory.checkpoints, wanted, directory.evals, distributed.start(), redo=True)
+            metrics = _evaluate(spec, directory, wanted, distributed.start(), redo=True)
             metrics = result.get("metrics", {}) | metrics
             result = result | {"metrics": metrics | language_means(metrics)}
             directory.write_result(result)

@@ -70,6 +70,10 @@ class RunDirectory:
         self.reserve_file = self.job / "reserve"
         self.micro_batch_file = self.job / "micro-batch.json"
 
+    def evals_at(self, examples: int) -> Path:
+        """The folder of an evaluation on the way (spec.evaluate_at)."""
+        return self.evals / f"at-{examples}"
+
     def write_spec(self, spec: RunSpec) -> None:
         """A file that says the same already is left as it is: to write one is to wait for the disk."""
         self.job.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ class RunSpec(BaseModel):
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
-    data: str = Field(description="shapes:EXAMPLES (the embedded world) or a pattern of shards")
+    data: str = Field(description="shapes:EXAMPLES[:seed=N] (the embedded world) or a pattern of shards")
     data_fingerprint: str = Field("", description="content of the data; found by the sweep when empty")
     shuffle_shards: int = Field(64, gt=0, description="samples are shuffled within windows of this many shards")
     max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")
@@ -125,6 +125,7 @@ class RunSpec(BaseModel):
                 f"micro_batch {self.micro_batch:,} does not divide batch_size {self.batch_size:,}; "
                 f"the nearest that does is {_nearest_divisor(self.batch_size, self.micro_batch):,}"
             )
+        self._check_setup()
         if self.warmup_examples > self.examples_seen:
             raise InputError(
                 f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
@@ -143,6 +144,32 @@ class RunSpec(BaseModel):
         if self.init_logit_bias is None and not self.learn_logit_bias:
             raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
         return self
+
+    def _check_setup(self) -> None:
+        """What a setup's image tower asks of the other fields."""
+        if self.setup in ("siglit", "finetune") and not self.pretrained:
+            raise InputError(
+                f"pretrained is empty: setup {self.setup} starts from the weights of an image tower; expected a "
+                "checkpoint, timm, laptop-tower or a tag of open_clip's"
+            )
+        if self.setup in ("siglip", "msiglip") and self.pretrained:
+            raise InputError(
+                f"pretrained {self.pretrained}: setup {self.setup} trains both towers from scratch; expected it empty, "
+                "or setup finetune or siglit"
+            )
+        if self.setup != "siglit" and self.embeddings:
+            raise InputError(f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit")
+        if self.setup != "siglit":
+            return
+        if self.image_learning_rate_multiplier:
+            raise InputError(
+                f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
+                "tower; expected 0, or setup finetune"
+            )
+        if self.languages:
+            raise InputError(
+                "languages: setup siglit reads the captions that were embedded with the images; expected none"
+            )
 
     def _check_negatives(self) -> None:
         """Fewer than one negative a positive is no choice of negatives: the threshold would be one of chance."""

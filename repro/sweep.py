@@ -4,6 +4,8 @@ A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep 
 fields vary at each scale, and what of the paper that reproduces. What is given later wins:
 recipe < the sweep's `set` < the sweep's `axes` and `cases` < options of the command line.
 
+A scale can have a measurement in the place of runs: `bench` names a command of `repro bench`, with its options.
+
 Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
 several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
 
@@ -30,7 +32,7 @@ from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
 BLOCK_KEYS = {"axes", "set", "cases"}
-SCALE_KEYS = {"setup", "setups", *BLOCK_KEYS}
+SCALE_KEYS = {"setup", "setups", "bench", *BLOCK_KEYS}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class Sweep:
     curves: tuple[str, ...] = ()
     """Columns of the runs' logs that belong to the result, against examples seen."""
 
+    def bench(self, scale: str) -> tuple[str, dict[str, Any]] | None:
+        """The command of `repro bench` that this sweep is at a scale, with its options; None where it is runs.
+
+        Raises InputError for a scale that the sweep does not have.
+        """
+        if scale not in self.scales:
+            raise InputError(
+                f"sweep '{self.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(self.scales)})"
+            )
+        found = self.scales[scale].get("bench")
+        return next(iter(found.items())) if found else None
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -57,9 +71,13 @@ class Overrides:
 
 
 def list_sweeps() -> list[Sweep]:
-    """Every sweep that `load_sweep` finds by name: the person's own in ./sweeps, and those that come along."""
-    files = {file.stem: file for folder in _folders() for file in sorted(folder.glob("*.yaml"))}
-    return [load_sweep(name) for name in sorted(files)]
+    """Every sweep that `load_sweep` finds by name. Raises InputError for one whose file is wrong."""
+    return [load_sweep(name) for name in sweep_names()]
+
+
+def sweep_names() -> list[str]:
+    """The person's own in ./sweeps, and those that come along."""
+    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")})
 
 
 def load_sweep(name: str) -> Sweep:
@@ -101,6 +119,8 @@ def _check_block(block: Any, keys: set[str], where: str) -> None:
     for key in block.keys() & {"axes", "set", "setups"}:
         if not isinstance(block[key], dict):
             raise InputError(f"{where}.{key}: expected keys and values, found {block[key]!r}")
+    if "bench" in block:
+        _check_bench(block, f"{where}.bench")
     for axis, values in block.get("axes", {}).items():
         _check_key(axis, f"{where}.axes")
         if not isinstance(values, list) or not values:
@@ -115,6 +135,14 @@ def _check_block(block: Any, keys: set[str], where: str) -> None:
             _check_key(key, f"{where}.cases")
             if value == []:
                 raise InputError(f"{where}.cases: {key}: expected a value, or a list of some")
+
+
+def _check_bench(block: dict[str, Any], where: str) -> None:
+    bench = block["bench"]
+    if len(block) > 1:
+        raise InputError(f"{where}: a scale is a measurement or runs; expected no other key beside it")
+    if not isinstance(bench, dict) or len(bench) != 1 or not isinstance(next(iter(bench.values())), dict):
+        raise InputError(f"{where}: expected one command of repro bench with its options, such as capacity: {{}}")
 
 
 def _text(values: dict[str, Any], key: str, file: Path) -> str:
@@ -151,10 +179,8 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
 
 def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
     """The sweep's runs at one scale, in the order of its axes. Raises InputError."""
-    if scale not in sweep.scales:
-        raise InputError(
-            f"sweep '{sweep.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(sweep.scales)})"
-        )
+    if sweep.bench(scale):
+        raise InputError(f"sweep '{sweep.name}' at scale {scale} is a measurement; it has no runs")
     for key in (*overrides.axes, *overrides.values):
         _check_key(key, "--set")
     content = sweep.scales[scale]

@@ -1,4 +1,4 @@
-"""What tests share: a cache of their own, a small world, offline hubs."""
+"""What tests share: a cache of their own, a small world, offline hubs; and how files of tests run side by side."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,38 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
+
+FIRST = (
+    "tests/slurm/test_sweep.py",
+    "tests/slurm/",
+    "tests/launch/test_kills.py",
+    "tests/launch/test_job.py",
+    "tests/bench/test_bench.py",
+    "tests/launch/",
+)
+"""What takes longest, so that no worker is left with it at the end; all else follows in the usual order."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For all tests one worker more than CPUs, since many tests wait; a file or a choice of tests starts at once."""
+    everything = config.args == config.getini("testpaths") and not config.option.keyword
+    return min(len(os.sched_getaffinity(0)) + 1, 8) if everything else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """A worker takes a file at a time, and all of tests/slurm at once: its tests share a cluster."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class FilesAndCluster(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/slurm" if nodeid.startswith("tests/slurm/") else super()._split_scope(nodeid)
+
+    return FilesAndCluster(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,25 @@
 """FLOPs and memory of a run are known before it starts; what cannot fit is refused with what would."""
 
 import pytest
+import torch
+from timm.optim import Lion
 
+from repro import model as models
 from repro.errors import InputError
 from repro.jobs import JobGroup, Layout, plan_jobs
 from repro.model_size import model_size
-from repro.needs import check_memory, memory_needed, needs_of, training_flops
+from repro.needs import (
+    MOMENT_BYTES,
+    check_memory,
+    for_run,
+    loss_flops,
+    memory_needed,
+    needs_of,
+    parameters,
+    passes,
+    training_flops,
+)
+from repro.train.optim import make_optimizer
 from tests.test_jobs import K, nodes_of, paper
 
 SIZE = model_size("siglip-b16")
@@ -103,3 +117,64 @@ def test_hours_are_of_gpus_or_of_the_cores_asked_for():
     assert needs.longest_seconds == pytest.approx(training_flops(spec, SIZE, 8) / 8e14)
     (needs,) = needs_of([group], nodes_of(8, cpus_per_rank=4))
     assert (needs.most_hours, needs.processors, needs.estimated_hours) == (2 * 32, 32, None)
+
+
+def test_a_locked_tower_is_passed_once_and_one_embedded_before_not_at_all():
+    locked = spec_of(4 * K, image_learning_rate_multiplier=0.0)
+    before = spec_of(4 * K).model_copy(update={"setup": "siglit"})
+    assert (passes(spec_of(4 * K), 8), passes(spec_of(4 * K), 4)) == ((3, 3), (4, 4))
+    assert (passes(locked, 8), passes(before, 8), passes(before, 4)) == ((1, 3), (0, 3), (0, 4))
+    loss = 6 * 4 * K * 768
+    assert training_flops(before, SIZE, 8) == before.steps * 4 * K * (3 * SIZE.text_flops + loss)
+
+
+def test_weights_that_do_not_learn_have_no_gradient_and_no_moments():
+    everything, layout = spec_of(512, optimizer="adamw"), Layout(1, 1)
+    locked = everything.model_copy(update={"image_learning_rate_multiplier": 0.0})
+    before = everything.model_copy(update={"setup": "siglit"})
+    least = [memory_needed(spec, layout, SIZE, on_gpu=True) for spec in (everything, locked, before)]
+    activations = 512 * SIZE.image_kept_bytes // 2
+    assert least[0] - least[1] == 12 * SIZE.image_parameters + activations
+    assert least[1] - least[2] == 4 * SIZE.image_parameters
+
+
+def test_released_weights_are_evaluated_only():
+    spec = spec_of(512).model_copy(update={"setup": "released", "examples_seen": 0})
+    assert training_flops(spec, SIZE, 1) == 0
+    assert memory_needed(spec, Layout(1, 1), SIZE, on_gpu=True) == 4 * SIZE.parameters
+
+
+def test_a_bottleneck_holds_two_thin_matrices_in_place_of_the_token_table():
+    spec = spec_of(512, token_bottleneck=96)
+    saved = SIZE.parameters - parameters(spec, for_run(spec, SIZE)).all
+    assert saved == 32_000 * 768 - 32_000 * 96 - 96 * 768
+
+
+def test_negatives_chosen_by_their_logits_cost_two_products_more():
+    assert [loss_flops(spec_of(512), SIZE), loss_flops(spec_of(512, loss="softmax"), SIZE)] == [6 * 768, 8 * 768]
+    chosen = {kind: spec_of(512, negatives=kind, negatives_share=0.5) for kind in ("random", "hard")}
+    assert {kind: loss_flops(spec, SIZE) for kind, spec in chosen.items()} == {"random": 6 * 768, "hard": 10 * 768}
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
+def test_the_optimizers_state_takes_the_bytes_that_a_real_one_takes(name, tmp_path):
+    models.export("laptop", tmp_path)
+    model = models.load(tmp_path).model
+    spec = paper(512, loss="sigmoid", optimizer=name, examples_seen=10**9)[0]
+    optimizer = Lion(model.parameters(), lr=1e-3) if name == "lion" else make_optimizer(model, spec)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    tensors = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    found = sum(tensor.nbytes for tensor in tensors)
+    counted = MOMENT_BYTES[name] * model_size("laptop").parameters
+    assert counted <= found < 1.1 * counted  # Adafactor's second moments: of vectors, and by rows and columns
+
+
+def test_over_embeddings_no_image_tower_is_passed_and_none_is_held():
+    spec, layout = spec_of(4 * K), Layout(1, 8)
+    siglit = spec.model_copy(update={"setup": "siglit", "image_learning_rate_multiplier": 0.0})
+    less = training_flops(spec, SIZE, ranks=8) - training_flops(siglit, SIZE, ranks=8)
+    assert less == spec.steps * spec.batch_size * 3 * SIZE.image_flops
+    held = memory_needed(spec, layout, SIZE, on_gpu=True) - memory_needed(siglit, layout, SIZE, on_gpu=True)
+    assert held == 10 * SIZE.image_parameters + 512 * SIZE.image_kept_bytes // 2

@@ -19,6 +19,7 @@ VALUES = {
     "learning_rate": 1e-3,
     "weight_decay": 1e-4,
 }
+SIGLIT = {"setup": "siglit", "pretrained": "timm", "image_learning_rate_multiplier": 0}
 
 
 def spec(**changes):
@@ -93,7 +94,7 @@ def test_steps_are_examples_seen_divided_by_batch_size():
             r"0.001 of batch_size 1,024 is less than the two pairs that can be shuffled; expected 0.00196 or more",
         ),
         (
-            {"setup": "siglit", "corruption": "image", "corruption_probability": 0.1},
+            SIGLIT | {"corruption": "image", "corruption_probability": 0.1},
             "siglit's images are embeddings made beforehand; expected text or batch",
         ),
         ({"learn_logit_bias": False}, "there is no bias to hold still"),
@@ -101,6 +102,12 @@ def test_steps_are_examples_seen_divided_by_batch_size():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"max_bad_share": 2}, "max_bad_share"),
         ({"format": 7}, "format"),
+        ({"setup": "siglit"}, "pretrained is empty: setup siglit starts from the weights of an image tower"),
+        ({"setup": "finetune"}, "pretrained is empty"),
+        ({"pretrained": "timm"}, "setup siglip trains both towers from scratch; expected it empty, or setup finetune"),
+        ({"embeddings": "dir"}, "embeddings dir: setup siglip reads images; expected setup siglit"),
+        ({"setup": "siglit", "pretrained": "timm"}, "image_learning_rate_multiplier 1: setup siglit locks the image"),
+        (SIGLIT | {"languages": ["en"]}, "languages: setup siglit reads the captions that were embedded"),
     ],
 )
 def test_bad_values_name_the_file_the_key_and_what_works(change, message):
@@ -163,7 +170,10 @@ def test_labels_of_one_sweep_name_the_same_fields_in_the_same_order():
 
 
 def test_labels_name_the_last_part_of_a_place():
-    assert labels([spec(pretrained="/a/b/one.pt"), spec(pretrained="/a/c/two.pt")])[0] == "sigmoid 1k s0 one.pt"
+    assert (
+        labels([spec(**SIGLIT | {"pretrained": f"/a/b/{name}.pt"}) for name in ("one", "two")])[0]
+        == "sigmoid 1k s0 one.pt"
+    )
 
 
 def test_a_missing_key_is_named():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from repro import sweep as sweeps
 from repro.errors import InputError
 from repro.resources import resource
 from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, local_batches, parse_setting
@@ -20,7 +21,7 @@ def runs(scale="laptop", axes=None, values=None, name="batch-size"):
 def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
     for sweep in list_sweeps():
         for scale in sweep.scales:
-            assert expand(sweep, scale, Overrides({}, PAPER_DATA))
+            assert sweep.bench(scale) or expand(sweep, scale, Overrides({}, PAPER_DATA))
 
 
 def test_every_value_of_a_recipe_says_where_it_comes_from():
@@ -91,10 +92,6 @@ def test_a_warm_up_share_is_of_the_training_length():
         (lambda: runs(axes={"loss": ["sigmod"]}), "loss 'sigmod' is unknown; the nearest is 'sigmoid'"),
         (lambda: runs(values={"lr": 1}), "unknown key 'lr'"),
         (lambda: runs(axes={"setup": ["siglap"]}), "unknown setup 'siglap'; the nearest is 'siglip'"),
-        (
-            lambda: load_recipe("finetune", "laptop"),
-            "no recipe for setup 'finetune' at scale 'laptop'; known: .*siglip-gpu",
-        ),
         (lambda: parse_setting("learning_rate"), "expected key=value"),
         (lambda: parse_setting("learning_rat=1"), "the nearest is 'learning_rate'"),
         (lambda: parse_setting("local_batch=64"), "changes no result, so no run has it; .*--local-batch"),
@@ -103,6 +100,27 @@ def test_a_warm_up_share_is_of_the_training_length():
 def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_recipe_that_is_missing_is_answered_with_those_there_are(tmp_path: Path, monkeypatch):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "siglip-gpu.yaml").write_text("")
+    monkeypatch.setattr(sweeps, "_folders", lambda: [tmp_path])
+    with pytest.raises(InputError, match="no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu"):
+        load_recipe("finetune", "laptop")
+
+
+def test_figure_4_decays_all_weights_or_not_the_pretrained_ones_or_has_none():
+    decayed, spared, scratch = runs("paper", values=PAPER_DATA, name="finetune")
+    assert [spec.setup for spec in (decayed, spared, scratch)] == ["finetune", "finetune", "siglip"]
+    assert (decayed.image_weight_decay, spared.image_weight_decay, scratch.pretrained) == (None, 0, "")
+    assert {spec.image_learning_rate_multiplier for spec in (decayed, spared)} == {0.1}
+    same = ("model", "batch_size", "examples_seen", "evaluate_at", "evals", "learning_rate", "warmup_examples", "loss")
+    for scale in ("laptop", "gpu", "paper"):
+        pretrained, *_, scratch = runs(scale, values=PAPER_DATA, name="finetune")
+        assert [getattr(pretrained, name) for name in same] == [getattr(scratch, name) for name in same]
+    assert (decayed.batch_size, decayed.examples_seen) == (16_384, 2_400_000_000)
+    assert decayed.evaluate_at == tuple(n * 10**8 for n in (1, 2, 4, 8, 16))
 
 
 def test_how_much_a_rank_holds_comes_from_the_option_before_the_sweep_before_the_recipe(tmp_path: Path):
@@ -161,6 +179,8 @@ def test_settings_are_read_as_people_mean_them(text, value):
         ({"scales": {"laptop": {"axis": {}}}}, "unknown key 'axis'"),
         ({"scales": {"laptop": {"axes": {"batchsize": [1]}}}}, "the nearest is 'batch_size'"),
         ({"scales": {"laptop": {"axes": {"batch_size": 1}}}}, "expected a list"),
+        ({"scales": {"laptop": {"bench": {"capacity": {}}, "axes": {}}}}, "a scale is a measurement or runs"),
+        ({"scales": {"laptop": {"bench": "capacity"}}}, "expected one command of repro bench with its options"),
         ({"scales": {"laptop": {"axes": ["loss"]}}}, "scales.laptop.axes: expected keys and values"),
         ({"scales": {"laptop": {"set": "loss"}}}, "scales.laptop.set: expected keys and values"),
         ({"scales": {"laptop": {"cases": {"loss": "sigmoid"}}}}, "scales.laptop.cases: expected a list"),
@@ -247,7 +267,9 @@ def test_what_is_spoilt_with_probability_0_is_one_plain_run(expanded):
 def test_each_setup_has_what_varies_in_all_and_its_own(tmp_path: Path, monkeypatch):
     (tmp_path / "sweeps" / "recipes").mkdir(parents=True)
     recipe = (resource("sweeps") / "recipes" / "siglip-laptop.yaml").read_text()
-    (tmp_path / "sweeps" / "recipes" / "finetune-laptop.yaml").write_text(recipe.replace("seed:", "#"))
+    (tmp_path / "sweeps" / "recipes" / "finetune-laptop.yaml").write_text(
+        recipe.replace("seed:", "#") + "\npretrained: timm\n"
+    )
     monkeypatch.chdir(tmp_path)
     block = {
         "setup": ["siglip", "finetune"],

@@ -49,6 +49,8 @@ def compare(
 
     Both are the mean over all steps but the first, which starts the data workers; open_clip's by its own log.
     """
+    if peer_python is not None and shutil.which(peer_python) is None:
+        raise InputError(f"--peer-python {peer_python}: there is no such program")
     shards = list_shards(pattern)
     _, indexes = open_shards(shards)
     if sum(map(len, indexes)) < examples:

@@ -9,6 +9,7 @@ from repro.errors import InputError
 
 SECTIONS = {
     "From a sweep to its report": {
+        "plan": ("repro.cli.plan:plan", "Foretell FLOPs, memory, time and disk of a sweep, before it starts."),
         "sweep": ("repro.cli.sweep:sweep", "Expand a sweep into runs and run what is missing; alone, list the sweeps."),
         "status": ("repro.cli.status:status", "Show every run of a sweep: state, progress, speed, reason."),
         "logs": ("repro.cli.logs:logs", "Show what a run logged and printed; -f follows it."),
@@ -22,7 +23,7 @@ SECTIONS = {
         "eval": ("repro.cli.evaluate:evaluate", "Evaluate a run or a checkpoint with clip-benchmark."),
     },
     "Data": {
-        "data": ("repro.cli.data:data", "Make the embedded world; check shards of your own."),
+        "data": ("repro.cli.data:data", "Make the embedded world; check your own shards; embed their images."),
     },
     "Measure": {
         "bench": ("repro.cli.bench:bench", "Measure speed and memory beside other trainers."),

@@ -91,6 +91,39 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
     _print(measuring.summary(table), out, decimals=4)
 
 
+@bench.command("text-step", cls=CommandWithSeveral, short_help="A siglit step beside the bare text tower.")
+@click.option("--loss", cls=Several, default=("sigmoid", "softmax"), help="sigmoid, softmax.")
+@click.option("--batch-size", cls=Several, default=("512",), help="Batch sizes, each in one micro-batch.")
+@click.option("--micro-batch", metavar="N", help="Texts that pass the tower at once.  [default: the batch]")
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Of each repeat.")
+@click.option("--data", default="shapes:65536", show_default=True, metavar="PATTERN", help="Shards to train on.")
+@click.option("--pretrained", default="laptop-tower", show_default=True, help="Weights of the frozen tower.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True, help="CPU threads of the tower.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("results/bench/siglit-step.csv"), show_default=True
+)
+def text_step(
+    loss: tuple[str, ...], batch_size: tuple[str, ...], micro_batch: str | None, out: Path, **settings: Any
+) -> None:
+    """Training over embeddings beside what its text tower alone costs, forward and backward, with tokens in memory."""
+    import pandas as pd
+
+    from repro.bench import record
+    from repro.bench import text_step as measuring
+    from repro.counts import parse_batch_size
+
+    tables = []
+    for size in map(parse_batch_size, batch_size):
+        parts = parse_batch_size(micro_batch) if micro_batch else size
+        tables += [measuring.compare(each, size, parts, **settings) for each in loss]
+    table = pd.concat(tables, ignore_index=True)
+    keys = ["model", "data", "loss", "batch_size", "micro_batch", "threads"]
+    record.update(table, out, [*keys, "repeat"])
+    measured = ["step_seconds", "tower_seconds", "ratio", "cpu_ratio", "examples_per_second"]
+    _print(table.groupby(keys[2:], sort=False)[measured].median().reset_index(), out, decimals=4)
+
+
 @bench.command(short_help="Commands over grids of up to 10,000 runs, on disk and in SLURM's queue.")
 @click.option("--runs", default=1000, show_default=True, help="Of the grid; a multiple of 10.")
 @click.option("--collected", default=10_000, show_default=True, help="Runs that `repro collect` reads.")
@@ -105,6 +138,31 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="repro-grid-") as folder:
         table = measuring.compare(Path(folder), runs, collected, repeats, click.echo)
+    record.write(table, out)
+    _print(measuring.summary(table), out)
+
+
+@bench.command(name="plan", short_help="What repro plan foretells, beside what runs take.")
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each; the least counts.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="File of machines.  [default: the person's, ours]")
+@click.option("--results", type=click.Path(path_type=Path, exists=True), help="Also compare the runs of this table.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/plan.csv"), show_default=True)
+def compare_plan(rounds: int, calibration: Path | None, results: Path | None, out: Path) -> None:
+    """Time of a step and peak memory of runs that calibration did not see, foretold and measured."""
+    import pandas as pd
+
+    from repro.bench import plan as measuring
+    from repro.bench import record
+    from repro.errors import InputError
+    from repro.plan.machine import calibrated
+
+    machine = calibrated(file=calibration)
+    if machine is None:
+        raise InputError("this machine is not calibrated: repro plan --calibrate")
+    table = measuring.compare(machine, rounds, lambda line: click.echo(line, err=True))
+    if results is not None:
+        table = pd.concat([table, measuring.compare_results(results, machine)], ignore_index=True)
+    table = table.assign(calibration=f"{machine.name}, {machine.origin}")
     record.write(table, out)
     _print(measuring.summary(table), out)
 

@@ -1,10 +1,14 @@
 """repro collect: run directories → results/<sweep>.csv."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from repro.cli.options import runs_option
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @click.command()
@@ -12,7 +16,11 @@ from repro.cli.options import runs_option
 @runs_option
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: results/<sweep>.csv]")
 def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
-    """Write the results table of SWEEP (default: the most recent), one row a run."""
+    """Write the results table of SWEEP (default: the most recent), one row a run.
+
+    Beside it <sweep>-evaluations.csv, where runs were evaluated on the way, and <sweep>-curves.csv, where the sweep
+    names columns of the logs that belong to its result.
+    """
     from rich.console import Console
 
     from repro import results
@@ -28,3 +36,21 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
         click.echo(f"corrupt: {row.reason}", err=True)
     shown = f"; the first {MOST_LINES} are shown" if len(table) > MOST_LINES else ""
     click.echo(f"\n{len(table):,} runs in {file}{shown}")
+    for kind, more in (("evaluations", results.load_evaluations(runs, name)), ("curves", _curves(runs, name))):
+        if len(more):
+            beside = file.with_name(f"{file.stem}-{kind}.csv")
+            results.write_csv(more, beside)
+            click.echo(f"{len(more):,} rows of {kind} in {beside}")
+
+
+def _curves(runs: Path, name: str) -> "pd.DataFrame | tuple[()]":
+    """Of the columns that the sweep's file names; none for a sweep whose file is not found by name."""
+    from repro import results
+    from repro.errors import InputError
+    from repro.sweep import load_sweep
+
+    try:
+        columns = load_sweep(name).curves
+    except InputError:
+        return ()
+    return results.load_curves(runs, name, columns) if columns else ()

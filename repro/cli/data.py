@@ -1,10 +1,12 @@
-"""repro data: make the embedded world; look through shards before runs are spent on them."""
+"""repro data: make the embedded world; look through shards before runs are spent on them; embed their images."""
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from repro.cli.embed import embed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +19,10 @@ WORST_SHOWN = 10
 
 @click.group()
 def data() -> None:
-    """Make the embedded world; check shards of your own."""
+    """Make the embedded world; check shards of your own; embed their images."""
+
+
+data.add_command(embed)
 
 
 @data.command(short_help="Make the embedded world: shards to train on, data sets to evaluate on.")
@@ -36,7 +41,7 @@ def shapes(
 
     from repro.cli.progress import lines_on_stderr
     from repro.counts import parse_examples
-    from repro.data import shapes
+    from repro.data import shapes, shapes_few_shot
     from repro.errors import InputError
     from repro.resources import cache_folder
 
@@ -45,6 +50,7 @@ def shapes(
     processes = processes or os.cpu_count() or 1
     try:
         world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
+        shapes_few_shot.complete(world)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")

@@ -22,11 +22,11 @@ def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path |
     """
     os.environ.setdefault("TQDM_DISABLE", "1")
     from repro.cli.run import print_result
-    from repro.data.evalsets import WORLDS, check_eval, parts
+    from repro.data.evalsets import WORLDS, check_eval, parts, split_shots
     from repro.errors import EvaluationFailed, InputError
     from repro.rundir import CorruptRun, find_run
 
-    for name in dict.fromkeys(part for given in evals if given not in WORLDS for part in parts(given)):
+    for name in dict.fromkeys(part for given in evals if split_shots(given)[0] not in WORLDS for part in parts(given)):
         check_eval(name)
     directory = find_run(target, runs)
     try:

@@ -6,46 +6,41 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repro.cli.jobs import check_jobs, chosen, job_options, plan, profile_of, start
-from repro.cli.options import CommandWithSeveral, Several, runs_option
+from repro.cli.options import CommandWithSeveral, runs_option
+from repro.cli.specs import overrides, spec_options
 
 if TYPE_CHECKING:
     from repro.launch import Cell
     from repro.spec import RunSpec
 
-AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "setup", "examples": "examples_seen"}
-"""Options that are axes → fields of the spec."""
-
 
 @click.command(cls=CommandWithSeveral)
 @click.argument("name", required=False)
-@click.option("--loss", cls=Several, help="sigmoid, softmax.")
-@click.option("--batch-size", cls=Several, help="Global batch sizes: 512 1k 32k (k = 1,024).")
-@click.option("--seed", cls=Several, help="Seeds: 0 1 2.")
-@click.option("--setup", cls=Several, help="siglip, siglit, msiglip, finetune.")
-@click.option("--examples", cls=Several, help="Training lengths: 65k 3B (k = 1,000).")
-@click.option("--scale", default="laptop", show_default=True, help="laptop, gpu or paper.")
-@click.option("--set", "settings", cls=Several, paths=True, metavar="KEY=VALUE", help="Any other field of the spec.")
-@click.option("--data", metavar="PATTERN", help="Shards: 'cc12m/{00000..01242}.tar', pipe: or http(s): URLs.")
-@click.option("--eval", "evals", cls=Several, paths=True, metavar="DIR|NAME", help="clip-benchmark folders or names.")
+@spec_options
 @runs_option
 @job_options
 @click.option("--retry", is_flag=True, help="Run failed runs again.")
 @click.option("--dry-run", is_flag=True, help="Only say what would run, and what it would need.")
 def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
-    """Expand sweep NAME (or a YAML file) into runs, and run those that are missing.
+    """Expand sweep NAME (or a YAML file) into runs, and run those that are missing; or measure, where it says so.
 
     Several values may follow an option; repeating it and commas work too. Without NAME: the sweeps there are.
     """
-    from repro.sweep import expand, list_sweeps, load_sweep
+    from repro.sweep import expand, load_sweep
 
     if name is None:
-        for known in list_sweeps():
-            click.echo(f"{known.name}: {known.title}; reproduces {known.reproduces}; at {', '.join(known.scales)}")
-        click.echo("\nNext: repro sweep NAME")
+        _print_sweeps()
         return
     loaded = load_sweep(name)
+    if loaded.bench(options["scale"]):
+        from repro.cli.bench_sweep import measure
+
+        measure(loaded, options, dry_run)
+        return
     values = chosen(options | {"sweep": str(loaded.file.resolve())})
-    specs = expand(loaded, options["scale"], _overrides(options))
+    specs = expand(loaded, options["scale"], overrides(options))
+    if options["data"] and not options["evals"]:
+        click.echo("No --eval given with --data: runs are trained and timed, but not evaluated.", err=True)
     if dry_run:
         _print_plan(specs, values)
         return
@@ -53,18 +48,18 @@ def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
     sys.exit(start(cells, values, options["retry"], options["detach"], options["runs"]))
 
 
-def _overrides(options: dict[str, Any]) -> Any:
-    from repro.sweep import Overrides, parse_setting
+def _print_sweeps() -> None:
+    from rich.console import Console
 
-    axes = {field: list(options[option]) for option, field in AXES.items() if options[option]}
-    values = dict(parse_setting(text) for text in options["settings"])
-    if options["data"]:
-        values |= {"data": options["data"], "evals": ()}
-        if not options["evals"]:
-            click.echo("No --eval given with --data: runs are trained and timed, but not evaluated.", err=True)
-    if options["evals"]:
-        values["evals"] = options["evals"]
-    return Overrides(axes, values)
+    from repro.cli.sweeps import sweeps_notes, sweeps_table
+    from repro.plan.listing import list_costs
+
+    sweeps = list_costs()
+    Console().print(sweeps_table(sweeps))
+    click.echo()
+    for note in sweeps_notes(sweeps):
+        click.echo(note)
+    click.echo("\nNext: repro sweep NAME")
 
 
 def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values: dict[str, Any]) -> "list[Cell]":

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
-    """Runs with their steps, and what they hold beside the towers."""
+    """Runs with their steps, and what they hold beside the towers; of weights that are only evaluated, which."""
     from repro.model_size import model_size
     from repro.needs import BYTES_AN_EMBEDDING
 
+    if all(spec.setup == "released" for spec in specs):
+        return _released_table(specs)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     told = [name for name in differing([dict(spec) for spec in specs]) if name not in ("setup", "examples_seen")]
     columns = ("steps", "forward passes", "embeddings")
@@ -47,16 +49,34 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
     return shown
 
 
+def _released_table(specs: "Sequence[RunSpec]") -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("model", "pretrained", "loss", "batch size"):
+        shown.add_column(column, justify="right" if column == "batch size" else "left", overflow="fold")
+    for spec in specs:
+        shown.add_row(spec.model, spec.pretrained, spec.loss, format_batch_size(spec.batch_size))
+    return shown
+
+
 def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     """What all runs of a model or on some data need: sentences under the table."""
     from repro.model_size import model_size
     from repro.needs import BYTES_A_PARAMETER
 
     notes = []
-    for model, optimizer in sorted({(spec.model, spec.optimizer) for spec in specs}):
-        parameters = model_size(model).parameters
-        size = format_bytes(BYTES_A_PARAMETER[optimizer] * parameters)
-        notes.append(f"model {model}: {format_examples(parameters)} parameters, {size} with gradients and {optimizer}")
+    if released := [spec for spec in specs if spec.setup == "released"]:
+        evals = dict.fromkeys(name for spec in released for name in spec.evals)
+        notes.append(f"released weights are evaluated and not trained: on {', '.join(evals)}")
+    if len(released) == len(specs):
+        return notes
+    specs = [spec for spec in specs if spec.setup != "released"]
+    for model, optimizer, setup in sorted({(spec.model, spec.optimizer, spec.setup) for spec in specs}):
+        size = model_size(model)
+        learns = size.parameters - (size.image_parameters if setup == "siglit" else 0)
+        of_them = f", {format_examples(learns)} of them trained" if learns < size.parameters else ""
+        memory = format_bytes(BYTES_A_PARAMETER[optimizer] * learns)
+        shown = format_examples(size.parameters)
+        notes.append(f"model {model}: {shown} parameters{of_them}, {memory} with gradients and {optimizer}")
     for data in sorted({spec.data for spec in specs}):
         notes.append(f"data: {data or 'none of its own; name shards with --data PATTERN'}")
     notes.append(
@@ -86,8 +106,8 @@ def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table
             _range(micro_batches, str),
             f"≥ {format_bytes(needs.memory_bytes)}",
             f"{needs.processors:,}",
-            "" if needs.estimated_hours is None else _hours(needs.estimated_hours),
-            _hours(needs.most_hours),
+            "" if needs.estimated_hours is None else written_hours(needs.estimated_hours),
+            written_hours(needs.most_hours),
         )
     return shown
 
@@ -98,19 +118,20 @@ def jobs_notes(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> list[
 
     jobs, unit, needs = sum(len(group.specs) for group in groups), _processor(profile), needs_of(groups, profile)
     at_once = sum(min(len(group.specs), profile.array_parallelism) * group.layout.nodes for group in groups)
-    time = format_seconds(profile.time_seconds)
+    time, most = format_seconds(profile.time_seconds), written_hours(sum(each.most_hours for each in needs))
     notes = [
         f"{jobs:,} jobs in {len(groups):,} arrays, each one call of sbatch; at most {at_once:,} nodes at once "
         f"(array_parallelism {profile.array_parallelism:,})",
-        f"at most {_hours(sum(each.most_hours for each in needs))} {unit}-hours per attempt of all jobs (time {time})",
+        f"at most {most} {unit}-hours per attempt of all jobs (time {time})",
     ]
     if profile.tflops_per_rank is None:
         notes.append(f"tflops_per_rank in the cluster's profile gives an estimate of the {unit}-hours")
     elif groups:
         longest = max(each.longest_seconds for each in needs)
         attempts = math.ceil(longest / (profile.time_seconds - profile.grace_seconds))
+        estimated = written_hours(sum(each.estimated_hours for each in needs))
         notes.append(
-            f"about {_hours(sum(each.estimated_hours for each in needs))} {unit}-hours at {profile.tflops_per_rank:g} "
+            f"about {estimated} {unit}-hours at {profile.tflops_per_rank:g} "
             f"TFLOP/s a rank; the longest run takes {format_seconds(longest)}, {attempts:,} attempts of {time}"
         )
     threads = max((spec.threads for group in groups for spec in group.specs), default=0)
@@ -128,7 +149,7 @@ def _range(values: Sequence[int], written: Callable[[int], str]) -> str:
     return "–".join(dict.fromkeys((written(min(values)), written(max(values)))))
 
 
-def _hours(count: float) -> str:
+def written_hours(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.2g}"
 
 
@@ -178,7 +199,7 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """What fits a terminal: accuracy of classifications, recall at 1 of retrievals, of many languages their mean."""
+    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals (languages: the mean)."""
     found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
     means = {m.rpartition("_mean/")[0] for m in found if "_mean/" in m}
     return [m for m in found if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)][:4]

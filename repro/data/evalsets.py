@@ -2,6 +2,8 @@
 
 A data set in several languages is as many data sets over the same images: `crossmodal3600` stands for
 `crossmodal3600:ar`, `crossmodal3600:bn` …, a folder of each language for itself (wds_emoji_de, wds_emoji_en).
+
+`NAME:10-shot` is the linear probe on ten training images a class of a classification set (repro/few_shot.py).
 """
 
 import ast
@@ -15,7 +17,7 @@ from pathlib import Path
 from repro.errors import InputError, nearest
 from repro.resources import cache_folder
 from repro.retry import retried
-from repro.rundir import RunDirectory
+from repro.rundir import RunDirectory, read_object
 from repro.spec import RunSpec
 
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
@@ -33,15 +35,17 @@ MULTILINGUAL = {
     "flickr30k-200": "flickr30k_200",
 }
 """clip-benchmark's retrieval sets in many languages, and its modules that know which."""
+RETRIEVALS = ("flickr30k", "flickr8k", "mscoco_captions")
 ALSO_IN = {"flickr30k": ("en", "zh"), "flickr8k": ("en", "zh")}
 """Sets whose name stands for English alone."""
+_FEW_SHOT = re.compile(r"(.+):(\d+)-shot")
 _IN_LANGUAGE = re.compile(r"(.+)_([a-z]{2,3}(?:_[A-Z][a-z]{3})?)/((?:image|text)_retrieval_recall@\d+)")
 
 
 def evaluated(directory: RunDirectory, spec: RunSpec) -> bool:
     """Whether a run has the results of all evaluations that its spec names. Looks at no data set's content."""
-    names = [part for name in spec.evals for part in (world_sets(name, spec.data) or map(dataset_name, parts(name)))]
-    return all((directory.evals / f"{name}.json").exists() for name in names)
+    names = [part for name in spec.evals for part in (world_sets(name, spec.data) or parts(name))]
+    return all((directory.evals / f"{result_name(name)}.json").exists() for name in names)
 
 
 def world_sets(name: str, data: str) -> tuple[str, ...]:
@@ -50,7 +54,15 @@ def world_sets(name: str, data: str) -> tuple[str, ...]:
     'shapes' stands for the sets of the world that a run trains on: in all its languages, where it has several.
     """
     trained_on = data.partition(":")[0]
-    return WORLDS.get(trained_on if name == "shapes" and trained_on in WORLDS else name, ())
+    name, shots = split_shots(name)
+    sets = WORLDS.get(trained_on if name == "shapes" and trained_on in WORLDS else name, ())
+    return (f"{sets[0]}:{shots}-shot",) if sets and shots else sets
+
+
+def split_shots(name: str) -> tuple[str, int]:
+    """'imagenet1k:10-shot' → the data set's name and 10; 0 where it is no few-shot probe."""
+    found = _FEW_SHOT.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 0)
 
 
 def parts(name: str) -> list[str]:
@@ -90,8 +102,31 @@ def language_means(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in groups.items() if len(values) > 1}
 
 
+def absolute(name: str) -> str:
+    """A folder as seen from anywhere; other names as they are."""
+    base, shots = split_shots(name)
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
+    return f"{base}:{shots}-shot" if shots else base
+
+
+def result_name(name: str) -> str:
+    """What the file of an evaluation's result is called."""
+    base, shots = split_shots(name)
+    return dataset_name(base) + (f"_{shots}shot" if shots else "")
+
+
+def metrics_in(folder: Path) -> dict[str, float]:
+    """Of all results in a folder, named <dataset>/<metric>, with the means over languages. Raises CorruptRun."""
+    found: dict[str, float] = {}
+    for file in sorted(folder.glob("*.json")):
+        dataset = re.sub(r"_\d+shot$", "", file.stem)
+        found |= {f"{dataset}/{key}": value for key, value in read_object(file).get("metrics", {}).items()}
+    return found | language_means(found)
+
+
 def dataset_name(name: str) -> str:
     """A folder's or URL's last part, or the data set's name, as metrics are named after it."""
+    name, _ = split_shots(name)
     if "://" in name:
         return name.split("/tree/")[0].rstrip("/").rsplit("/", 1)[-1]
     return Path(name).resolve().name if Path(name).is_dir() else re.sub("[/:]", "_", name)
@@ -99,11 +134,13 @@ def dataset_name(name: str) -> str:
 
 def check_eval(name: str) -> None:
     """Raises InputError for a folder that is no clip-benchmark webdataset, or a name that clip-benchmark lacks."""
+    name, shots = split_shots(name)
     folder = Path(name)
     if folder.is_dir():
-        if missing := missing_eval_part(folder):
+        if missing := missing_eval_part(folder) or (shots and _missing_few_shot_part(folder)):
             raise InputError(f"--eval {name}: not a clip-benchmark webdataset folder: {missing}")
-        _check_tars(name, folder / "test")
+        for split in ("test", "train") if shots else ("test",):
+            _check_tars(name, folder / split)
         return
     if "://" in name:
         return
@@ -118,6 +155,14 @@ def check_eval(name: str) -> None:
     if language and language not in languages_of(base):
         has = f"has no language '{language}'{nearest(language, languages_of(base))}"
         raise InputError(f"--eval {name}: {base} {has if languages_of(base) else f'is in one language; name {base}'}")
+    if shots and (name in MULTILINGUAL or name in RETRIEVALS):
+        raise InputError(f"--eval {name}:{shots}-shot: {name} is for retrieval; a probe needs classes")
+
+
+def _missing_few_shot_part(folder: Path) -> str | None:
+    if webdataset_task(str(folder)) == "zeroshot_retrieval":
+        return "a linear probe needs classes, and dataset_type.txt says 'retrieval'"
+    return None if (folder / "train" / "nshards.txt").is_file() else "train/nshards.txt is missing"
 
 
 def _check_tars(name: str, folder: Path) -> None:
@@ -126,13 +171,15 @@ def _check_tars(name: str, folder: Path) -> None:
 
     text = (folder / "nshards.txt").read_text(errors="replace").strip()
     if not text.isdigit() or int(text) < 1:
-        raise InputError(f"--eval {name}: test/nshards.txt says {text[:40]!r}; expected the number of tar files")
+        raise InputError(
+            f"--eval {name}: {folder.name}/nshards.txt says {text[:40]!r}; expected the number of tar files"
+        )
     for number in range(int(text)):
         file = folder / f"{number}.tar"
         if not file.is_file():
-            raise InputError(f"--eval {name}: test/{file.name} is missing; nshards.txt says {text}")
+            raise InputError(f"--eval {name}: {folder.name}/{file.name} is missing; nshards.txt says {text}")
         if broken := open_index(file).broken:
-            raise InputError(f"--eval {name}: test/{file.name} is no whole tar file: {broken}")
+            raise InputError(f"--eval {name}: {folder.name}/{file.name} is no whole tar file: {broken}")
 
 
 def known_datasets() -> list[str]:

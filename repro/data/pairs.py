@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from repro.data.kept import KeptSamples
 from repro.data.languages import caption_in, captions_in, language_at
 from repro.data.shards import JSON, ShardIndex
 from repro.errors import BadData
+
+if TYPE_CHECKING:
+    from repro.data.embeddings import EmbeddedPairs
 
 CHUNK = 256
 """Samples that a worker decodes at a time."""
@@ -41,6 +45,7 @@ class SampleOrder:
     def __init__(self, sizes: list[int], seed: int, shuffle_shards: int):
         self.sizes = np.asarray(sizes, np.int64)
         self.total = int(self.sizes.sum())
+        self.first_of_shard = np.cumsum(self.sizes) - self.sizes
         self.seed = seed
         self.shuffle_shards = shuffle_shards
 
@@ -52,6 +57,20 @@ class SampleOrder:
         sample = int(shuffled[place - start])
         which = bisect.bisect_right(ends, sample)
         return shards[which], sample - (ends[which - 1] if which else 0)
+
+    def numbers(self, positions: range) -> np.ndarray:
+        """What stands at each of the positions, [n] int64, as numbers in the data set; `locate` for many at once."""
+        found, position = [], positions.start
+        while position < positions.stop:
+            epoch, place = divmod(position, self.total)
+            window = bisect.bisect_right(self._epoch(epoch)[1], place)
+            start, shards, ends, shuffled = self._window(epoch, window)
+            samples = shuffled[place - start : place - start + positions.stop - position]
+            which = np.searchsorted(ends, samples, side="right")
+            first_of_window = np.array([0, *ends[:-1]])  # the number within the window of each shard's first
+            found.append(samples + (self.first_of_shard[shards] - first_of_window)[which])
+            position += len(samples)
+        return np.concatenate(found)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 an order lives as long as its run
     def _epoch(self, epoch: int) -> tuple[np.ndarray, list[int]]:
@@ -73,7 +92,10 @@ class SampleOrder:
 
 @dataclass
 class PairBatch:
-    """images: [n, 3, H, W] uint8. tokens: [n, context_length]. bad: (shard, reason) → samples passed over."""
+    """images: [n, 3, H, W] uint8, or their embeddings [n, d] fp16. tokens: [n, context_length].
+
+    bad: (shard, reason) → samples passed over.
+    """
 
     images: torch.Tensor
     tokens: torch.Tensor
@@ -100,6 +122,8 @@ class Pairs(torch.utils.data.Dataset):
     kept: decoded samples of small data sets, read and added to. languages: of captions by language, those to show.
     corruption: what is spoilt; never of what is kept.
     """
+
+    chunk = CHUNK
 
     def __init__(
         self,
@@ -263,10 +287,14 @@ def local_positions(step: int, batch_size: int, rank: int, ranks: int, chunk: in
 
 
 def batches(
-    pairs: Pairs, *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
+    pairs: "Pairs | EmbeddedPairs", *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
 ) -> Iterator[PairBatch]:
     """This rank's local batch of each step from `first_step` on. Raises BadData."""
-    ranges = (chunk for step in range(first_step, steps) for chunk in local_positions(step, batch_size, rank, ranks))
+    ranges = (
+        chunk
+        for step in range(first_step, steps)
+        for chunk in local_positions(step, batch_size, rank, ranks, pairs.chunk)
+    )
     # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
     of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
     # A generator of its own: each start of a loader draws a number, and a resumed run starts one more.
@@ -274,7 +302,7 @@ def batches(
         pairs, sampler=ranges, batch_size=None, num_workers=workers, generator=torch.Generator(), **of_workers
     )
     chunks = iter(loader)
-    per_step = len(list(local_positions(0, batch_size, rank, ranks)))
+    per_step = len(list(local_positions(0, batch_size, rank, ranks, pairs.chunk)))
     for _ in range(first_step, steps):
         found = [next(chunks) for _ in range(per_step)]
         if refused := next((chunk for chunk in found if isinstance(chunk, BadData)), None):

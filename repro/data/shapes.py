@@ -124,8 +124,12 @@ def training_block(
 
 def classification_samples(seed: int = 0, image_size: int = 32) -> Iterator[Sample]:
     """Images of one object to name, some with a smaller distractor; cls is the number of its class."""
-    rng = np.random.default_rng([seed, _OBJECTS_SPLIT])
-    labels, groups = world.classification_groups(rng, CLASSIFICATION_IMAGES)
+    yield from object_samples(np.random.default_rng([seed, _OBJECTS_SPLIT]), CLASSIFICATION_IMAGES, image_size)
+
+
+def object_samples(rng: np.random.Generator, count: int, image_size: int) -> Iterator[Sample]:
+    """So many images to name, as many of each class as can be."""
+    labels, groups = world.classification_groups(rng, count)
     scenes = world.lay_out(rng, groups)
     yield from _samples(draw(scenes, rng, image_size), world.describe(scenes), cls=labels.tolist())
 

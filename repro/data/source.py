@@ -1,13 +1,14 @@
 """Where a spec's data come from: the embedded world, made on demand, or the person's own shards.
 
-shapes:65536 is the world with English captions, shapes-multilingual:65536 the one with captions in several languages.
+shapes:65536 is the world with English captions, shapes-multilingual:65536 the one with captions in several languages;
+shapes:65536:seed=1 is another world of the same kind.
 """
 
 from collections.abc import Iterable
 
 from repro.counts import parse_examples
-from repro.data import shapes, shards
-from repro.data.evalsets import WORLD_LANGUAGES, WORLDS, parts, world_sets
+from repro.data import shapes, shapes_few_shot, shards
+from repro.data.evalsets import WORLD_LANGUAGES, WORLDS, parts, split_shots, world_sets
 from repro.data.shards import Progress
 from repro.errors import InputError
 from repro.resources import cache_folder
@@ -31,16 +32,28 @@ def languages_of_world(data: str) -> tuple[str, ...]:
 
 def world_size(data: str) -> int:
     """'shapes:65536' → 65,536 examples. Raises InputError."""
-    examples = parse_examples(data.partition(":")[2] or 65_536)
+    _, size, *_ = (*data.split(":"), "")
+    examples = parse_examples(size or 65_536)
     if examples < 1:
         raise InputError(f"data {data}: expected at least one example")
     return examples
 
 
+def world_seed(data: str) -> int:
+    """'shapes:65536:seed=1' → 1; WORLD_SEED where none is named. Raises InputError."""
+    options = data.split(":")[2:]
+    if not options:
+        return WORLD_SEED
+    name, _, seed = options[0].partition("=")
+    if len(options) > 1 or name != "seed" or not seed.isdecimal():
+        raise InputError(f"data {data}: expected such as shapes:65536 or shapes:65536:seed=1")
+    return int(seed)
+
+
 def fingerprint(data: str) -> str:
     """What identifies the data's content. Raises InputError where the pattern matches nothing."""
     if is_shapes(data):
-        return shapes.fingerprint(world_size(data), WORLD_SEED, multilingual=is_multilingual_shapes(data))
+        return shapes.fingerprint(world_size(data), world_seed(data), multilingual=is_multilingual_shapes(data))
     return shards.fingerprint(shards.list_shards(data))
 
 
@@ -60,7 +73,7 @@ def make_world(data: str, processes: int = 1, progress: Progress | None = None) 
     """The embedded world in the cache; drawn when it is not there yet."""
     examples, multilingual = world_size(data), is_multilingual_shapes(data)
     folder = cache_folder() / fingerprint(data)
-    return shapes.make(folder, examples, WORLD_SEED, 32, processes, progress, multilingual)
+    return shapes.make(folder, examples, world_seed(data), 32, processes, progress, multilingual)
 
 
 def shard_pattern(spec: RunSpec) -> str:
@@ -70,6 +83,7 @@ def shard_pattern(spec: RunSpec) -> str:
 
 def world_of_eval(name: str, data: str) -> str | None:
     """The embedded world whose sets an evaluation's name stands for: the one trained on, if it has them."""
+    name, _ = split_shots(name)
     if not (sets := world_sets(name, data)):
         return None
     return data if sets == WORLDS.get(data.partition(":")[0]) else name
@@ -85,5 +99,9 @@ def each_eval(evals: Iterable[str], data: str = "") -> list[str]:
     found: list[str] = []
     for name in evals:
         world = world_of_eval(name, data)
-        found += make_world(world).evals if world else parts(name)
+        _, shots = split_shots(name)
+        if world and shots:
+            found.append(f"{shapes_few_shot.complete(make_world(world))}:{shots}-shot")
+        else:
+            found += make_world(world).evals if world else parts(name)
     return list(dict.fromkeys(found))

@@ -1,6 +1,8 @@
 """The process group of a run: from torchrun's environment, or none for one rank."""
 
 import contextlib
+import datetime
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -22,6 +24,7 @@ def start() -> torch.device:
 
 
 def stop() -> None:
+    _patient_group.cache_clear()
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -75,6 +78,21 @@ def from_first_rank(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def from_patient_first_rank(value: Any) -> Any:
+    """Rank 0's value, on every rank, however long it takes: other exchanges give up after minutes."""
+    if ranks() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0, group=_patient_group())
+    return values[0]
+
+
+@functools.cache
+def _patient_group() -> dist.ProcessGroup:
+    """On CPUs, so that waiting takes no GPU; made by all ranks at their first use of it."""
+    return dist.new_group(backend="gloo", timeout=datetime.timedelta(days=7))
 
 
 @contextlib.contextmanager

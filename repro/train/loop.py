@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from repro.data.pairs import PairBatch, batches
-from repro.errors import BadData, Interrupted
+from repro.errors import BadData, EvaluationFailed, Interrupted
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.train import distributed
 from repro.train.background import Background
 from repro.train.bad_samples import write_bad
 from repro.train.checkpoint import Checkpoints
+from repro.train.evaluations import cut_evaluations, evaluate_if_due
 from repro.train.trainer import Trainer
 
 BLOCKED_SHARE = 0.02
@@ -46,9 +47,9 @@ def train(
 ) -> dict[str, Any]:
     """Train to the end and leave final.pt; returns the result's columns, at once where an earlier call did so.
 
-    Goes on from the newest good checkpoint. Raises Interrupted (after leaving one), Diverged, BadData, DiskFull or
-    OutOfMemory. Periodic checkpoints are copied into host memory, which must have room for weights and optimizer state
-    (with AdamW three times the weights) once more, and written from there while training goes on.
+    Goes on from the newest good checkpoint. Raises Interrupted or EvaluationFailed (after leaving one), Diverged,
+    BadData, DiskFull or OutOfMemory. Periodic checkpoints are copied into host memory, which must have room for weights
+    and optimizer state (with AdamW three times the weights) once more, and written from there while training goes on.
     """
     first = distributed.rank() == 0
     checkpoints = Checkpoints(directory.checkpoints, options.still_ours, spec.spec_hash)
@@ -58,6 +59,8 @@ def train(
     with _bad_samples_recorded(directory, options):
         trainer = Trainer(spec, directory, device, checkpoints, options.micro_batch)
         trainer.restore()
+        if first:
+            cut_evaluations(spec, directory, trainer.step)
         stream = _batches(trainer, options.workers)
         with Background() as background:
             _take_steps(trainer, stream, background, options.checkpoint_seconds, asked_to_stop)
@@ -74,13 +77,18 @@ def _take_steps(
     checkpoint_seconds: float,
     asked_to_stop: Callable[[], bool],
 ) -> None:
-    """All steps that are left. Raises Interrupted after a step at which any rank was asked to stop."""
+    """All steps that are left, and the evaluations between them.
+
+    Raises Interrupted after a step at which any rank was asked to stop, EvaluationFailed where one on the way fails.
+    """
     clock, saved_at = trainer.clock, time.monotonic()
+    _evaluate_if_due(trainer, background, asked_to_stop)  # what a stop or a kill left undone
     while trainer.step < trainer.spec.steps:
         waiting_since = time.perf_counter()
         batch = next(stream)
         trainer.take_step(batch, data_seconds=time.perf_counter() - waiting_since)
         background.check()
+        _evaluate_if_due(trainer, background, asked_to_stop)
         # On CPUs what writes a checkpoint takes a core from training as long as it does.
         taken = clock.last_blocked_seconds + (background.last_seconds if trainer.device.type == "cpu" else 0.0)
         spacing = max(checkpoint_seconds, taken / BLOCKED_SHARE)
@@ -97,6 +105,13 @@ def _take_steps(
         if save:
             trainer.save(background)
             saved_at = time.monotonic()
+
+
+def _evaluate_if_due(trainer: Trainer, background: Background, asked_to_stop: Callable[[], bool]) -> None:
+    if failure := evaluate_if_due(trainer, asked_to_stop):
+        background.wait()
+        trainer.save_and_wait()
+        raise EvaluationFailed(failure)
 
 
 def _batches(trainer: Trainer, workers: int) -> Iterator[PairBatch]:

@@ -16,6 +16,8 @@ SIGNS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+ONEDNN = "could not create a primitive"
+"""All that oneDNN says where there is no memory for its code. With more words it is another error."""
 
 
 @contextlib.contextmanager
@@ -37,7 +39,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Said by torch, Python or numpy in their errors' type, by others in words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+    if not isinstance(error, RuntimeError):
+        return False
+    return str(error) == ONEDNN or any(sign in str(error) for sign in SIGNS)
 
 
 def _tried(message: str) -> str:

@@ -41,6 +41,11 @@ class Clock:
         if self._last is not None:
             self._last += self.last_blocked_seconds
 
+    def paused_since(self, started: float) -> None:
+        """From `started` (time.perf_counter) to this moment nothing was trained, and nothing is measured."""
+        if self._last is not None:
+            self._last += time.perf_counter() - started
+
     @property
     def blocked_share(self) -> float:
         total = self.seconds + self.blocked_seconds

@@ -8,6 +8,7 @@ The towers meet in the loss only, so on CPUs they run at the same time, each on 
 share every operation instead wait for each other after each one, at small sizes longer than they work.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -49,22 +50,31 @@ def accumulate_gradient(
     batch: PairBatch,
     micro_batch: int,
     both: Both = in_turn,
+    learning: tuple[bool, bool] = (True, True),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adds this rank's gradient to the parameters; returns the loss and the embeddings [b, d], all detached.
 
-    embed_images: uint8 images [m, 3, H, W] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
+    embed_images: images of the batch [m, …] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
     The two share no parameters. loss: all of this rank's embeddings → its share of the loss.
+    learning: whether the image and the text tower do; one that does not is passed through once, and no gradient is.
     """
     images, texts = batch.images.split(micro_batch), batch.tokens.split(micro_batch)
-    keep_graph = len(images) == 1
-    embedded = both(partial(_embed, embed_images, images, keep_graph), partial(_embed, embed_texts, texts, keep_graph))
-    image_features, text_features = (features.detach().requires_grad_() for features in embedded)
+    keep = [learns and len(images) == 1 for learns in learning]
+    embedded = both(partial(_embed, embed_images, images, keep[0]), partial(_embed, embed_texts, texts, keep[1]))
+    image_features, text_features = (
+        features.detach().requires_grad_(learns) for features, learns in zip(embedded, learning, strict=True)
+    )
     value = loss(image_features, text_features)
     value.backward()
-    both(
+    work = (
         partial(_push, embed_images, images, embedded[0], image_features.grad),
         partial(_push, embed_texts, texts, embedded[1], text_features.grad),
     )
+    if all(learning):
+        both(*work)
+    else:
+        for push in itertools.compress(work, learning):
+            push()
     return value.detach(), image_features.detach(), text_features.detach()
 
 

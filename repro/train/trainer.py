@@ -11,14 +11,18 @@ import torch.nn.functional as F
 
 from repro import model as models
 from repro.data.corrupt import Corruption
+from repro.data.embeddings import EmbeddedPairs
 from repro.data.kept import open_kept
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.pairs import PairBatch, Pairs, SampleOrder
 from repro.data.shards import count_unusable, list_shards, open_shards
 from repro.data.source import shard_pattern
 from repro.disk import full_disk_named
+from repro.embed import embeddings_of
 from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
+from repro.model_config import context_length, tokenizer_fingerprint
+from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.token_bottleneck import bottleneck_tokens, stock_weights
@@ -29,7 +33,7 @@ from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.memory import out_of_memory_named
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
-from repro.train.optim import make_optimizer, schedule
+from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
@@ -56,12 +60,16 @@ class Trainer:
             models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         distributed.barrier()
         torch.manual_seed(spec.seed)
-        self.towers = models.load(directory.checkpoints, device)
-        self.model = self.towers.model.train()
+        self.frozen = spec.setup == "siglit"
+        self.towers = models.load(directory.checkpoints, device, image_tower=not self.frozen)
+        self.model = self.towers.model
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
+        if spec.setup == "finetune":
+            load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
+        self.learning = self.learn()
         _refuse_dropout(self.model, spec)
-        self.pairs, self.bad = _open_pairs(spec, self.towers)
+        self.pairs, self.bad = _open_embedded(spec, self.towers) if self.frozen else _open_pairs(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
         if self.logit_bias is not None:
             self.logit_bias.requires_grad_(spec.learn_logit_bias)
@@ -70,7 +78,8 @@ class Trainer:
         chosen = spec.negatives != "all"
         negatives = Negatives(spec.negatives, spec.negatives_share, spec.seed) if chosen else None
         self.loss = make_loss(spec.loss, spec.exchange, negatives)
-        self.both = side_by_side(spec.threads) if device.type == "cpu" and spec.threads > 1 else in_turn
+        beside = device.type == "cpu" and spec.threads > 1 and not self.frozen  # a text tower alone gets all threads
+        self.both = side_by_side(spec.threads) if beside else in_turn
         self.local_batch = spec.batch_size // self.ranks
         self.micro_batch = min(self.local_batch, spec.micro_batch, micro_batch or spec.micro_batch)
         self.clock = Clock()
@@ -84,6 +93,12 @@ class Trainer:
     @property
     def examples_seen(self) -> int:
         return self.step * self.spec.batch_size
+
+    def learn(self) -> tuple[bool, bool]:
+        """Set the model to training, locked towers aside; returns whether the image and the text tower learn."""
+        self.model.train()
+        locked = lock_towers(self.model, self.spec)
+        return not locked["image"], not locked["text"]
 
     def restore(self) -> None:
         """Go on from the newest good checkpoint, if there is one: rank 0's choice, sent to all. The log follows."""
@@ -142,11 +157,28 @@ class Trainer:
         if self.rank == 0:
             self.checkpoints.still_ours()
             write_bad(self.directory, self.bad)
-            self.checkpoints.save_final(stock_weights(self.model), columns)
+            self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
         distributed.barrier()
 
+    def whole_towers(self) -> models.Towers:
+        """To evaluate as they are: those of training, or a copy with the image tower that training does not hold."""
+        if not self.frozen:
+            return self.towers
+        whole = models.load(self.directory.checkpoints, self.device)
+        whole.model.load_state_dict(stock_weights(self.model) | self._frozen_weights())
+        return whole
+
+    def _frozen_weights(self) -> dict[str, torch.Tensor]:
+        """Of the image tower that training does not hold, so that the final weights are a whole model."""
+        if not self.frozen:
+            return {}
+        found = image_tower_weights(self.spec.model, self.spec.pretrained)
+        return {f"{VISUAL}{name}": value for name, value in found.items()}
+
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [m, 3, H, W] → L2-normalised [m, d], fp32."""
+        """uint8 [m, 3, H, W], or a frozen tower's embeddings [m, d] in fp16, → L2-normalised [m, d], fp32."""
+        if self.frozen:
+            return F.normalize(images.to(self.device, non_blocking=True).float(), dim=-1)
         with self._autocast():
             return F.normalize(self.model.encode_image(self.towers.normalize(images)).float(), dim=-1)
 
@@ -181,12 +213,11 @@ class Trainer:
     def _update(self, batch: PairBatch) -> dict[str, float] | None:
         """The step itself; what its log line says, where it has one."""
         share_of_peak = schedule(self.spec, self.examples_seen)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.learning_rate * share_of_peak
+        set_learning_rate(self.optimizer, self.spec.learning_rate * share_of_peak)
         self.optimizer.zero_grad(set_to_none=False)
         self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
         value, *features = accumulate_gradient(
-            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both
+            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both, self.learning
         )
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
@@ -288,15 +319,32 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
         check_languages(spec.data, spec.languages, shares_of_languages(files, indexes))
     unusable = count_unusable([file.name for file in files], indexes)
     good = sum(map(len, indexes))
-    if sum(unusable.values()) > spec.max_bad_share * (good + sum(unusable.values())):
-        lost = sum(unusable.values())
-        raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share), unusable)
+    _refuse_unusable(unusable, good, spec)
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
     size, length = towers.image_size, towers.context_length
     kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
     corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
     pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
     return pairs, unusable
+
+
+def _open_embedded(spec: RunSpec, towers: models.Towers) -> tuple[EmbeddedPairs, Counter]:
+    """Embeddings and tokens for images and captions. Rank 0 of each machine makes them where there are none."""
+    with distributed.first_on_this_machine():
+        embeddings = embeddings_of(spec)
+    _, sizes = embeddings.shards
+    _refuse_unusable(embeddings.unusable, embeddings.count, spec)
+    tokens = embeddings.tokens(tokenizer_fingerprint(spec.model), context_length(spec.model))
+    order = SampleOrder(sizes, spec.seed, spec.shuffle_shards)
+    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
+    return EmbeddedPairs(embeddings, order, tokens, corruption), embeddings.unusable
+
+
+def _refuse_unusable(unusable: Counter, good: int, spec: RunSpec) -> None:
+    """Raises BadData where the scan found more samples unusable than the spec allows."""
+    lost = sum(unusable.values())
+    if lost > spec.max_bad_share * (good + lost):
+        raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share), unusable)
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:

@@ -1,13 +1,18 @@
 """The largest batch that fits: a search over sizes, each tried in a process of its own."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from repro.bench.capacity import Search, Trial, largest_that_fits
 from repro.cli import main
+from repro.cli.bench import bench
 from repro.counts import parse_bytes
 from repro.errors import InputError
+from repro.sweep import load_sweep
 
 
 def up_to(limit: int, tried: list[int]):
@@ -71,6 +76,63 @@ def test_a_whole_training_step_is_measured(tmp_path):
     row = pd.read_csv(out).iloc[0]
     assert (row["status"], row["batch_size"], row["model"]) == ("at least", 64, "laptop")
     assert row["peak_memory_bytes"] > 4 * 4 * 500_000  # weights, gradients and moments alone
+
+
+@pytest.fixture
+def measurement(tmp_path, monkeypatch):
+    """A sweep that measures, with a bench and options of one's own: measurement({"capacity": {...}})."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+
+    def write(bench):
+        text = yaml.safe_dump({"title": "Mine", "scales": {"laptop": {"bench": bench}}})
+        (tmp_path / "sweeps" / "mine.yaml").write_text(text)
+
+    return write
+
+
+def typed(*arguments: str):
+    return CliRunner().invoke(main, ["sweep", *arguments])
+
+
+def test_a_sweep_that_is_a_measurement_runs_the_same_command(measurement):
+    options = {"impl": "plain", "dim": 16, "device": "cpu", "smallest": "1k", "largest": "2k", "memory": "600MB"}
+    measurement({"capacity": options})
+    planned = typed("mine", "--dry-run")
+    assert "Mine: repro bench capacity --out results/mine.csv --device cpu --dim 16 --impl plain" in planned.output
+    assert "nothing was measured" in planned.output
+    assert not Path("results").exists()
+    done = typed("mine", "--loss", "sigmoid", "--set", "largest=1k")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv("results/mine.csv")
+    assert table[["loss", "batch_size", "status"]].to_numpy().tolist() == [["sigmoid", 1024, "at least"]]
+    assert {"machine", "torch_version", "command", "date"} <= set(table)
+
+
+@pytest.mark.parametrize(
+    ("bench", "arguments", "message"),
+    [
+        ({"capacity": {}}, ["--seed", "1"], "--seed is for sweeps of runs, and 'mine' is a measurement"),
+        ({"capacty": {}}, [], "unknown command 'capacty'; the nearest is 'capacity'"),
+        (
+            {"capacity": {"memry": "1GB"}},
+            [],
+            "scales.laptop.bench.capacity: No such option '--memry'. Did you mean '--memory'?",
+        ),
+        ({"capacity": {}}, ["--set", "memory"], "expected OPTION=VALUE"),
+    ],
+)
+def test_mistakes_in_a_measurement_name_what_would_work(measurement, bench, arguments, message):
+    measurement(bench)
+    done = typed("mine", *arguments)
+    assert (done.exit_code, message in " ".join(done.output.split())) == (2, True), done.output
+
+
+@pytest.mark.parametrize("scale", ["laptop", "gpu", "paper"])
+def test_the_capacity_sweep_names_options_that_there_are(scale):
+    name, options = load_sweep("capacity").bench(scale)
+    known = {option.lstrip("-") for parameter in bench.commands[name].params for option in parameter.opts}
+    assert options.keys() <= known
 
 
 def test_memory_as_people_write_it():

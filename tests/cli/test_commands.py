@@ -54,7 +54,9 @@ def test_help_groups_the_commands_by_the_way_one_goes(invoke):
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"], ["sweep", "batch-size", "--los", "x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["sweep", "--help"], ["plan", "--help"], ["sweep", "batch-size", "--los", "x"]]
+)
 def test_help_and_wrong_options_import_nothing_heavy(arguments):
     code = f"""
 import sys
@@ -71,12 +73,8 @@ sys.exit(f'imported {{heavy}}' if heavy else 0)
 
 
 def test_every_command_has_help(invoke):
-    for name in ("sweep", "status", "collect", "report", "run", "eval", "data", "bench"):
+    for name in ("plan", "sweep", "status", "collect", "report", "run", "eval", "data", "bench"):
         assert invoke(name, "--help").exit_code == 0, name
-
-
-def test_sweep_alone_lists_the_sweeps(invoke):
-    assert "batch-size: Accuracy against batch size" in invoke("sweep").output
 
 
 def test_a_dry_run_lists_the_runs_with_steps_and_needs_and_starts_nothing(invoke, tmp_path):

@@ -15,6 +15,16 @@ from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 BATCH, STEPS = 300, 2
 """More than one chunk a rank, also at one of two ranks."""
 START, END = 8704, 8705
+NO_TEXTS = RandomTexts(np.array([]), np.array([1]), np.array([0]))
+
+
+def as_it_is(image):
+    return image
+
+
+def numbers(captions):
+    """In tests of shards a caption is a number, and the number is its only token. [n, 1]"""
+    return torch.tensor([[int(caption)] for caption in captions])
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +158,8 @@ def test_a_bad_sample_is_counted_once_though_its_text_is_wanted_elsewhere(write_
     samples[3]["png"] = b"no image"
     files, indexes = open_shards([str(write_shard("a.tar", samples))])
     order = SampleOrder([40], 0, 1)
-    texts = RandomTexts(np.array([]), np.array([1]), np.array([0]))
-    corruption = Corruption(False, False, True, 1.0, 0, 40, texts)
-    pairs = Pairs(
-        files,
-        indexes,
-        order,
-        lambda image: image,
-        lambda captions: torch.tensor([[int(caption)] for caption in captions]),
-        corruption=corruption,
-    )
+    corruption = Corruption(False, False, True, 1.0, 0, 40, NO_TEXTS)
+    pairs = Pairs(files, indexes, order, as_it_is, numbers, corruption=corruption)
     halves = [pairs[range(20)], pairs[range(20, 40)]]
     assert sum(half.bad.total() for half in halves) == 1
     images = torch.cat([half.images[:, 0, 0, 0] for half in halves]).tolist()
@@ -183,3 +185,20 @@ def test_a_spoilt_run_resumed_ends_with_the_same_bits_and_on_two_ranks_with_the_
     on_ranks(2, train_on_rank, spec.model_copy(update={"micro_batch": 16}), tmp_path / "c")
     for name, value in weights(undisturbed).items():
         torch.testing.assert_close(value, weights(RunDirectory(tmp_path / "c"))[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_text_from_elsewhere_in_the_batch_is_in_the_language_of_its_own_position(write_shard, picture, own_cache):
+    samples = [
+        {"png": picture(number), "json": b'{"captions": {"en": "%d", "de": "%d"}}' % (number, 100 + number)}
+        for number in range(60)
+    ]
+    files, indexes = open_shards([str(write_shard("a.tar", samples))])
+    corruption = Corruption(False, False, True, 0.5, 0, 60, NO_TEXTS)
+    clean, spoilt = (
+        Pairs(files, indexes, SampleOrder([60], 0, 1), as_it_is, numbers, languages=("en", "de"), corruption=each)
+        for each in (None, corruption)
+    )
+    one, other = clean[range(60)].tokens, spoilt[range(60)].tokens
+    assert one.max() >= 100 > one.min()
+    assert sorted(one.flatten().tolist()) == sorted(other.flatten().tolist())
+    assert (one != other).sum() == 30

@@ -35,6 +35,15 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
+def has_signals(pid: int) -> bool:
+    """Whether signals await a process that was stopped; also when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return True
+    return any(int(line.split()[1], 16) for line in lines if line.startswith("ShdPnd:"))
+
+
 def sha256_fits(file: Path) -> bool:
     digest = file.with_name(f"{file.name}.sha256").read_text().split()[0]
     return hashlib.sha256(file.read_bytes()).hexdigest() == digest

@@ -46,7 +46,7 @@ def test_when_a_rank_dies_the_others_end_and_the_run_says_which_and_why(cell, ra
 
 
 def test_a_run_whose_rank_died_is_started_again_as_often_as_is_allowed(cell):
-    resilient, said = cell(examples_seen=20_000), []
+    resilient, said = cell(examples_seen=10_000), []
     launch([resilient], JobSettings(ranks=2, restarts=1), watch=Victim(resilient, 1), say=said.append)
     assert resilient.state() == "finished"
     assert "rank 1 of 2 was killed by SIGKILL" in said[0]
@@ -71,7 +71,7 @@ def test_a_rank_that_is_stuck_counts_as_lost(cell, monkeypatch):
 
 
 def test_a_run_on_two_ranks_told_to_make_room_leaves_a_checkpoint_and_goes_on(cell):
-    moved = cell(examples_seen=20_000)
+    moved = cell(examples_seen=10_000)
     with pytest.raises(KeyboardInterrupt):
         launch([moved], JobSettings(ranks=2), watch=Victim(moved, 1, signal.SIGUSR2))
     result = moved.directory.read_result()

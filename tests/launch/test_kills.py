@@ -16,16 +16,21 @@ from repro.rundir import RunDirectory, run_directories
 from tests.launch.conftest import kill, processes_of
 
 KILLS = 20
+STEPS = 500
 SETTINGS = JobSettings(ranks=2, checkpoint_seconds=0.2)
 
 
 class Killer:
-    """Kills one rank, or both, at a moment of its own after the run's attempt began; called to show progress."""
+    """Kills one rank, or both, at a moment of its own after the run's attempt began; called to show progress.
+
+    On a fast machine the moment comes earlier, so that the run is not done before its last kill.
+    """
 
     def __init__(self, directory: RunDirectory, chance: random.Random):
         self.directory, self.number = directory, len(attempts.all_attempts(directory.attempts)) + 1
         self.victims = chance.choice([[0], [1], [0, 1]])
         self.patience = chance.uniform(0.3, 1.9)  # from before the first step till after a few checkpoints
+        self.most_steps = STEPS * self.number // (KILLS + 2)
         self.began_at: float | None = None
 
     def __call__(self) -> None:
@@ -34,7 +39,8 @@ class Killer:
             return
         if self.began_at is None:
             self.began_at = time.monotonic()
-        if time.monotonic() - self.began_at > self.patience:
+        late = (self.directory.last_logged() or {}).get("step", 0) >= self.most_steps
+        if late or time.monotonic() - self.began_at > self.patience:
             ranks = processes_of(self.directory)
             for victim in self.victims:
                 if victim in ranks:
@@ -54,7 +60,7 @@ def assert_same(run: RunDirectory, undisturbed: RunDirectory) -> None:
 
 def test_killed_twenty_times_a_run_on_two_ranks_ends_with_the_bits_of_an_undisturbed_one(cell, tmp_path):
     chance = random.Random(4)
-    killed = cell(examples_seen=80_000)
+    killed = cell(examples_seen=STEPS * 64)
     undisturbed = type(killed)(killed.spec, RunDirectory(tmp_path / "undisturbed" / "mine" / killed.spec.run_id))
     launch([undisturbed], SETTINGS)
     for _ in range(KILLS):

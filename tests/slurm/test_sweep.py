@@ -1,6 +1,7 @@
 """A sweep on a real cluster whose jobs are preempted, out of time, killed and cancelled: typed again, all is there."""
 
 import io
+import signal
 import tarfile
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from repro import attempts
-from tests.launch.conftest import kill, processes_of
+from tests.launch.conftest import has_signals, kill, processes_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.person import Person, outcomes, trains
 
@@ -40,7 +41,7 @@ def write_sweep(person: Person, world, examples: int) -> None:
 
 
 def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(person, world):
-    write_sweep(person, world, examples=40_000)
+    write_sweep(person, world, examples=24_000)
     array = person.submits("mine.yaml")
     assert array and not person.submits("mine.yaml"), "typed again at once, everything is queued already"
     single = person.submits("mine.yaml", "--seed", "9", "--set", "max_bad_share=0.001")
@@ -60,9 +61,15 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
     training = [seed for seed in undisturbed if trains(runs[seed])]
     late, killed, cancelled = sorted(training, key=lambda seed: runs[seed].last_logged()["examples_seen"])[:3]
     person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=1")
+    # SLURM looks at limits twice a minute: until then the run stands still, lest it is done before.
+    standing_still = processes_of(runs[late])[1]
+    kill(standing_still, signal.SIGSTOP)
     kill(processes_of(runs[killed])[1])
     assert "1 of 1 runs cancelled" in person.types("cancel", runs[cancelled].path.name)
 
+    at_the_latest = time.monotonic() + 25  # a rank that is still for longer counts as lost
+    person.waits(lambda: has_signals(standing_still) or time.monotonic() > at_the_latest, "the signal")
+    kill(standing_still, signal.SIGCONT)
     person.waits(lambda: "interrupted" in outcomes(runs[late]), "the run that is out of time")
     person.cluster.command("scontrol", "update", f"JobId={job_of[late]}", "TimeLimit=10")
     person.waits(lambda: len(outcomes(runs[killed])) > 1, "the killed run's second start")

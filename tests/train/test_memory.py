@@ -39,6 +39,7 @@ def test_there_is_none_smaller_than_one():
         ),
         (MemoryError("Unable to allocate 1.50 GiB for an array"), ": tried to allocate 1.5 GiB"),
         (MemoryError(), ""),
+        (RuntimeError("could not create a primitive"), ""),
     ],
 )
 def test_running_out_of_memory_is_said_with_the_sizes_that_led_to_it(error, says):
@@ -48,9 +49,10 @@ def test_running_out_of_memory_is_said_with_the_sizes_that_led_to_it(error, says
     assert named.value.status == "oom"
 
 
-def test_other_errors_of_a_step_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="shapes"), out_of_memory_named(0, 64, 64, 64):
-        raise RuntimeError("shapes cannot be multiplied")
+@pytest.mark.parametrize("says", ["shapes cannot be multiplied", "could not create a primitive descriptor for matmul"])
+def test_other_errors_of_a_step_stay_what_they_are(says):
+    with pytest.raises(RuntimeError, match=says), out_of_memory_named(0, 64, 64, 64):
+        raise RuntimeError(says)
 
 
 def test_the_tensors_of_the_step_that_failed_are_let_go():
@@ -93,6 +95,10 @@ from repro.counts import smaller_micro_batch
 
 torch.set_num_threads(1)
 spec = RunSpec.parse(read_json(Path(sys.argv[1])), "spec")
+# oneDNN makes its kernels at their first use, and if there is no memory then, never: the next try would need a process
+# of its own, which a job's has.
+small = spec.model_copy(update={"batch_size": 64, "micro_batch": 64, "examples_seen": 128})
+train(small, RunDirectory(sys.argv[2] + "-before"), torch.device("cpu"), Options())
 directory = RunDirectory(sys.argv[2])
 directory.write_spec(spec)
 size = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
@@ -112,7 +118,7 @@ while micro_batch is not None:
 def test_a_run_that_does_not_fit_finishes_with_a_smaller_micro_batch(make_spec, tmp_path):
     spec = make_spec(batch_size=2048, micro_batch=2048, examples_seen=4096, warmup_examples=0)
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
-    arguments = [str(tmp_path / "spec.json"), str(tmp_path / "run"), str(700 << 20)]
+    arguments = [str(tmp_path / "spec.json"), str(tmp_path / "run"), str(600 << 20)]
     done = subprocess.run([sys.executable, "-c", WITH_LITTLE_MEMORY, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stdout.splitlines()

@@ -53,7 +53,7 @@ def assert_same(one, other, place: str = "") -> None:
         assert one == other, place
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "lion"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_all_state_is_the_same_after_a_stop_and_a_resume(make_spec, tmp_path, optimizer, workers):
     spec = make_spec(optimizer=optimizer)

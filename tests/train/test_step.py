@@ -11,7 +11,7 @@ from repro.train.step import accumulate_gradient, in_turn, side_by_side
 B = 12
 
 
-def gradients(name, micro_batch, both=in_turn):
+def gradients(name, micro_batch, both=in_turn, learning=(True, True)):
     torch.manual_seed(0)
     images_tower, texts_tower = torch.nn.Linear(3 * 4 * 4, 5).double(), torch.nn.Linear(6, 5).double()
     logit_scale = torch.nn.Parameter(torch.tensor(2.0).double())
@@ -27,7 +27,7 @@ def gradients(name, micro_batch, both=in_turn):
     def loss(x, y):
         return make_loss(name)(x, y, logit_scale.exp(), logit_bias)
 
-    value, x, y = accumulate_gradient(embed_images, embed_texts, loss, batch, micro_batch, both)
+    value, x, y = accumulate_gradient(embed_images, embed_texts, loss, batch, micro_batch, both, learning)
     parameters = [*images_tower.parameters(), *texts_tower.parameters(), logit_scale]
     return [value, x, y, *(p.grad for p in parameters)]
 
@@ -44,3 +44,13 @@ def test_towers_side_by_side_give_the_bits_of_one_after_the_other(micro_batch):
     both = side_by_side(threads=2)
     for mine, in_turns in zip(gradients("sigmoid", micro_batch, both), gradients("sigmoid", micro_batch), strict=True):
         assert torch.equal(mine, in_turns)
+
+
+@pytest.mark.parametrize("micro_batch", [3, B])
+@pytest.mark.parametrize("both", [in_turn, side_by_side(threads=2)])
+def test_a_tower_that_does_not_learn_gets_no_gradient_and_the_other_one_its_own(micro_batch, both):
+    whole = gradients("sigmoid", B)
+    images_locked = gradients("sigmoid", micro_batch, both, learning=(False, True))
+    assert images_locked[3] is images_locked[4] is None
+    for mine, expected in zip(images_locked[5:], whole[5:], strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,56 @@
+"""A sweep that is a measurement: the command of `repro bench` that its file names, with the file's options."""
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from repro.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from repro.sweep import Sweep
+
+NOT_FOR_THESE = ("batch_size", "seed", "setup", "examples", "data", "evals", "executor", "ranks", "detach")
+"""Options of `repro sweep` that are about runs."""
+
+
+def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
+    """Measure, or say what would be measured. The table goes to results/<sweep>.csv. Raises InputError."""
+    from repro.cli.bench import bench
+
+    name, given = sweep.bench(options["scale"])
+    where = f"{sweep.file}: scales.{options['scale']}.bench"
+    if name not in bench.commands:
+        raise InputError(f"{where}: unknown command '{name}'{nearest(name, bench.commands)}")
+    for option in NOT_FOR_THESE:
+        if options[option]:
+            raise InputError(
+                f"--{option.replace('_', '-')} is for sweeps of runs, and '{sweep.name}' is a measurement; "
+                f"change it with --loss and --set OPTION=VALUE, of the options of repro bench {name}"
+            )
+    given = given | {"loss": list(options["loss"])} if options["loss"] else given
+    given = given | dict(_setting(text) for text in options["settings"])
+    arguments = _arguments({"out": f"results/{sweep.name}.csv"} | given)
+    click.echo(f"{sweep.title}: repro bench {name} {shlex.join(arguments)}")
+    if dry_run:
+        click.echo("nothing was measured (--dry-run).")
+        return
+    try:
+        bench.commands[name].main(arguments, prog_name=f"repro bench {name}", standalone_mode=False)
+    except click.UsageError as error:
+        raise InputError(f"{where}.{name}: {error.format_message()}") from None
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set '{text}': expected OPTION=VALUE, such as --set memory=2GB")
+    return key.replace("_", "-"), value
+
+
+def _arguments(options: dict[str, Any]) -> list[str]:
+    """{"loss": ["sigmoid", "softmax"], "step": 256} → --loss sigmoid softmax --step 256."""
+    found: list[str] = []
+    for name, value in options.items():
+        found += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return found
