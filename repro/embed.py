@@ -5,7 +5,6 @@ done, so they may be started together or not, killed, and started again in anoth
 nothing is missing finishes the folder.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -210,13 +209,10 @@ def _claim(folder: Path, identity: dict[str, str]) -> None:
     """Say in the folder what is being made. Raises InputError where it says that it is something else."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "making.json"
-    try:
-        found = read_object(file)
-    except CorruptRun:
-        if any(folder.glob("*.npy")):
-            raise InputError(
-                f"--out {folder}: holds other files; expected an empty folder, or one of this command"
-            ) from None
+    found = _identity_in(file)
+    if not found and any(folder.glob("*.npy")) and not (found := _identity_in(file)):  # another rank was first
+        raise InputError(f"--out {folder}: holds other files; expected an empty folder, or one of this command")
+    if not found:
         with full_disk_named(file):
             write_json(file, identity)
         return
@@ -228,6 +224,13 @@ def _claim(folder: Path, identity: dict[str, str]) -> None:
                 f"--out {folder}: holds embeddings made with other {kind} ({found.get(named)}, {key} {found.get(key)}; "
                 f"expected {identity[named]}, {identity[key]}); name another folder, or remove this one"
             )
+
+
+def _identity_in(file: Path) -> dict[str, Any]:
+    try:
+        return read_object(file)
+    except CorruptRun:
+        return {}
 
 
 def _finish(
@@ -274,56 +277,3 @@ def _refuse_what_takes_hours(spec: RunSpec) -> None:
 
 def _samples(pattern: str) -> int:
     return sum(map(len, open_shards(list_shards(pattern))[1]))
-
-
-def config_for(model: str, pretrained: str, folder: Path) -> str:
-    """A model that `embed` can take, for a name of open_clip's or timm's: its config, with the preprocessing that its
-    weights were trained with, is written into the folder. Others are returned as they are. Raises InputError.
-    """
-    if model.startswith("timm:"):
-        config = _timm_config(model.removeprefix("timm:"))
-    else:
-        config, own_folder = read_config(model)
-        if own_folder != Path():  # ours, or the person's own: it says itself how images are prepared
-            return model
-        config["preprocess_cfg"] |= _preprocessing(pretrained, model)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "model.json"
-    write_json(file, config)
-    return str(file)
-
-
-def _preprocessing(pretrained: str, model: str) -> dict[str, Any]:
-    """Mean and standard deviation (and more, where it says so) of a tag's weights."""
-    import open_clip
-
-    place = weights.resolve(pretrained, model)
-    name, _, tag = place.partition("/")
-    found = open_clip.get_pretrained_cfg(name, tag) if name and tag else {}
-    return {key: found[key] for key in ("mean", "std", "interpolation", "resize_mode") if found.get(key)}
-
-
-def _timm_config(name: str) -> dict[str, Any]:
-    """A config with timm's tower under its own preprocessing, and the paper's text tower beside it."""
-    import timm
-
-    from repro.errors import nearest
-
-    if not timm.is_model(name.split(".")[0]):
-        raise InputError(
-            f"--model timm:{name}: timm has no such model{nearest(name, timm.list_models(pretrained=True))}"
-        )
-    with torch.device("meta"):
-        tower = timm.create_model(name, num_classes=0)
-    prepared = tower.pretrained_cfg
-    vision = {
-        "image_size": prepared["input_size"][-1],
-        "timm_model_name": name,
-        "timm_model_pretrained": False,
-        "timm_pool": pool if isinstance(pool := getattr(tower, "global_pool", ""), str) and pool else "avg",
-        "timm_proj": "none",
-    }
-    config = json.loads(json.dumps(read_config("siglip-b16")[0]))
-    config["model_cfg"] |= {"embed_dim": tower.num_features, "vision_cfg": vision}
-    config["preprocess_cfg"] |= {key: list(prepared[key]) for key in ("mean", "std")}
-    return config

@@ -32,7 +32,7 @@ def embed(
     from repro.check import absolute_pattern
     from repro.counts import parse_batch_size
     from repro.data.embeddings import Embeddings
-    from repro.embed import config_for
+    from repro.tower_config import config_for
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     out = out.absolute()

@@ -10,18 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from repro import model as models
-from repro.data.corrupt import Corruption
-from repro.data.embeddings import EmbeddedPairs
-from repro.data.kept import open_kept
-from repro.data.languages import check_languages, shares_of_languages
-from repro.data.pairs import PairBatch, Pairs, SampleOrder
-from repro.data.shards import count_unusable, list_shards, open_shards
-from repro.data.source import shard_pattern
+from repro.data.pairs import PairBatch
 from repro.disk import full_disk_named
-from repro.embed import embeddings_of
 from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
-from repro.model_config import context_length, tokenizer_fingerprint
 from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
@@ -33,6 +25,7 @@ from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.memory import out_of_memory_named
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
+from repro.train.open_data import open_data
 from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
@@ -69,7 +62,7 @@ class Trainer:
             load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
         self.learning = self.learn()
         _refuse_dropout(self.model, spec)
-        self.pairs, self.bad = _open_embedded(spec, self.towers) if self.frozen else _open_pairs(spec, self.towers)
+        self.pairs, self.bad = open_data(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
         if self.logit_bias is not None:
             self.logit_bias.requires_grad_(spec.learn_logit_bias)
@@ -309,42 +302,6 @@ class Trainer:
             "ranks": self.ranks,
             "bad_samples": sum(self.bad.values()),
         }
-
-
-def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
-    """The data, and what the scan found unusable. Rank 0 of each machine fetches and scans, the others find it done."""
-    with distributed.first_on_this_machine():
-        files, indexes = open_shards(list_shards(shard_pattern(spec)))
-    if spec.languages:
-        check_languages(spec.data, spec.languages, shares_of_languages(files, indexes))
-    unusable = count_unusable([file.name for file in files], indexes)
-    good = sum(map(len, indexes))
-    _refuse_unusable(unusable, good, spec)
-    order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
-    size, length = towers.image_size, towers.context_length
-    kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
-    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
-    pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
-    return pairs, unusable
-
-
-def _open_embedded(spec: RunSpec, towers: models.Towers) -> tuple[EmbeddedPairs, Counter]:
-    """Embeddings and tokens for images and captions. Rank 0 of each machine makes them where there are none."""
-    with distributed.first_on_this_machine():
-        embeddings = embeddings_of(spec)
-    _, sizes = embeddings.shards
-    _refuse_unusable(embeddings.unusable, embeddings.count, spec)
-    tokens = embeddings.tokens(tokenizer_fingerprint(spec.model), context_length(spec.model))
-    order = SampleOrder(sizes, spec.seed, spec.shuffle_shards)
-    corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
-    return EmbeddedPairs(embeddings, order, tokens, corruption), embeddings.unusable
-
-
-def _refuse_unusable(unusable: Counter, good: int, spec: RunSpec) -> None:
-    """Raises BadData where the scan found more samples unusable than the spec allows."""
-    lost = sum(unusable.values())
-    if lost > spec.max_bad_share * (good + lost):
-        raise BadData(describe_bad(unusable, lost, good + lost, spec.max_bad_share), unusable)
 
 
 def _refuse_dropout(model: torch.nn.Module, spec: RunSpec) -> None:
