@@ -169,3 +169,12 @@ def test_the_optimizers_state_takes_the_bytes_that_a_real_one_takes(name, tmp_pa
     found = sum(tensor.nbytes for tensor in tensors)
     counted = MOMENT_BYTES[name] * model_size("laptop").parameters
     assert counted <= found < 1.1 * counted  # Adafactor's second moments: of vectors, and by rows and columns
+
+
+def test_over_embeddings_no_image_tower_is_passed_and_none_is_held():
+    spec, layout = spec_of(4 * K), Layout(1, 8)
+    siglit = spec.model_copy(update={"setup": "siglit", "image_learning_rate_multiplier": 0.0})
+    less = training_flops(spec, SIZE, ranks=8) - training_flops(siglit, SIZE, ranks=8)
+    assert less == spec.steps * spec.batch_size * 3 * SIZE.image_flops
+    held = memory_needed(spec, layout, SIZE, on_gpu=True) - memory_needed(siglit, layout, SIZE, on_gpu=True)
+    assert held == 10 * SIZE.image_parameters + 512 * SIZE.image_kept_bytes // 2

@@ -179,6 +179,8 @@ def test_settings_are_read_as_people_mean_them(text, value):
         ({"scales": {"laptop": {"axis": {}}}}, "unknown key 'axis'"),
         ({"scales": {"laptop": {"axes": {"batchsize": [1]}}}}, "the nearest is 'batch_size'"),
         ({"scales": {"laptop": {"axes": {"batch_size": 1}}}}, "expected a list"),
+        ({"scales": {"laptop": {"bench": {"capacity": {}}, "axes": {}}}}, "a scale is a measurement or runs"),
+        ({"scales": {"laptop": {"bench": "capacity"}}}, "expected one command of repro bench with its options"),
         ({"scales": {"laptop": {"axes": ["loss"]}}}, "scales.laptop.axes: expected keys and values"),
         ({"scales": {"laptop": {"set": "loss"}}}, "scales.laptop.set: expected keys and values"),
         ({"scales": {"laptop": {"cases": {"loss": "sigmoid"}}}}, "scales.laptop.cases: expected a list"),
@@ -194,8 +196,6 @@ def test_settings_are_read_as_people_mean_them(text, value):
         ({"claim": ["a"]}, "claim: expected text"),
         ({"reproduces": 5}, "reproduces: expected text, found 5; put it in quotes"),
         ({"title": 4}, "title: expected text"),
-        ({"scales": {"laptop": {"bench": {"capacity": {}}, "axes": {}}}}, "a scale is a measurement or runs"),
-        ({"scales": {"laptop": {"bench": "capacity"}}}, "expected one command of repro bench with its options"),
     ],
 )
 def test_a_persons_own_sweep_file_is_checked(tmp_path: Path, change, message):

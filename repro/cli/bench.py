@@ -91,7 +91,7 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
     _print(measuring.summary(table), out, decimals=4)
 
 
-@bench.command("text-step", short_help="A siglit step beside the bare text tower.")
+@bench.command("text-step", cls=CommandWithSeveral, short_help="A siglit step beside the bare text tower.")
 @click.option("--loss", cls=Several, default=("sigmoid", "softmax"), help="sigmoid, softmax.")
 @click.option("--batch-size", cls=Several, default=("512",), help="Batch sizes, each in one micro-batch.")
 @click.option("--micro-batch", metavar="N", help="Texts that pass the tower at once.  [default: the batch]")

@@ -27,6 +27,7 @@ def embed(
     each rank sees to a share of the blocks. A siglit run reads the folder with --set embeddings=DIR.
     """
     import shlex
+    import tempfile
 
     from repro.check import absolute_pattern
     from repro.counts import parse_batch_size
@@ -36,25 +37,20 @@ def embed(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     out = out.absolute()
     model, pretrained = _tower(model, pretrained)
-    config = config_for(model, pretrained, out)
-    arguments = {
-        "folder": out,
-        "data": absolute_pattern(data),
-        "model": config,
-        "pretrained": pretrained,
-        "name": model,
-    }
-    arguments |= {"batch_size": parse_batch_size(batch_size)} | how
-    if "RANK" in os.environ:
-        if not _one_rank(arguments, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
-            return
-    else:
-        _all_ranks(arguments, processes)
+    with tempfile.TemporaryDirectory() as scratch:
+        config = config_for(model, pretrained, Path(scratch))
+        arguments = {"folder": out, "data": absolute_pattern(data), "model": config, "pretrained": pretrained}
+        arguments |= {"batch_size": parse_batch_size(batch_size), "name": model} | how
+        if "RANK" in os.environ:
+            if not _one_rank(arguments, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])):
+                return
+        else:
+            _all_ranks(arguments, processes)
     made = Embeddings(out)
     click.echo(f"{made.count:,} samples, {made.dim} numbers each, in {out}; {made.content['bad_samples']:,} bad ones")
-    of_run = [f"model={config}", f"pretrained={pretrained}", f"embeddings={out}"]
+    of_run = [f"model={model if config == model else out / 'model.json'}", f"pretrained={pretrained}"]
     command = ["repro", "sweep", "batch-size", "--setup", "siglit", "--data", data, "--set", *of_run]
-    click.echo(f"\nNext: {shlex.join(command)}")
+    click.echo(f"\nNext: {shlex.join([*command, f'embeddings={out}'])}")
 
 
 def _tower(model: str, pretrained: str) -> tuple[str, str]:

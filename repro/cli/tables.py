@@ -199,7 +199,7 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """What fits a terminal: accuracy of classifications, recall at 1 of retrievals, of many languages their mean."""
+    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals (languages: the mean)."""
     found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
     means = {m.rpartition("_mean/")[0] for m in found if "_mean/" in m}
     return [m for m in found if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)][:4]

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
+from repro import model as models
 from repro import results
 from repro.bench import grid_runs
 from repro.bench.record import interleave, summary
@@ -119,3 +121,29 @@ def test_a_made_grid_is_read_as_real_runs_are(world, tmp_path):
     counts = results.load(tmp_path, "batch-size")["status"].value_counts()
     assert counts["finished"] == 80 and counts["corrupt"] == 1
     assert counts.sum() == 100
+
+
+def test_bench_text_step_sets_a_siglit_step_beside_its_text_tower(world, tmp_path):
+    """A folder as a run leaves it is the tower; both losses, one row a repeat."""
+    models.export("laptop", tmp_path / "tower")
+    torch.save(models.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
+    options = [
+        "--pretrained",
+        tmp_path / "tower",
+        "--data",
+        "shapes:2048",
+        "--threads",
+        1,
+        "--repeats",
+        2,
+        "--steps",
+        2,
+    ]
+    out = tmp_path / "step.csv"
+    command = ["bench", "text-step", *options, "--batch-size", 64, "--micro-batch", 32, "--out", out]
+    done = CliRunner().invoke(main, [str(word) for word in command])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out)
+    assert table["loss"].tolist() == ["sigmoid"] * 2 + ["softmax"] * 2
+    assert (table["ratio"] > 0).all()
+    assert (table["ratio"] == table["tower_seconds"] / table["step_seconds"]).all()
