@@ -95,6 +95,8 @@ def this_machine() -> str:
 def calibrated(file: Path | None = None) -> Machine | None:
     """The calibration of this machine: the person's own, else ours, else None. Of a file that is named, the only one in
     it too, whatever machine that is. Raises InputError."""
+    if file and not file.exists():
+        raise InputError(f"--calibration {file}: no such file; repro plan --calibrate --calibration {file} writes one")
     for place in (file,) if file else (own_file(), OURS):
         machines = read_machines(place)
         if file and len(machines) == 1:

@@ -62,6 +62,10 @@ def test_a_laptop_sweep_is_planned_for_this_machine(invoke):
         (["plan", "batch-size", "--set", "model=labtop"], "unknown model 'labtop'; the nearest is 'laptop'"),
         (["plan", "batch-size", "--local-batch", "64"], "--local-batch are for a cluster"),
         ([*PAPER, "--jobs", "2"], "--ranks and --jobs are for this machine"),
+        (
+            ["plan", "batch-size", "--calibration", "a.json"],
+            "--calibration a.json: no such file; repro plan --calibrate",
+        ),
         (["plan"], "name a sweep: repro plan NAME"),
         (["plan", "batch-size", "--calibrate"], "--calibrate measures this machine, and takes no sweep"),
         (["plan", "batch-size", "--ranks", "3"], "cannot be divided among 3 ranks"),
