@@ -56,7 +56,7 @@ class Person:
         """An urgent job that is over soon."""
         self.cluster.command("sbatch", "--partition=high", "-N2", "--output=/dev/null", *what, "--wrap=sleep 2")
 
-    def waits(self, condition, what: str, seconds: float = 120) -> None:
+    def waits(self, condition, what: str, seconds: float = 300) -> None:
         try:
             self.cluster.wait_for(condition, what, seconds)
         except TimeoutError as error:

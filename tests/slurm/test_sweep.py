@@ -120,7 +120,9 @@ def test_preempted_three_times_and_its_node_lost_a_run_ends_with_the_bits_of_an_
     person.cluster.start_slurmd("n2")
     person.waits(lambda: run.status() == "finished", "the end")
     jobs = {attempt.job_id for attempt in attempts.all_attempts(run.attempts)}
-    assert len(jobs) == 1 and len(outcomes(run)) == 5
+    assert len(jobs) == 1 and outcomes(run)[:3] == ["interrupted"] * 3
+    # A run that is slow may be ended once more: SLURM repeats what the lost node did not hear, about a minute later.
+    assert outcomes(run)[4:] in (["finished"], ["interrupted", "finished"]), outcomes(run)
     weights, wanted = (torch.load(file, weights_only=True) for file in (run.final, expected))
     assert all(torch.equal(value, weights[name]) for name, value in wanted.items())
     undisturbed = type(run)(expected.parents[1]).read_log()

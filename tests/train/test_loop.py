@@ -128,12 +128,12 @@ def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeyp
     copies = []
 
     def slow_copy(state):
-        copies.append(time.sleep(0.2))
+        copies.append(time.sleep(0.5))
         return to_host(state)
 
     monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
-    _, result = trained(make_spec(examples_seen=2048), tmp_path / "a", Options(checkpoint_seconds=0))
-    assert result["step_seconds"] * result["steps"] < 50 * 0.2
+    _, result = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0))
+    assert result["step_seconds"] * result["steps"] < 50 * 0.5
     assert len(copies) == 1
 
 
