@@ -12,7 +12,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,9 @@ def evaluate_towers(
                     failures.append(str(error))
                     continue
                 except Exception as error:  # whatever clip-benchmark, webdataset or an image decoder meets
-                    if hasattr(error, "status"):
-                        raise
+                    for cause in _causes(error):  # a stop may come while an image is decoded, and be taken for damage
+                        if hasattr(cause, "status"):
+                            raise cause from None
                     logger.exception("--eval %s", name)
                     failures.append(f"--eval {name}: {_in_words(error)}")
                     continue
@@ -132,6 +133,14 @@ class Evaluator:
         return zeroshot_retrieval.evaluate(
             self.images_once, loader, self.towers.tokenize, self.device.type, amp=True, recall_k_list=RECALL_AT
         )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, what it was raised from, and so on."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
 
 
 def _in_words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from repro import model as models
 from repro.data.evalsets import check_eval, dataset_name
-from repro.errors import InputError
+from repro.errors import InputError, Interrupted
 from repro.evaluate import evaluate, evaluate_checkpoint
 from repro.train.checkpoint import Checkpoints
 
@@ -101,3 +101,14 @@ def test_a_folder_that_is_no_evaluation_says_what_is_missing(tmp_path, world):
         check_eval(str(tmp_path))
     for folder in world.evals:
         check_eval(folder)
+
+
+def test_a_stop_while_an_image_is_decoded_is_a_stop_and_no_damage(checkpoints, world, tmp_path, monkeypatch):
+    from PIL import Image
+
+    def stopped(*arguments):
+        raise Interrupted("stopped by SIGTERM")
+
+    monkeypatch.setattr(Image, "open", stopped)  # webdataset takes what is raised in it for a broken sample
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        evaluate(checkpoints, [world.evals[0]], tmp_path, CPU)

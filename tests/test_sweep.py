@@ -116,7 +116,8 @@ def test_figure_4_decays_all_weights_or_not_the_pretrained_ones_or_has_none():
     assert [spec.setup for spec in (decayed, spared, scratch)] == ["finetune", "finetune", "siglip"]
     assert (decayed.image_weight_decay, spared.image_weight_decay, scratch.pretrained) == (None, 0, "")
     assert {spec.image_learning_rate_multiplier for spec in (decayed, spared)} == {0.1}
-    same = ("model", "batch_size", "examples_seen", "evaluate_at", "evals", "learning_rate", "warmup_examples", "loss")
+    same = ("model", "batch_size", "examples_seen", "evaluate_at", "evals", "learning_rate", "weight_decay")
+    same += ("warmup_examples", "init_logit_bias", "precision", "optimizer")
     for scale in ("laptop", "gpu", "paper"):
         pretrained, *_, scratch = runs(scale, values=PAPER_DATA, name="finetune")
         assert [getattr(pretrained, name) for name in same] == [getattr(scratch, name) for name in same]
