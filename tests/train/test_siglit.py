@@ -73,7 +73,7 @@ def test_training_is_that_of_a_locked_tower_over_images_to_the_embeddings_roundi
         positions = range(64 * step, 64 * (step + 1))
         trainer.take_step(trainer.pairs[positions], 0.0)
         reference.take_step(reference.pairs[positions], 0.0)
-        assert trainer.last_loss == pytest.approx(reference.last_loss, rel=1e-4)
+        assert trainer.last_loss == pytest.approx(reference.last_loss, rel=5e-4)  # half precision: 2⁻¹¹
         if step == 0:  # later AdamW has made much of the signs of small ones
             found, exact = (
                 torch.cat([p.grad.flatten() for _, p in sorted(t.model.named_parameters()) if p.grad is not None])
