@@ -278,7 +278,7 @@ def told_value(name: str, value: Any) -> str:
         return format_examples(value)
     if name in PLACES:
         value = value.rstrip("/").rpartition("/")[2]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _explain(problem: dict[str, Any]) -> str:
