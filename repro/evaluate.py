@@ -31,6 +31,7 @@ from repro.data.source import each_eval
 from repro.errors import EvaluationFailed, InputError
 from repro.evaluation_data import EvaluationData
 from repro.images_once import ImagesOnce
+from repro.model_config import CONFIG_NAME
 from repro.rundir import CorruptRun, read_object, write_json
 
 RECALL_AT = [1, 5, 10]
@@ -187,21 +188,21 @@ def as_local_dir(checkpoint: Path, model: str | None, folder: Path) -> Path:
     if checkpoint.is_file():
         make_local_dir(checkpoint.resolve(), model, folder)
         return folder
-    if not (checkpoint / models.CONFIG_NAME).is_file():
-        raise InputError(f"{checkpoint}: expected {models.CONFIG_NAME} in the folder of a checkpoint")
+    if not (checkpoint / CONFIG_NAME).is_file():
+        raise InputError(f"{checkpoint}: expected {CONFIG_NAME} in the folder of a checkpoint")
     return checkpoint
 
 
 def make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
     """A local-dir for a weights file: its own folder's config, or the named model's. Raises InputError."""
-    if model is None and (weights.parent / models.CONFIG_NAME).is_file():
+    if model is None and (weights.parent / CONFIG_NAME).is_file():
         shutil.copytree(weights.parent, folder, ignore=shutil.ignore_patterns("*.pt*", "*.bin"), dirs_exist_ok=True)
     elif model is not None:
         state = torch.load(weights, map_location="meta", weights_only=True)
         has_bias = any(key.endswith("logit_bias") for key in state.get("state_dict", state))
         models.export(model, folder, init_logit_bias=0.0 if has_bias else None)
     else:
-        raise InputError(f"{weights}: no {models.CONFIG_NAME} beside it; name its model with --model")
+        raise InputError(f"{weights}: no {CONFIG_NAME} beside it; name its model with --model")
     link = folder / models.WEIGHTS_NAME
     link.unlink(missing_ok=True)
     link.symlink_to(weights)

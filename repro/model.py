@@ -16,11 +16,10 @@ import torch
 from PIL import Image
 
 from repro.errors import InputError, Interrupted
-from repro.model_config import read_config, vocabulary_file
-from repro.retry import retried
+from repro.model_config import CONFIG_NAME, read_config, vocabulary_file
+from repro.retry import retried, weights_from_hub
 from repro.rundir import write_atomically, write_json
 
-CONFIG_NAME = "open_clip_config.json"
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
 
@@ -106,17 +105,7 @@ def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> To
         model, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
         return model, transform, open_clip.get_tokenizer(name)
 
-    try:
-        parts = retried(f"pretrained {name}/{tag}", create)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # hub, disk and loaders each have their own
-        message = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"pretrained {name}/{tag}: the weights could not be had ({type(error).__name__}: {message}); expected a "
-            "network, or the weights in the hub's cache ($HF_HOME)"
-        ) from None
-    return _towers(*parts, f"{name}/{tag}", device)
+    return _towers(*weights_from_hub(f"{name}/{tag}", create), f"{name}/{tag}", device)
 
 
 def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, device: torch.device | str) -> Towers:

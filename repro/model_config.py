@@ -12,6 +12,9 @@ from typing import Any
 from repro.errors import InputError, nearest
 from repro.resources import PACKAGE
 
+CONFIG_NAME = "open_clip_config.json"
+"""In an open_clip local-dir: its model config."""
+
 
 def read_config(name: str) -> tuple[dict[str, Any], Path]:
     """{'model_cfg', 'preprocess_cfg'} by name or JSON file, and the folder that its file names are relative to.

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from repro.data.shards import Progress
 from repro.errors import InputError, nearest
 from repro.laptop_tower import LAPTOP_TOWER, laptop_tower_file, laptop_tower_name, make_laptop_tower
-from repro.model_config import read_config
-from repro.retry import retried
+from repro.model_config import CONFIG_NAME, read_config
+from repro.retry import weights_from_hub
 from repro.rundir import CorruptRun, read_object
 from repro.spec import RunSpec
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 TIMM = "timm"
-CONFIG_NAME = "open_clip_config.json"
 IN_A_FOLDER = (
     "final.pt",
     "checkpoints/final.pt",
@@ -204,7 +203,7 @@ def _from_open_clip(name: str, tag: str, model: str) -> "dict[str, torch.Tensor]
     def create() -> "torch.nn.Module":
         return open_clip.create_model(name, pretrained=tag, precision="fp32", device="cpu", weights_only=True)
 
-    return _fetched(f"{name}/{tag}", create).visual.state_dict()
+    return weights_from_hub(f"{name}/{tag}", create).visual.state_dict()
 
 
 def _from_timm(model: str) -> "dict[str, torch.Tensor]":
@@ -225,22 +224,8 @@ def _from_timm(model: str) -> "dict[str, torch.Tensor]":
             pretrained=True,
         )
 
-    tower = _fetched(f"{TIMM} ({name})", create)
+    tower = weights_from_hub(f"{TIMM} ({name})", create)
     return {key: value for key, value in tower.state_dict().items() if key.startswith("trunk.")}
-
-
-def _fetched(place: str, create: Any) -> "torch.nn.Module":
-    """Raises InputError where the hub does not give the weights."""
-    try:
-        return retried(f"pretrained {place}", create)
-    except (MemoryError, InputError):
-        raise
-    except Exception as error:  # hub, disk and loaders each have their own
-        message = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"pretrained {place}: the weights could not be had ({type(error).__name__}: {message}); they come from the "
-            "hub: expected a network, or the weights in its cache ($HF_HOME), or a file of weights"
-        ) from None
 
 
 def _check_same_tower(found: dict[str, Any] | None, model: str, place: str) -> None:

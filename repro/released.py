@@ -12,6 +12,7 @@ import torch
 from repro import model as models
 from repro.evaluate import evaluate, evaluate_towers, make_local_dir
 from repro.laptop_tower import LAPTOP_TOWER, make_laptop_tower
+from repro.model_config import CONFIG_NAME
 from repro.pretrained import resolve
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
@@ -31,9 +32,7 @@ def evaluate_released(
             lambda: models.load_released(spec.model, tag, device), names, evals, directory.evals, device, redo=redo
         )
     weights = Path(place)
-    make_local_dir(
-        weights, None if (weights.parent / models.CONFIG_NAME).is_file() else spec.model, directory.checkpoints
-    )
+    make_local_dir(weights, None if (weights.parent / CONFIG_NAME).is_file() else spec.model, directory.checkpoints)
     directory.final.unlink(missing_ok=True)
     directory.final.symlink_to(weights)
     return evaluate(directory.checkpoints, evals, directory.evals, device, redo=redo)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from repro.errors import InputError
+from repro.errors import InputError, Interrupted
 
 TRIES = 5
 FIRST_PAUSE_SECONDS = 1.0
@@ -50,6 +50,24 @@ def retried(what: str, attempt: Callable[[], Answer]) -> Answer:
             logger.warning("%s: %s; try %d of %d in %.1f s", what, _in_one_line(error), tried + 1, TRIES, pause)
         time.sleep(pause)
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def weights_from_hub(place: str, fetch: Callable[[], Answer]) -> Answer:
+    """What `fetch()` returns, retried: a model with public weights. Raises InputError where they cannot be had.
+
+    A stop that comes meanwhile, and too little memory, are raised as they are.
+    """
+    try:
+        return retried(f"pretrained {place}", fetch)
+    except (MemoryError, InputError, Interrupted):
+        raise
+    except Exception as error:  # hub, disk and loaders each have their own
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
+            raise
+        raise InputError(
+            f"pretrained {place}: the weights could not be had ({type(error).__name__}: {_in_one_line(error)[:300]}); "
+            "expected a network, or the weights in the hub's cache ($HF_HOME), or a file of weights"
+        ) from None
 
 
 def may_pass(error: BaseException) -> bool:

@@ -1,6 +1,5 @@
 """Model configs for towers that go by a name alone: open_clip's with a tag, timm's, with their own preprocessing."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ def _timm_config(name: str) -> dict[str, Any]:
         "timm_pool": pool if isinstance(pool := getattr(tower, "global_pool", ""), str) and pool else "avg",
         "timm_proj": "none",
     }
-    config = json.loads(json.dumps(read_config("siglip-b16")[0]))
+    config = read_config("siglip-b16")[0]
     config["model_cfg"] |= {"embed_dim": tower.num_features, "vision_cfg": vision}
     config["preprocess_cfg"] |= {key: list(prepared[key]) for key in ("mean", "std")}
     return config

@@ -9,8 +9,9 @@ import sys
 import pytest
 import torch
 
-from repro import laptop_tower, model, pretrained
+from repro import laptop_tower, model
 from repro.errors import InputError
+from repro.model_config import CONFIG_NAME
 from repro.pretrained import fingerprint, image_tower_weights, load_image_tower, resolve
 
 
@@ -46,7 +47,7 @@ def test_weights_are_the_same_by_run_by_folder_and_by_file_and_are_known_by_thei
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(checkpoints, tmp_path):
-    config = json.loads((checkpoints / pretrained.CONFIG_NAME).read_text())
+    config = json.loads((checkpoints / CONFIG_NAME).read_text())
     config["model_cfg"]["embed_dim"] = 48
     (tmp_path / "narrow.json").write_text(json.dumps(config))
     model.export(str(tmp_path / "narrow.json"), tmp_path / "narrow")
@@ -56,7 +57,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(checkpoints, tmp_pa
 
 
 def test_a_tower_whose_config_differs_where_no_shape_shows_it_is_refused(checkpoints, tmp_path):
-    config = json.loads((checkpoints / pretrained.CONFIG_NAME).read_text())
+    config = json.loads((checkpoints / CONFIG_NAME).read_text())
     config["model_cfg"]["vision_cfg"]["head_width"] = 16
     (tmp_path / "heads.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="head_width is 32 in the config of these weights, and 16 in vision_cfg"):

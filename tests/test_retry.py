@@ -13,11 +13,12 @@ from email.utils import format_datetime
 
 import pytest
 import requests
+import torch
 
 from repro import retry
 from repro.data.evalsets import webdataset_task
-from repro.errors import InputError
-from repro.retry import MayPass, retried
+from repro.errors import InputError, Interrupted
+from repro.retry import MayPass, retried, weights_from_hub
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
@@ -172,10 +173,27 @@ def test_an_evaluation_set_that_may_not_be_read_is_named(server, pauses):
         webdataset_task(f"{server.url}/datasets/x")
 
 
+@pytest.mark.parametrize("error", [Interrupted("stopped by SIGTERM"), torch.OutOfMemoryError("full"), MemoryError()])
+def test_a_stop_while_public_weights_are_fetched_is_a_stop_and_too_little_memory_is_that(error):
+    def fetch():
+        raise error
+
+    with pytest.raises(type(error)):
+        weights_from_hub("ViT-B-16/openai", fetch)
+
+
+def test_public_weights_that_cannot_be_had_are_named_with_what_would_work():
+    def fetch():
+        raise OSError("no such repository")
+
+    with pytest.raises(InputError, match=r"pretrained ViT-B-16/openai: .*OSError: no such repository.*HF_HOME"):
+        weights_from_hub("ViT-B-16/openai", fetch)
+
+
 EXPORT = """
 import sys
 from repro import model, retry
-from repro.errors import InputError
+from repro.errors import InputError, Interrupted
 retry.FIRST_PAUSE_SECONDS = 0.01
 try:
     model.export("siglip-b16", __import__("pathlib").Path(sys.argv[1]))

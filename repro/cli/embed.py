@@ -56,7 +56,8 @@ def embed(
 def _tower(model: str, pretrained: str) -> tuple[str, str]:
     """A model's name or config file, and the place of weights. Raises InputError."""
     from repro.errors import InputError
-    from repro.pretrained import CONFIG_NAME, TIMM, resolve
+    from repro.model_config import CONFIG_NAME
+    from repro.pretrained import TIMM, resolve
 
     path = Path(model).expanduser()
     if path.exists() and path.suffix != ".json":

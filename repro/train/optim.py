@@ -10,10 +10,9 @@ import math
 
 import torch
 
+from repro.pretrained import VISUAL
 from repro.spec import RunSpec
 
-IMAGE_TOWER = "visual."
-"""How the names of open_clip's image towers begin, in all its models."""
 OF_THE_LOSS = ("logit_scale", "logit_bias")
 
 
@@ -34,7 +33,7 @@ def lock_towers(model: torch.nn.Module, spec: RunSpec) -> dict[str, bool]:
 
 def tower_of(name: str) -> str:
     """'image', 'text', or 'loss' for t and b, which belong to neither tower."""
-    if name.startswith(IMAGE_TOWER):
+    if name.startswith(VISUAL):
         return "image"
     return "loss" if name in OF_THE_LOSS else "text"
 
@@ -83,9 +82,9 @@ def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimiz
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Of all groups: each gets its multiplier of it. Checkpoints written before there were multipliers have none."""
+    """Of all groups: each gets its multiplier of it."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group.get("multiplier", 1.0)
+        group["lr"] = learning_rate * group["multiplier"]
 
 
 def schedule(spec: RunSpec, examples_seen: int) -> float:
