@@ -22,6 +22,7 @@ from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
+from repro.hardware import processor_and_cores
 from repro.released import evaluate_released
 from repro.resources import PACKAGE
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
@@ -204,7 +205,7 @@ def provenance(spec: RunSpec, device: torch.device) -> dict[str, Any]:
         **versions,
         "python_version": platform.python_version(),
         "host": socket.gethostname(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": processor_and_cores(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "",
         "command": " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
     }
@@ -223,14 +224,6 @@ def _git_commit() -> dict[str, Any]:
         return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "--porcelain", "repro"))}
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": "", "git_dirty": None}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def _keep_freed_memory() -> None:

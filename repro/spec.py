@@ -29,6 +29,8 @@ LOSSES = ("sigmoid", "softmax")
 CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
+LOG_LINES = 200
+"""About so many lines a run leaves in its log, whatever its length."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
 """Fields that follow from others, or tell little in a label."""
 
@@ -219,6 +221,11 @@ class RunSpec(BaseModel):
     @property
     def steps(self) -> int:
         return self.examples_seen // self.batch_size
+
+    @property
+    def log_every(self) -> int:
+        """Steps from one log line to the next."""
+        return max(1, self.steps // LOG_LINES)
 
     def check_ranks(self, ranks: int) -> None:
         """Raises InputError where the batch cannot be dealt to the ranks, or a rank's share to micro-batches."""

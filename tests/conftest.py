@@ -81,3 +81,27 @@ def emoji() -> Path:
     if not found:
         pytest.skip("the emoji set (shared/data/emoji) is not here")
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def tower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoints folder as a run leaves it: the laptop model with weights of its own. Not to be written into."""
+    return _left_by_a_run(tmp_path_factory.mktemp("tower") / "checkpoints", seed=7)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, of a model with a bias."""
+    return _left_by_a_run(tmp_path_factory.mktemp("run") / "checkpoints", seed=0, init_logit_bias=-10)
+
+
+def _left_by_a_run(folder: Path, seed: int, **bias: float) -> Path:
+    import torch
+
+    from repro import model
+    from repro.train.checkpoint import Checkpoints
+
+    model.export("laptop", folder, **bias)
+    torch.manual_seed(seed)
+    Checkpoints(folder).save_final(model.load(folder).model.state_dict(), {})
+    return folder

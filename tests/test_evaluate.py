@@ -17,16 +17,6 @@ from repro.train.checkpoint import Checkpoints
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory) -> Path:
-    """An untrained laptop model as a run leaves it."""
-    folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    models.export("laptop", folder, init_logit_bias=-10)
-    torch.manual_seed(0)
-    Checkpoints(folder).save_final(models.load(folder).model.state_dict(), {})
-    return folder
-
-
 def stock_command(checkpoints: Path, folder: str, output: Path, *options: str) -> dict[str, float]:
     command = [sys.executable, "-m", "clip_benchmark.cli", "eval", "--model", f"local-dir:{checkpoints}"]
     command += ["--pretrained", str(checkpoints / "final.pt"), "--dataset", f"wds/{Path(folder).name}"]

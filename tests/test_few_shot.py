@@ -17,7 +17,6 @@ from repro.data.source import each_eval
 from repro.errors import InputError
 from repro.evaluate import evaluate
 from repro.rundir import RunDirectory
-from repro.train.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
 
@@ -43,15 +42,6 @@ def passed(monkeypatch) -> dict[str, int]:
 
     monkeypatch.setattr(models, "load", load_and_count)
     return counts
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    models.export("laptop", folder, init_logit_bias=-10)
-    torch.manual_seed(0)
-    Checkpoints(folder).save_final(models.load(folder).model.state_dict(), {})
-    return folder
 
 
 def test_the_classifier_is_the_closed_form_of_ridge_regression():

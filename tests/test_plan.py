@@ -290,7 +290,7 @@ def test_machines_are_kept_by_name_and_read_again(tmp_path, monkeypatch):
     machines.keep(other, file)
     with pytest.raises(InputError, match=r"none of this machine .*; it has a machine, another"):
         machines.calibrated(file)
-    monkeypatch.setattr(machines, "this_machine", lambda: "another")
+    monkeypatch.setattr(machines, "processor_and_cores", lambda: "another")
     monkeypatch.setattr(machines, "_named", lambda known, name: known.get(name))
     assert machines.calibrated(file) == other
 

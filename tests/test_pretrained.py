@@ -15,30 +15,20 @@ from repro.model_config import CONFIG_NAME
 from repro.pretrained import fingerprint, image_tower_weights, load_image_tower, resolve
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory):
-    """A checkpoints folder as a run leaves it, with weights of its own."""
-    folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    model.export("laptop", folder)
-    torch.manual_seed(7)
-    torch.save(model.load(folder).model.state_dict(), folder / "final.pt")
-    return folder
-
-
-def test_the_image_tower_of_a_run_goes_into_a_model(checkpoints, tmp_path):
+def test_the_image_tower_of_a_run_goes_into_a_model(tower, tmp_path):
     model.export("laptop", tmp_path)
     torch.manual_seed(0)
     towers = model.load(tmp_path).model
     text_before = {name: value.clone() for name, value in towers.state_dict().items() if "visual." not in name}
-    load_image_tower(towers, "laptop", str(checkpoints))
-    weights = torch.load(checkpoints / "final.pt", weights_only=True)
+    load_image_tower(towers, "laptop", str(tower))
+    weights = torch.load(tower / "final.pt", weights_only=True)
     for name, value in towers.state_dict().items():
         assert torch.equal(value, weights[name] if name.startswith("visual.") else text_before[name]), name
 
 
-def test_weights_are_the_same_by_run_by_folder_and_by_file_and_are_known_by_their_content(checkpoints, tmp_path):
-    file = checkpoints / "final.pt"
-    names = {fingerprint(str(place), "laptop") for place in (checkpoints.parent, checkpoints, file)}
+def test_weights_are_the_same_by_run_by_folder_and_by_file_and_are_known_by_their_content(tower, tmp_path):
+    file = tower / "final.pt"
+    names = {fingerprint(str(place), "laptop") for place in (tower.parent, tower, file)}
     assert len(names) == 1
     state = torch.load(file, weights_only=True)
     state["visual.proj"] += 1
@@ -46,29 +36,29 @@ def test_weights_are_the_same_by_run_by_folder_and_by_file_and_are_known_by_thei
     assert fingerprint(str(tmp_path / "other.pt"), "laptop") not in names
 
 
-def test_a_tensor_of_another_shape_is_named_with_both_shapes(checkpoints, tmp_path):
-    config = json.loads((checkpoints / CONFIG_NAME).read_text())
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(tower, tmp_path):
+    config = json.loads((tower / CONFIG_NAME).read_text())
     config["model_cfg"]["embed_dim"] = 48
     (tmp_path / "narrow.json").write_text(json.dumps(config))
     model.export(str(tmp_path / "narrow.json"), tmp_path / "narrow")
     towers = model.load(tmp_path / "narrow").model
     with pytest.raises(InputError, match=r"tensor proj is \[64, 64\] in the weights, expected \[64, 48\]"):
-        load_image_tower(towers, str(tmp_path / "narrow.json"), str(checkpoints))
+        load_image_tower(towers, str(tmp_path / "narrow.json"), str(tower))
 
 
-def test_a_tower_whose_config_differs_where_no_shape_shows_it_is_refused(checkpoints, tmp_path):
-    config = json.loads((checkpoints / CONFIG_NAME).read_text())
+def test_a_tower_whose_config_differs_where_no_shape_shows_it_is_refused(tower, tmp_path):
+    config = json.loads((tower / CONFIG_NAME).read_text())
     config["model_cfg"]["vision_cfg"]["head_width"] = 16
     (tmp_path / "heads.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="head_width is 32 in the config of these weights, and 16 in vision_cfg"):
-        image_tower_weights(str(tmp_path / "heads.json"), str(checkpoints))
+        image_tower_weights(str(tmp_path / "heads.json"), str(tower))
 
 
-def test_a_missing_tensor_is_named_and_a_new_projection_may_be_allowed(checkpoints, tmp_path):
-    state = torch.load(checkpoints / "final.pt", weights_only=True)
+def test_a_missing_tensor_is_named_and_a_new_projection_may_be_allowed(tower, tmp_path):
+    state = torch.load(tower / "final.pt", weights_only=True)
     del state["visual.proj"]
     torch.save(state, tmp_path / "headless.pt")
-    towers = model.load(checkpoints).model
+    towers = model.load(tower).model
     with pytest.raises(InputError, match=r"tensor proj \[64, 64\] is not among the weights"):
         load_image_tower(towers, "laptop", str(tmp_path / "headless.pt"))
     load_image_tower(towers, "laptop", str(tmp_path / "headless.pt"), may_lack=("proj",))

@@ -12,7 +12,7 @@ from repro.data.source import eval_folders
 from repro.errors import InputError
 from repro.run import provenance
 from repro.rundir import RunDirectory
-from repro.spec import FORMAT, RunSpec
+from repro.spec import FORMAT, LOG_LINES, RunSpec
 from repro.sweep import Overrides, expand, load_sweep
 
 SWEEP = "batch-size"
@@ -23,7 +23,6 @@ DATA = "shapes:2048"
 EXAMPLES = 1024
 STATES = {"finished": 80, "oom": 5, "diverged": 4, "killed": 3, "interrupted": 3, "cancelled": 2, "pending": 3}
 """Of a hundred runs; the grid's last one is corrupt."""
-LOG_LINES = 200
 AT = "2026-11-24T06:29:32+00:00"
 
 

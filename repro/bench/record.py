@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from repro.errors import InputError
+from repro.hardware import processor_and_cores
 from repro.results import write_csv
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
@@ -81,9 +81,7 @@ def update(table: pd.DataFrame, file: Path, keys: Sequence[str], device: str = "
 
 def origin(device: str = "cpu") -> dict[str, str]:
     """Where a number comes from, for every row."""
-    with open("/proc/cpuinfo") as lines:
-        processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    machine = f"{processor}, {os.cpu_count()} cores"
+    machine = processor_and_cores()
     if device == "cuda":
         import torch
 

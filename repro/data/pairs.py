@@ -139,7 +139,6 @@ class Pairs(torch.utils.data.Dataset):
         self.files, self.indexes, self.order = files, indexes, order
         self.resize, self.tokenize, self.kept = resize, tokenize, kept
         self.languages, self.corruption = languages, corruption
-        self.first_of_shard = np.concatenate([[0], np.cumsum([len(index) for index in indexes])]).tolist()
 
     def __getitem__(self, positions: range) -> PairBatch | BadData:
         """BadData is returned, not raised: a worker's exception arrives as its message alone, without the counts."""
@@ -175,7 +174,7 @@ class Pairs(torch.utils.data.Dataset):
         language = language_at(self.order.seed, position, len(self.languages)) if self.languages else 0
         for attempt in range(MOST_SUBSTITUTES):
             shard, place = self.order.locate(position + attempt * self.order.total)
-            number = self.first_of_shard[shard] + place
+            number = int(self.order.first_of_shard[shard]) + place
             if self.kept is not None and (kept := self.kept.read(number, language)) is not None:
                 return Sample(number, *kept)
             try:

@@ -7,14 +7,13 @@ far below the rate of the products, need no table of their own.
 
 import dataclasses
 import json
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repro.cluster import ClusterProfile
 from repro.errors import InputError
+from repro.hardware import processor_and_cores
 from repro.resources import PACKAGE, cache_folder
 from repro.rundir import CorruptRun, read_object
 
@@ -82,16 +81,6 @@ def assumed(profile: ClusterProfile, name: str) -> Machine | None:
     )
 
 
-def this_machine() -> str:
-    """Its processor and cores, as benchmarks record it; naming a GPU would take seconds."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.machine()
-    return f"{processor}, {os.cpu_count()} cores"
-
-
 def calibrated(file: Path | None = None) -> Machine | None:
     """The calibration of this machine: the person's own, else ours, else None. Of a file that is named, the only one in
     it too, whatever machine that is. Raises InputError."""
@@ -101,11 +90,11 @@ def calibrated(file: Path | None = None) -> Machine | None:
         machines = read_machines(place)
         if file and len(machines) == 1:
             return next(iter(machines.values()))
-        if (found := _named(machines, this_machine())) is not None:
+        if (found := _named(machines, processor_and_cores())) is not None:
             return found
         if file:
             known = ", ".join(machines) or "none at all"
-            raise InputError(f"--calibration {file}: none of this machine ({this_machine()}); it has {known}")
+            raise InputError(f"--calibration {file}: none of this machine ({processor_and_cores()}); it has {known}")
     return None
 
 

@@ -1,6 +1,8 @@
 """How long a run takes: its steps, its start, its evaluations."""
 
 from repro.data.evalsets import MULTILINGUAL, dataset_name, languages_of, split_shots, world_sets
+from repro.data.shapes import CLASSIFICATION_IMAGES, RETRIEVAL_IMAGES, TEMPLATES
+from repro.data.shapes_scenes import CLASSES
 from repro.model_size import ModelSize
 from repro.needs import for_run
 from repro.plan.machine import Machine
@@ -9,8 +11,10 @@ from repro.spec import RunSpec
 
 SIDE_BY_SIDE = 0.9
 """Of a processor that two towers side by side use, and threads that share a tower's operations. Assumed."""
-WORLD_SET, WORLD_RETRIEVAL, WORLD_CLASSES = (2016, 384), (1000, 1000), 96
-"""Images and texts of the embedded world's sets, and its classes (data/shapes.py)."""
+WORLD_CLASSES = len(CLASSES)
+WORLD_SET = (CLASSIFICATION_IMAGES, len(TEMPLATES) * WORLD_CLASSES)
+WORLD_RETRIEVAL = (RETRIEVAL_IMAGES, RETRIEVAL_IMAGES)
+"""Images and texts of the embedded world's sets."""
 EVAL_SIZES = {
     "imagenet1k": (50_000, 80_000),
     "imagenetv2": (10_000, 80_000),

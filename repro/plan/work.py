@@ -6,9 +6,6 @@ from repro.model_size import ModelSize
 from repro.needs import example_bytes, for_run, loss_flops, parameters, passes
 from repro.spec import RunSpec
 
-LOG_LINES = 200
-"""As train/trainer.py has it: about so many lines a run leaves, and each copies what learns."""
-
 
 @dataclass(frozen=True)
 class Work:
@@ -43,7 +40,7 @@ def work_of(spec: RunSpec, size: ModelSize, ranks: int) -> Work:
     of_images, of_texts = passes(spec, ranks)
     micro_batches = -(-local // spec.micro_batch)
     trained = parameters(spec, size).learning
-    lines = 1 / max(1, spec.steps // LOG_LINES)
+    lines = 1 / spec.log_every
     pairs = local * spec.batch_size
     # A tower that keeps nothing moves as much, in its one pass.
     moved = of_images * size.image_kept_bytes + of_texts * size.text_kept_bytes

@@ -30,8 +30,6 @@ from repro.train.optim import lock_towers, make_optimizer, schedule, set_learnin
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
-LOG_LINES = 200
-"""About so many lines a run leaves in its log."""
 ENOUGH_FOR_A_SHARE = 1000
 """A share of bad samples is taken of at least this many, so that one early bad sample ends no run."""
 
@@ -81,7 +79,6 @@ class Trainer:
         self.last_loss = math.nan
         self.last_logits = (math.nan, math.nan)
         """Mean logits of positives and negatives when they were last measured."""
-        self.log_every = max(1, spec.steps // LOG_LINES)
 
     @property
     def examples_seen(self) -> int:
@@ -215,7 +212,7 @@ class Trainer:
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
         self.step += 1
-        logged = self.step % self.log_every == 0 or self.step in (1, self.spec.steps)
+        logged = self.step % self.spec.log_every == 0 or self.step in (1, self.spec.steps)
         line = self._measure_before(features) if logged else {}
         before = [p.detach().clone() for p in self.parameters] if logged else []
         if self.spec.grad_clip is not None:

@@ -27,17 +27,6 @@ from repro.model_config import tokenizer_fingerprint
 from tests.ranks import on_ranks
 
 
-@pytest.fixture(scope="module")
-def tower(tmp_path_factory) -> Path:
-    """A checkpoints folder as a run leaves it."""
-    folder = tmp_path_factory.mktemp("tower")
-    models.export("laptop", folder)
-    torch.manual_seed(7)
-    torch.save(models.load(folder).model.state_dict(), folder / "final.pt")
-    (folder / "open_clip_pytorch_model.bin").symlink_to("final.pt")
-    return folder
-
-
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(folders, "BLOCK", 64)

@@ -9,16 +9,6 @@ from tests.ranks import on_ranks
 from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 
 
-@pytest.fixture(scope="module")
-def tower(tmp_path_factory):
-    """A checkpoints folder as a run leaves it."""
-    folder = tmp_path_factory.mktemp("tower")
-    models.export("laptop", folder)
-    torch.manual_seed(7)
-    torch.save(models.load(folder).model.state_dict(), folder / "final.pt")
-    return folder
-
-
 @pytest.fixture
 def finetune(make_spec, tower):
     """A small finetune spec, with any field changed."""

@@ -16,16 +16,6 @@ from tests.ranks import on_ranks
 from tests.train.runs import CPU, StopAfter, assert_same_bits, trained, weights
 
 
-@pytest.fixture(scope="module")
-def tower(tmp_path_factory):
-    """A checkpoints folder as a run leaves it."""
-    folder = tmp_path_factory.mktemp("tower")
-    models.export("laptop", folder)
-    torch.manual_seed(7)
-    torch.save(models.load(folder).model.state_dict(), folder / "final.pt")
-    return folder
-
-
 @pytest.fixture
 def siglit(make_spec, tower):
     """A small siglit spec, with any field changed."""
