@@ -22,8 +22,8 @@ from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
+from repro.evaluate.released import evaluate_released
 from repro.hardware import processor_and_cores
-from repro.released import evaluate_released
 from repro.resources import PACKAGE
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
 from repro.spec import RunSpec

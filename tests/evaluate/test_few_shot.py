@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from repro import few_shot
 from repro import model as models
 from repro.data import shapes, shapes_few_shot
 from repro.data.evalsets import check_eval, evaluated
 from repro.data.source import each_eval
 from repro.errors import InputError
-from repro.evaluate import evaluate
+from repro.evaluate import evaluate, few_shot
 from repro.rundir import RunDirectory
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from repro.data.source import each_eval, make_world
 from repro.errors import EvaluationFailed, InputError
 from repro.evaluate import evaluate
 from repro.train.checkpoint import Checkpoints
-from tests.test_evaluate import CPU, stock_command
+from tests.evaluate.test_evaluate import CPU, stock_command
 
 
 @pytest.fixture(scope="module")

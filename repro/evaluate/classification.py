@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from repro import few_shot
 from repro import model as models
 from repro.errors import InputError
-from repro.evaluation_data import BATCH_SIZE, EvaluationData
+from repro.evaluate import few_shot
+from repro.evaluate.data_set import BATCH_SIZE, EvaluationData
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images [m, 3, H, W] or their embeddings [m, d], and their classes [m]."""

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from repro import model as models
-from repro.classification import Classifications
 from repro.data.evalsets import (
     check_eval,
     dataset_name,
@@ -29,8 +28,9 @@ from repro.data.evalsets import (
 )
 from repro.data.source import each_eval
 from repro.errors import EvaluationFailed, InputError
-from repro.evaluation_data import EvaluationData
-from repro.images_once import ImagesOnce
+from repro.evaluate.classification import Classifications
+from repro.evaluate.data_set import EvaluationData
+from repro.evaluate.images_once import ImagesOnce
 from repro.model_config import CONFIG_NAME
 from repro.rundir import CorruptRun, read_object, write_json
 
