@@ -46,7 +46,7 @@ def row(directory: RunDirectory) -> dict[str, Any]:
     values: dict[str, Any] = {"run_id": directory.path.name, "sweep": directory.path.parent.name}
     try:
         spec = directory.read_spec()
-        values |= spec.model_dump(exclude={"format", "evals"}) | {"spec_hash": spec.spec_hash}
+        values |= _fields(spec) | {"spec_hash": spec.spec_hash}
         result = directory.read_result() or {}
         status = result.get("status", "pending")
         if status in UNFINISHED:
@@ -61,6 +61,12 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         return values | (read_object(directory.provenance_file) if directory.provenance_file.exists() else {})
     except CorruptRun as error:  # the numbers are good, and where they came from is not known
         return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
+
+
+def _fields(spec: RunSpec) -> dict[str, Any]:
+    """A run's spec as cells of a table: lists as words with spaces between."""
+    values = spec.model_dump(exclude={"format", "evals"})
+    return {name: " ".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
 def load_evaluations(runs: Path | str, sweep: str) -> "pd.DataFrame":
@@ -102,7 +108,7 @@ def _long(
         with contextlib.suppress(CorruptRun):  # a row of the runs' own table says what is corrupt
             spec = directory.read_spec()
             found.append((directory, spec, list(rows_of(directory, spec))))
-    values = [spec.model_dump(exclude={"format", "evals"}) for _, spec, _ in found]
+    values = [_fields(spec) for _, spec, _ in found]
     differing = [name for name in values[0] if len({str(each[name]) for each in values}) > 1] if values else []
     names = list(dict.fromkeys([*TOLD, *differing]))
     table = [

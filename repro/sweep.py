@@ -9,7 +9,8 @@ A scale can have a measurement in the place of runs: `bench` names a command of 
 Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
 several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
 
-One key of recipes and `set` is no field of a run: `local_batch`, how many examples of a batch one rank holds at most.
+Two keys of recipes are no fields of a run: `stands_in`, what takes the place of what the paper has and is private, told
+in reports; and `local_batch` (also of `set`), how many examples of a batch one rank holds at most.
 On a cluster the ranks follow from it (repro/jobs.py), and ranks change no result.
 """
 
@@ -31,6 +32,8 @@ from repro.spec import CORRUPTIONS, SCALES, SETUPS, RunSpec
 from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
+NO_FIELDS = ("local_batch", "stands_in")
+"""Keys of recipes that change no result."""
 BLOCK_KEYS = {"axes", "set", "cases"}
 SCALE_KEYS = {"setup", "setups", "bench", *BLOCK_KEYS}
 
@@ -177,6 +180,15 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
     raise InputError(f"there is no recipe for setup '{setup}' at scale '{scale}'; known: {', '.join(known)}")
 
 
+def stands_in(setup: str, scale: str) -> str:
+    """What takes the place of what the paper has and is private; '' where nothing does, or the recipe is not here."""
+    try:
+        recipe, _ = load_recipe(setup, scale)
+    except InputError:
+        return ""
+    return str(recipe.get("stands_in", ""))
+
+
 def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
     """The sweep's runs at one scale, in the order of its axes. Raises InputError."""
     if sweep.bench(scale):
@@ -200,7 +212,8 @@ def _expand(sweep: Sweep, scale: str, setup: str, overrides: Overrides) -> Itera
     for cell, case in itertools.product(_product(axes), cases):
         chosen = {name: value for name, value in case.items() if name not in given} | cell | fixed
         values = recipe | block["set"] | chosen
-        values.pop("local_batch", None)
+        for key in NO_FIELDS:
+            values.pop(key, None)
         yield _resolve(values, chosen, f"{sweep.file.name}, {file.name}")
 
 

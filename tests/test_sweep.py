@@ -10,7 +10,16 @@ from repro import sweep as sweeps
 from repro.errors import InputError
 from repro.plan.listing import cost
 from repro.resources import resource
-from repro.sweep import Overrides, expand, list_sweeps, load_recipe, load_sweep, local_batches, parse_setting
+from repro.sweep import (
+    Overrides,
+    expand,
+    list_sweeps,
+    load_recipe,
+    load_sweep,
+    local_batches,
+    parse_setting,
+    stands_in,
+)
 
 PAPER_DATA = {"data": "/data/{00000..00009}.tar"}
 
@@ -23,6 +32,13 @@ def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
     for sweep in list_sweeps():
         for scale in sweep.scales:
             assert sweep.bench(scale) or expand(sweep, scale, Overrides({}, PAPER_DATA))
+
+
+@pytest.mark.parametrize("setup", ["siglip", "siglit", "msiglip", "finetune"])
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+def test_a_recipe_of_what_is_private_says_what_stands_in(setup, scale):
+    assert "private" in stands_in(setup, scale)
+    assert not stands_in(setup, "laptop")
 
 
 def test_every_value_of_a_recipe_says_where_it_comes_from():

@@ -67,7 +67,8 @@ def compare_results(file: Path, machine: Machine) -> pd.DataFrame:
     forked = replace(machine, process_bytes=machine.forked_process_bytes)
     rows = []
     for found in table[(table["status"] == "finished") & (table["machine"] == machine.name)].to_dict("records"):
-        given = {name: found[name] for name in RunSpec.model_fields if found.get(name)}
+        given: dict[str, Any] = {name: found[name] for name in RunSpec.model_fields if found.get(name)}
+        given |= {name: given[name].split() for name in ("languages", "evaluate_at") if name in given}
         spec, measured = RunSpec.parse(given, str(file)), float(found["step_seconds"])
         rows.append(_row(spec, measured, float(found["peak_memory_bytes"]), forked) | {"measured": f"clock, {file}"})
     return pd.DataFrame(rows)

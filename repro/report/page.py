@@ -16,6 +16,7 @@ from markupsafe import Markup
 from repro.counts import format_batch_size, format_bytes, format_examples
 from repro.errors import InputError
 from repro.report import figures, tables
+from repro.sweep import stands_in
 
 PAGE_COLOURS = {
     figures.INK: "currentColor",
@@ -161,6 +162,8 @@ def cautions(runs: pd.DataFrame) -> list[str]:
         found.append(
             "No run has finished: the panels of our runs are empty but for marks, and nothing can be compared."
         )
+    kinds = runs[["setup", "scale"]].dropna().drop_duplicates()
+    found += [text for setup, scale in kinds.itertuples(index=False) if (text := stands_in(setup, scale))]
     if "laptop" in set(runs["scale"].dropna()):
         drawn = "data" in runs and runs["data"].astype(str).str.startswith("shapes").any()
         world = ", on the embedded data, which are drawn scenes" if drawn else ""

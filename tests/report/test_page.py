@@ -189,3 +189,9 @@ def test_no_table_stops_a_report(name, write):
     assert f"{len(table)} run" in text
     if not len(tables.finished(table)):
         assert "No run has finished" in text
+
+
+def test_what_stands_in_for_what_is_private_is_said(published, tmp_path):
+    text = page.write(sweep_table(scale="paper"), published, tmp_path, "batch-size").read_text()
+    assert "WebLI, which the paper trains on, is private" in text
+    assert "is private" not in page.write(sweep_table(), published, tmp_path, "batch-size").read_text()
