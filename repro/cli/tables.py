@@ -9,6 +9,7 @@ from rich.table import Table
 
 from repro.cli.status import MOST_LINES
 from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
+from repro.data.evalsets import but_languages
 from repro.spec import differing, told_value
 
 if TYPE_CHECKING:
@@ -201,8 +202,7 @@ def results_table(table: "pd.DataFrame") -> Table:
 def main_metrics(metrics: Sequence[str]) -> list[str]:
     """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals (languages: the mean)."""
     found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
-    means = {m.rpartition("_mean/")[0] for m in found if "_mean/" in m}
-    return [m for m in found if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)][:4]
+    return but_languages(found)[:4]
 
 
 def short_name(metric: str) -> str:

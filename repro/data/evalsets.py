@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from repro.errors import InputError, nearest
@@ -100,6 +100,13 @@ def language_means(metrics: Mapping[str, float]) -> dict[str, float]:
         if found := _IN_LANGUAGE.fullmatch(name):
             groups.setdefault(f"{found[1]}_mean/{found[3]}", []).append(value)
     return {name: sum(values) / len(values) for name, values in groups.items() if len(values) > 1}
+
+
+def but_languages(metrics: Iterable[str]) -> list[str]:
+    """Metrics without those of single languages whose mean is among them."""
+    metrics = list(metrics)
+    means = {m.rpartition("_mean/")[0] for m in metrics if "_mean/" in m}
+    return [m for m in metrics if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)]
 
 
 def absolute(name: str) -> str:

@@ -72,7 +72,12 @@ def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str
     if not metrics:
         metrics = ["no evaluation/accuracy"]
         table = table.assign(**{metrics[0]: math.nan})
-    ours = [(metric, key, part) for metric in metrics for key, part in _panels(table)]
+    ours = [
+        (metric, key, part)
+        for metric in metrics
+        for key, part in _panels(table)
+        if tables.is_evaluated_on(part, metric, metrics)
+    ]
     figure, axes = _grid(len(ours) + len(PAPER_PANELS), columns)
     for axis, (metric, key, part) in zip(axes, ours, strict=False):
         dataset, name = tables.metric_title(metric)

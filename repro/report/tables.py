@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.counts import format_batch_size, format_examples
+from repro.data.evalsets import but_languages
 from repro.errors import InputError, nearest
 from repro.spec import RunSpec
 
@@ -40,8 +41,11 @@ def metric_columns(table: pd.DataFrame) -> list[str]:
 
 
 def main_metrics(table: pd.DataFrame) -> list[str]:
-    """One column for each data set: its accuracy, else its mean recall at 1 (at 5 where there is no other)."""
-    columns = metric_columns(table)
+    """One column for each data set: its accuracy, else its mean recall at 1 (at 5 where there is no other).
+
+    Of a data set in several languages their mean.
+    """
+    columns = but_languages(metric_columns(table))
     chosen = []
     for dataset in dict.fromkeys(column.rpartition("/")[0] for column in columns):
         metrics = [column for column in columns if column.rpartition("/")[0] == dataset]
@@ -131,6 +135,12 @@ def summarise(table: pd.DataFrame, value: str, by: Sequence[str] = ()) -> pd.Dat
     return found.assign(low=found["mean"] - half, high=found["mean"] + half)
 
 
+def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> bool:
+    """Whether these runs were to have the metric: not where they have others and none of them has it."""
+    done = finished(runs)
+    return done[metric].notna().any() or not done[list(metrics)].notna().any(axis=None)
+
+
 def results(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Tidy numbers in percent: one row for each metric, series, loss and batch size that has a result."""
     by = series_columns(table)
@@ -154,6 +164,8 @@ def results_by_batch_size(table: pd.DataFrame, metrics: Sequence[str]) -> pd.Dat
     cells: dict[tuple[str, str], dict[int, str]] = {}
     for metric in metrics:
         for key, part in split(runs, by):
+            if not is_evaluated_on(part, metric, metrics):
+                continue
             head = ", ".join(filter(None, [*metric_title(metric), series_label(key)]))
             found = summarise(part, metric).set_index(["loss", "batch_size"])
             for (loss, size), group in part.groupby(["loss", "batch_size"]):

@@ -114,3 +114,23 @@ def test_markdown_escapes_what_would_break_the_table():
     text = tables.markdown(pd.DataFrame({"reason": ["a|b\nc", None], "value": [0.25, math.nan]}))
 
     assert text.splitlines() == ["| reason | value |", "| --- | --- |", "| a\\|b c | 0.25 |", "|  |  |"]
+
+
+def test_a_set_in_several_languages_is_summed_up_by_its_mean_and_only_runs_that_were_evaluated_on_it_are_shown():
+    of_one, of_many = (
+        sweep_table(),
+        sweep_table(setup="msiglip").rename(columns=lambda c: c.replace("objects", "xm_de")),
+    )
+    of_many["wds_shapes_xm_mean/acc1"] = of_many["wds_shapes_xm_de/acc1"]
+    both = pd.concat([of_one, of_many], ignore_index=True)
+    metrics = tables.main_metrics(both)
+    assert "wds_shapes_xm_mean/acc1" in metrics and "wds_shapes_xm_de/acc1" not in metrics
+    assert tables.is_evaluated_on(of_one, "wds_shapes_objects/acc1", ["wds_shapes_objects/acc1"])
+    shown = tables.results_by_batch_size(both, ["wds_shapes_objects/acc1", "wds_shapes_xm_mean/acc1"])
+    heads = {head for head, _ in shown.columns}
+    assert heads == {"shapes_objects, top-1 accuracy, siglip", "shapes_xm_mean, top-1 accuracy, msiglip"}
+
+
+def test_runs_that_all_failed_keep_their_place():
+    failed = sweep_table().assign(status="oom", **{"wds_shapes_objects/acc1": math.nan})
+    assert tables.is_evaluated_on(failed, "wds_shapes_objects/acc1", ["wds_shapes_objects/acc1"])
