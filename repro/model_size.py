@@ -123,9 +123,15 @@ def measure(name: str) -> ModelSize:
 
 
 def keep_ours() -> None:
-    """Write model_sizes.json, for when a model of ours changes or is new."""
-    names = sorted(file.stem for file in (PACKAGE / "models").glob("*.json"))
-    write_json(OURS, {fingerprint(name): asdict(measure(name)) for name in names})
+    """Write model_sizes.json, for when a model of ours, or one that a sweep of ours names, changes or is new."""
+    from repro.sweep import Overrides, expand, list_sweeps
+
+    names = {file.stem for file in (PACKAGE / "models").glob("*.json")}
+    for sweep in list_sweeps():
+        for scale in sweep.scales:
+            if sweep.bench(scale) is None:
+                names |= {spec.model for spec in expand(sweep, scale, Overrides({}, {"data": "any"}))}
+    write_json(OURS, {fingerprint(name): asdict(measure(name)) for name in sorted(names)})
 
 
 def _flops(embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
