@@ -12,6 +12,8 @@ from typing import Any
 from repro.errors import InputError, nearest
 from repro.resources import PACKAGE
 
+OPEN_CLIPS_WIDTH = 512
+"""Of a text tower whose config names none."""
 CONFIG_NAME = "open_clip_config.json"
 """In an open_clip local-dir: its model config."""
 
@@ -70,8 +72,16 @@ def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
 
 
 def check_bottleneck(name: str, columns: int) -> None:
-    """Raises InputError for a model whose token embedding is not open_clip's own (repro/token_bottleneck.py)."""
-    if hub_name := read_config(name)[0]["model_cfg"]["text_cfg"].get("hf_model_name"):
+    """Raises InputError for a model whose token embedding is not open_clip's own (repro/token_bottleneck.py), or is no
+    wider than the bottleneck."""
+    text_cfg = read_config(name)[0]["model_cfg"]["text_cfg"]
+    width = text_cfg.get("width", OPEN_CLIPS_WIDTH)
+    if columns >= width:
+        raise InputError(
+            f"token_bottleneck {columns}: the token embedding of model {name} is {width} wide; expected fewer columns, "
+            f"such as {max(1, width // 8)}, an eighth, as the paper's 96 of 768"
+        )
+    if hub_name := text_cfg.get("hf_model_name"):
         raise InputError(
             f"token_bottleneck {columns}: the text tower of model {name} is {hub_name} of the hub, whose token "
             "embedding is its own; expected a model without hf_model_name, or token_bottleneck null"

@@ -78,6 +78,8 @@ def test_a_text_tower_of_the_hub_is_refused_before_anything_starts():
         InputError, match="token_bottleneck 96: the text tower of model xlm-roberta-base-ViT-B-32 is xlm"
     ):
         check_bottleneck("xlm-roberta-base-ViT-B-32", 96)
+    with pytest.raises(InputError, match=r"the token embedding of model laptop is 64 wide; .* such as 8"):
+        check_bottleneck("laptop", 64)
     with pytest.raises(InputError, match="model x: token_bottleneck 4: its text tower has no token embedding"):
         bottleneck_tokens(nn.Linear(2, 2), 4, "model x")
 

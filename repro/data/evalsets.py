@@ -157,6 +157,8 @@ def check_eval(name: str) -> None:
         raise InputError(f"--eval {name}: no such folder{nearest(folder.name, beside)} (in {parent})")
     known = known_datasets()
     base, _, language = name.partition(":")
+    if base in WORLDS:
+        raise InputError(f"--eval {name}: expected {base}, or {base}:10-shot for the linear probe")
     if base not in known:
         raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, known)}")
     if language and language not in languages_of(base):

@@ -73,6 +73,7 @@ def test_a_weights_file_is_evaluated_with_the_config_beside_it_or_a_named_model(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("shapes:10shot", "expected shapes, or shapes:10-shot for the linear probe"),
         ("imagenet1", "neither a folder nor a data set of clip-benchmark; the nearest is 'imagenet1k'"),
         ("/no/such/folder", "no such folder"),
     ],
