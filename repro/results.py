@@ -79,11 +79,18 @@ def load_evaluations(runs: Path | str, sweep: str) -> "pd.DataFrame":
 
 
 def load_curves(runs: Path | str, sweep: str, columns: Sequence[str]) -> "pd.DataFrame":
-    """Columns of the runs' logs against the examples seen (examples_seen_at): a row for each run and log line."""
+    """Columns of the runs' logs against the examples seen (examples_seen_at): a row for each run and log line.
+
+    The logged loss becomes training_loss, since loss is which one a run has.
+    """
+    named = {column: "training_loss" if column == "loss" else column for column in columns}
 
     def lines_of(directory: RunDirectory, _: RunSpec) -> Iterator[dict[str, Any]]:
         for line in directory.read_log():
-            yield {"examples_seen_at": line["examples_seen"], **{column: line.get(column) for column in columns}}
+            yield {
+                "examples_seen_at": line["examples_seen"],
+                **{name: line.get(column) for column, name in named.items()},
+            }
 
     return _long(runs, sweep, lines_of)
 

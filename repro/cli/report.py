@@ -1,4 +1,4 @@
-"""repro report: a sweep's runs → reports/<sweep>/ with the page, figures and tables."""
+"""repro report: runs or tables → reports/<name>/ with the page, figures and tables."""
 
 import shlex
 from pathlib import Path
@@ -9,26 +9,35 @@ from repro.cli.options import CommandWithSeveral, Several, runs_option
 
 
 @click.command(cls=CommandWithSeveral)
-@click.argument("sweep", required=False)
+@click.argument("names", nargs=-1, metavar="[SWEEP|TABLE.csv]…")
 @runs_option
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: reports/<sweep>]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: below reports/]")
 @click.option("--metric", "metrics", cls=Several, metavar="COLUMN", help="Metrics to draw.  [default: each data set's]")
-def report(sweep: str | None, runs: Path, out: Path | None, metrics: tuple[str, ...]) -> None:
-    """Draw SWEEP (default: the most recent) beside the paper's curves: figures, tables and one page.
+@click.option(
+    "--results",
+    "tables",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of imported tables and of benchmarks, which join.",
+)
+def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[str, ...], tables: Path) -> None:
+    """Set runs beside the paper: claims and verdicts, its figures and tables redrawn, where growing stops paying, cost.
 
-    A metric is a column of the results table, such as wds_shapes_objects/acc1.
+    SWEEP is one that has runs (default: every one), TABLE.csv what repro collect or repro import wrote. One sweep's
+    report goes to reports/<sweep>/, that of several to reports/<scale>/. A metric is a column of the results table,
+    such as wds_shapes_objects/acc1.
     """
-    from repro import results
+    from repro.report import inputs, page
 
-    name = results.choose_sweep(runs, sweep)
-    table = results.load(runs, name)
-    from repro.report import page
-
-    command = ["repro", "report", name]
+    found = inputs.read(names, runs, tables / "bench", tables / "imported", metrics)
+    name = inputs.name_of(found, names)
+    command = ["repro", "report", *names]
     command += ["--runs", str(runs)] if runs != Path("runs") else []
     command += ["--out", str(out)] if out else []
     command += ["--metric", *metrics] if metrics else []
-    file = page.write(table, results.published(), out or Path("reports") / name, name, metrics, shlex.join(command))
-    done = int((table["status"] == "finished").sum())
-    click.echo(f"{done} of {len(table)} runs finished; figures and tables in {file.parent}")
+    command += ["--results", str(tables)] if tables != Path("results") else []
+    file = page.write(found, out or Path("reports") / name, inputs.title_of(found, names), shlex.join(command))
+    done = int((found.runs["status"] == "finished").sum())
+    click.echo(f"{done} of {len(found.runs)} runs finished; figures and tables in {file.parent}")
     click.echo(f"Open {file}")

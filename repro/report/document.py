@@ -1,0 +1,80 @@
+"""The report without a browser: report.md, for a repository or a wiki, and report.tex, whose parts a paper takes over."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.report import tables, words
+from repro.report.claims import Claim
+from repro.report.exhibits import Exhibit
+from repro.report.found import Found
+from repro.rundir import write_text
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\usepackage[a4paper,margin=2cm]{geometry}
+\usepackage{booktabs,graphicx,textcomp}
+"""
+WIDEST_COLUMNS = 9
+"""Of a table that is set at its own size; wider ones are scaled to the page."""
+
+
+def write(
+    folder: Path,
+    title: str,
+    found: Found,
+    said: Sequence[Claim],
+    exhibits: Sequence[Exhibit],
+    provenance: Exhibit,
+    command: str,
+) -> None:
+    """report.md and report.tex beside figures/ and tables/, to which they refer."""
+    summary, cautions = words.summary(found.runs), words.cautions(found.runs)
+    counted = words.verdict_counts([claim.evidence.verdict for claim in said])
+    lines = [f"# {title}", summary, *(f"> {text}" for text in cautions), "## At a glance", counted]
+    lines += [(folder / "tables/claims.md").read_text()]
+    for exhibit in exhibits:
+        lines += [f"## {exhibit.title}"]
+        if exhibit.figure is not None:
+            lines += [f"![{exhibit.title}](figures/{exhibit.name}.png)"]
+        if exhibit.table is not None:
+            lines += [tables.markdown(exhibit.table)]
+        lines += [_markdown(exhibit.caption)]
+    lines += ["## Provenance", tables.markdown(provenance.data)]
+    lines += [f"Made by `{command}`"] if command else []
+    write_text(folder / "report.md", "\n\n".join(line.rstrip("\n") for line in lines) + "\n")
+
+    latex = tables.latex_escape
+    body = [rf"\title{{{latex(title)}}}\date{{}}", r"\begin{document}", r"\maketitle", latex(summary)]
+    body += [rf"\paragraph{{Beware.}} {latex(text)}" for text in cautions]
+    body += [r"\section*{At a glance}", latex(counted), r"\begin{description}"]
+    for claim in said:
+        ours = claim.evidence.ours or "–"
+        body.append(
+            rf"\item[{latex(str(claim.evidence.verdict))}] {latex(claim.text)} \emph{{Paper:}} {latex(claim.paper)}. "
+            rf"\emph{{Ours:}} {latex(ours)}."
+        )
+    body += [r"\end{description}", r"\section*{Figures and tables}"]
+    for exhibit in exhibits:
+        if exhibit.figure is not None:
+            body += [
+                r"\begin{figure}[htbp]\centering",
+                rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{exhibit.name}.pdf}}",
+                rf"\caption{{{latex(exhibit.title)}. {latex(exhibit.caption)}}}\label{{fig:{exhibit.name}}}",
+                r"\end{figure}",
+            ]
+        if exhibit.table is not None:
+            body += [rf"\input{{tables/{exhibit.name}.tex}}"]
+        body += [r"\clearpage"]
+    text = "\n".join([PREAMBLE + "".join(_declared()), *body, r"\end{document}"])
+    write_text(folder / "report.tex", text + "\n")
+
+
+def _declared() -> list[str]:
+    return [
+        f"\\DeclareUnicodeCharacter{{{ord(sign):04X}}}{{{meaning}}}\n" for sign, meaning in tables.LATEX_SIGNS.items()
+    ]
+
+
+def _markdown(text: str) -> str:
+    return text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

@@ -1,0 +1,87 @@
+"""The files of a report: each figure as PNG, SVG and PDF, each table as CSV, Markdown and LaTeX, and what goes into the page."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+
+from repro.report import figures, tables
+from repro.report.exhibits import Exhibit
+from repro.results import write_csv
+from repro.rundir import write_text
+
+PAGE_COLOURS = {
+    figures.INK: "currentColor",
+    figures.PAPER: "var(--paper)",
+    figures.GRID: "var(--grid)",
+    figures.LOSS_STYLES["sigmoid"]["color"]: "var(--sigmoid)",
+    figures.LOSS_STYLES["softmax"]["color"]: "var(--softmax)",
+}
+"""A figure's colours on the page, which has a light and a dark dress."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exhibit on the page. narrow: the figure's form for a phone, where it has one. files: (label, path) to link."""
+
+    name: str
+    title: str
+    caption: str
+    svg: Markup | None
+    narrow: Markup | None
+    table: pd.DataFrame | None
+    files: tuple[tuple[str, str], ...]
+
+
+def write_exhibit(exhibit: Exhibit, folder: Path) -> Shown:
+    """Everything of one exhibit below folder/figures and folder/tables."""
+    name, files = exhibit.name, []
+    drawn: dict[str, Markup] = {}
+    for suffix, figure in (("", exhibit.figure), ("-column", exhibit.column)):
+        if figure is not None:
+            drawn[suffix] = inline(figures.save(figure, folder / "figures", name + suffix), name + suffix)
+            column = " (column)" if suffix else ""
+            files += [(f"{kind.upper()}{column}", f"figures/{name}{suffix}.{kind}") for kind in figures.FORMATS]
+    files += write_table(exhibit, folder)
+    return Shown(name, exhibit.title, exhibit.caption, drawn.get(""), drawn.get("-column"), exhibit.table, tuple(files))
+
+
+def write_table(exhibit: Exhibit, folder: Path) -> list[tuple[str, str]]:
+    """The numbers as CSV; the table as it is read in Markdown and LaTeX, where there is one."""
+    place = f"tables/{exhibit.name}"
+    write_csv(exhibit.data, folder / f"{place}.csv")
+    found = [("CSV", f"{place}.csv")]
+    if exhibit.table is not None:
+        write_text(folder / f"{place}.md", tables.markdown(exhibit.table))
+        latex = tables.latex(exhibit.table, f"{exhibit.title}. {exhibit.caption}", f"tab:{exhibit.name}")
+        write_text(folder / f"{place}.tex", latex)
+        found += [("Markdown", f"{place}.md"), ("LaTeX", f"{place}.tex")]
+    return found
+
+
+def inline(svg: str, name: str) -> Markup:
+    """An SVG file's text → an element of the page: its colours the page's, its width the column's, its ids its own."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'(<svg [^>]*?)width="([\d.]+)pt" height="[\d.]+pt"', r'\1style="--natural-width: \2px"', svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    # Links of points (#run-…) lead to the page's rows; all other references stay within the figure.
+    svg = re.sub(r'(href="#|url\(#)(?!run-)', rf"\1{name}-", svg)
+    for colour, variable in PAGE_COLOURS.items():
+        svg = svg.replace(colour, variable)
+    return Markup(re.sub(r">\s+<", "><", svg))  # noqa: S704 (matplotlib has escaped the text in it)
+
+
+def heads(frame: pd.DataFrame, level: int) -> list[tuple[str, int]]:
+    """The header cells of one level of a table's columns: (text, columns that it spans)."""
+    found: list[tuple[str, int]] = []
+    last: object = None
+    for column in frame.columns:
+        key = column[: level + 1]
+        if level < frame.columns.nlevels - 1 and found and key == last:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((str(column[level]), 1))
+        last = key
+    return found

@@ -1,0 +1,103 @@
+"""What a report is drawn from, read: run directories or tables of results, imported tables, benchmarks.
+
+Whatever cannot be read is a row that says so (runs), or is told as a warning (all else): no broken file stops a report.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from repro import results, sources
+from repro.errors import InputError
+from repro.report import tables
+from repro.report.found import Found, ours
+
+logger = logging.getLogger(__name__)
+
+MOST_CURVES = 1000
+"""Runs whose training curves a report holds; of more, those of sweeps that are about curves only."""
+LOGGED = ("loss", "gradient_norm", "update_norm", "logit_scale", "logit_bias", "positive_logit", "negative_logit")
+BESIDE = ("evaluations", "curves")
+"""What `repro collect` writes beside a table: results/<sweep>-evaluations.csv and -curves.csv."""
+
+
+def read(
+    names: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    bench: Path = Path("results/bench"),
+    imported: Path = Path("results/imported"),
+    metrics: Sequence[str] = (),
+) -> Found:
+    """names: sweeps with runs, or CSV files of `repro collect`; none means every sweep. Raises InputError.
+
+    Tables in `imported` (repro import) join whatever is named.
+    """
+    files = [name for name in names if name.endswith(".csv")]
+    sweeps = [results.choose_sweep(runs, name) for name in names if name not in files]
+    if not names:
+        sweeps = sorted(results.sweeps(runs))
+        results.choose_sweep(runs, None)  # says how to make some, where there are none
+    parts = [results.load(runs)] if not names else [results.load(runs, sweep) for sweep in sweeps]
+    parts += [sources.load(file) for file in files]
+    parts += [_of_origin(file) for file in sorted(imported.glob("*.csv"))]
+    table = tables.with_mean_recall(_together(parts))
+    tables.check_metrics(table, metrics)
+    few = sum(map(len, parts)) <= MOST_CURVES
+    evaluations = [results.load_evaluations(runs, sweep) for sweep in sweeps]
+    curves = [results.load_curves(runs, sweep, LOGGED) for sweep in sweeps if few or _is_about_curves(sweep)]
+    return Found(
+        runs=table,
+        evaluations=tables.with_mean_recall(_together([*evaluations, *_beside(files, "evaluations")])),
+        curves=_together([*curves, *_beside(files, "curves")]),
+        published=results.published(),
+        bench={file.stem: table for file in sorted(bench.glob("*.csv")) if (table := _read_csv(file)) is not None},
+        metrics=tuple(metrics),
+    )
+
+
+def _together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One table with the columns of all."""
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _of_origin(file: Path) -> pd.DataFrame:
+    table = sources.load(str(file))
+    return table.assign(origin=table["origin"].fillna(file.stem) if "origin" in table else file.stem)
+
+
+def _beside(files: Sequence[str], kind: str) -> list[pd.DataFrame]:
+    places = [Path(name).with_name(f"{Path(name).stem}-{kind}.csv") for name in files]
+    return [table for place in places if place.exists() and (table := _read_csv(place)) is not None]
+
+
+def _read_csv(file: Path) -> pd.DataFrame | None:
+    try:
+        return pd.read_csv(file, low_memory=False)
+    except (OSError, ValueError) as error:
+        logger.warning("%s: left out of the report: %s", file, error)
+        return None
+
+
+def _is_about_curves(sweep: str) -> bool:
+    from repro.sweep import load_sweep
+
+    try:
+        return bool(load_sweep(sweep).curves)
+    except InputError:  # a sweep of one's own, whose file is elsewhere
+        return False
+
+
+def name_of(found: Found, names: Sequence[str]) -> str:
+    """The folder of a report: the sweep or table that was named, where it is one; else the scale of its runs, or 'all'."""
+    if len(names) == 1:
+        return Path(names[0]).stem
+    scales = set(ours(found)["scale"].dropna().astype(str))
+    return scales.pop() if len(scales) == 1 else "all"
+
+
+def title_of(found: Found, names: Sequence[str]) -> str:
+    what = name_of(found, names)
+    return f"SigLIP, reproduced: {what}" + (" scale" if len(names) != 1 and what != "all" else "")

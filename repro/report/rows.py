@@ -1,0 +1,112 @@
+"""The runs as the page holds them: columns that are shown, every column for the row that is opened, training curves.
+
+Columns travel one by one, constant ones as one value and repeated words as numbers of a list, so that 500 runs take
+some 200 KB. Numbers keep six digits, which is more than any of them means; runs.csv has them whole.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from repro.counts import format_batch_size, format_bytes, format_examples
+from repro.report import tables
+from repro.report.words import is_number
+
+MOST_POINTS = 40
+"""Of a training curve: more than its drawing's width can show apart is left out."""
+CURVES = (
+    "training_loss",
+    "gradient_norm",
+    "update_norm",
+    "logit_scale",
+    "logit_bias",
+    "positive_logit",
+    "negative_logit",
+)
+
+
+def payload(runs: pd.DataFrame, metrics: Sequence[str], curves: pd.DataFrame) -> dict[str, Any]:
+    """What the page's script reads: {ids, shown: [{title, numeric, column}], columns, curves by run}."""
+    return {
+        "count": len(runs),
+        "shown": [_packed(title, texts) | {"by": by} for title, texts, by in shown(runs, metrics)],
+        "columns": [_packed(str(name), runs[name].tolist()) for name in runs.columns if runs[name].notna().any()],
+        "curves": _curves(runs, curves),
+    }
+
+
+def shown(runs: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[str], str]]:
+    """(title, texts, the column to sort by) of each column of the table of runs, as people read them."""
+
+    def texts(column: str, write: Any) -> list[str]:
+        values = tables.numbers(runs[column]) if column in runs else pd.Series(math.nan, runs.index)
+        return [write(value) if is_number(value) else "" for value in values.tolist()]
+
+    def words(column: str) -> list[str]:
+        return [
+            str(v) if v is not None and v == v else "" for v in (runs[column] if column in runs else runs["status"])
+        ]
+
+    columns = [("sweep", words("sweep"), "sweep"), ("setup", words("setup"), "setup"), ("loss", words("loss"), "loss")]
+    columns += [
+        ("batch size", texts("batch_size", lambda size: format_batch_size(int(size))), "batch_size"),
+        ("examples", texts("examples_seen", format_examples), "examples_seen"),
+        ("seed", texts("seed", lambda seed: f"{seed:.0f}"), "seed"),
+        ("status", words("status"), "status"),
+    ]
+    if runs["reason"].fillna("").astype(bool).any():
+        columns.append(("reason", words("reason"), "reason"))
+    for metric in metrics:
+        title = f"{' '.join(tables.metric_title(metric))} (%)"
+        columns.append((title, texts(metric, lambda share: f"{100 * share:.1f}"), metric))
+    columns += [
+        ("examples/s", texts("examples_per_second", "{:,.0f}".format), "examples_per_second"),
+        ("peak memory", texts("peak_memory_bytes", lambda size: format_bytes(int(size))), "peak_memory_bytes"),
+        ("run", words("run_id"), "run_id"),
+    ]
+    return columns
+
+
+def _packed(name: str, values: list[Any]) -> dict[str, Any]:
+    """One column: {name, same} where all are alike, {name, levels, codes} where words repeat, else {name, values}."""
+    values = [_plain(value) for value in values]
+    levels = list(dict.fromkeys(values))
+    if len(levels) == 1:
+        return {"name": name, "same": levels[0]}
+    if len(levels) <= len(values) // 3:
+        places = {value: place for place, value in enumerate(levels)}
+        return {"name": name, "levels": levels, "codes": [places[value] for value in values]}
+    return {"name": name, "values": values}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has: a number of six digits, a word, or null."""
+    if value is None or isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else float(f"{value:.6g}")
+    if isinstance(value, bool | int | str):
+        return value
+    return None if pd.isna(value) else str(value)
+
+
+def _curves(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
+    """run id → {examples: […], training_loss: […] …}, thinned to MOST_POINTS, the last one always there."""
+    if not len(curves):
+        return {}
+    names = [name for name in CURVES if name in curves]
+    known, found = set(runs["run_id"]), {}
+    for run, lines in curves.groupby("run_id", sort=False):
+        if run not in known:
+            continue
+        step = math.ceil(len(lines) / MOST_POINTS)
+        kept = lines.iloc[::-1].iloc[::step].iloc[::-1]
+        columns = {"examples": kept["examples_seen_at"], **{name: tables.numbers(kept[name]) for name in names}}
+        found[str(run)] = {
+            name: [float(f"{v:.4g}") if is_number(v) else None for v in values.tolist()]
+            for name, values in columns.items()
+            if values.notna().any()
+        }
+    return found
