@@ -1,4 +1,4 @@
-"""The report without a browser: report.md, for a repository or a wiki, and report.tex, whose parts a paper takes over."""
+"""The report without a browser: report.md, for a repository or a wiki, and report.tex, to take into a paper."""
 
 from collections.abc import Sequence
 from pathlib import Path

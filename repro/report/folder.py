@@ -1,4 +1,4 @@
-"""The files of a report: each figure as PNG, SVG and PDF, each table as CSV, Markdown and LaTeX, and what goes into the page."""
+"""The files of a report: figures as PNG, SVG and PDF, tables as CSV, Markdown and LaTeX, and what of them the page shows."""
 
 import re
 from dataclasses import dataclass

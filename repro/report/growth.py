@@ -1,4 +1,4 @@
-"""Where growing stops paying, for our runs and the paper's: the saturation points in one figure, and the losses compared."""
+"""Where growing stops paying, in our runs and the paper's: saturation points in one figure, and the losses compared."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -87,10 +87,10 @@ def _points(results: Sequence[tuple[str, "Saturation"]]) -> Exhibit:
     figure, _ = None, None
     figure = draw(results)
     caption = (
-        "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice the "
-        "seed noise), with its 95% interval; the peak as a diamond. An arrow: the grid ends before saturation shows. Where "
-        "a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells with several seeds; "
-        "where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
+        "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice "
+        "the seed noise), with its 95% interval; the peak as a diamond. An arrow: the grid ends before saturation shows. "
+        "Where a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells with several "
+        "seeds; where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
     )
     return Exhibit("saturation-points", "Where growing stops paying", caption, figure, None, table, pd.DataFrame(rows))
 
@@ -118,7 +118,7 @@ def draw(results: Sequence[tuple[str, "Saturation"]]) -> Figure:
 
 
 def saturation_points(results: Sequence[tuple[str, "Saturation"]], ax: Axes | None = None) -> Axes:
-    """Saturation points with their intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result)."""
+    """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result)."""
     ax = ax or Figure(layout="constrained").add_subplot()
     sizes: set[int] = set()
     for place, (_, result) in enumerate(results):

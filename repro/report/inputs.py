@@ -91,7 +91,7 @@ def _is_about_curves(sweep: str) -> bool:
 
 
 def name_of(found: Found, names: Sequence[str]) -> str:
-    """The folder of a report: the sweep or table that was named, where it is one; else the scale of its runs, or 'all'."""
+    """A report's folder: the sweep or table that was named, where it is one; else the scale of its runs, or 'all'."""
     if len(names) == 1:
         return Path(names[0]).stem
     scales = set(ours(found)["scale"].dropna().astype(str))

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from repro.errors import InputError
 from repro.report import document, growth, rows, tables, words
-from repro.report.provenance import provenance
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits
 from repro.report.folder import Shown, heads, write_exhibit
 from repro.report.found import Found
+from repro.report.provenance import provenance
 from repro.results import write_csv
 
 HERE = Path(__file__).parent

@@ -83,7 +83,7 @@ def _packed(name: str, values: list[Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """What JSON has: a number of six digits, a word, or null."""
-    if value is None or isinstance(value, float) and not math.isfinite(value):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else float(f"{value:.6g}")
