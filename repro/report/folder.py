@@ -1,4 +1,4 @@
-"""The files of a report: figures as PNG, SVG and PDF, tables as CSV, Markdown and LaTeX, and what of them the page shows."""
+"""The files of a report: figures as PNG, SVG, PDF, tables as CSV, Markdown, LaTeX, and what of them the page shows."""
 
 import re
 from dataclasses import dataclass

@@ -88,7 +88,7 @@ def _points(results: Sequence[tuple[str, "Saturation"]]) -> Exhibit:
     figure = draw(results)
     caption = (
         "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice "
-        "the seed noise), with its 95% interval; the peak as a diamond. An arrow: the grid ends before saturation shows. "
+        "the seed noise), with its 95% interval; the peak as a diamond; an arrow where the grid ends too early. "
         "Where a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells with several "
         "seeds; where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
     )
