@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.report import tables, words
+from repro.report import words, written
 from repro.report.claims import Claim
 from repro.report.exhibits import Exhibit
 from repro.report.found import Found
@@ -13,10 +13,8 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,margin=2cm]{geometry}
-\usepackage{booktabs,graphicx,textcomp}
+\usepackage{booktabs,graphicx,multirow,textcomp}
 """
-WIDEST_COLUMNS = 9
-"""Of a table that is set at its own size; wider ones are scaled to the page."""
 
 
 def write(
@@ -38,13 +36,13 @@ def write(
         if exhibit.figure is not None:
             lines += [f"![{exhibit.title}](figures/{exhibit.name}.png)"]
         if exhibit.table is not None:
-            lines += [tables.markdown(exhibit.table)]
+            lines += [written.markdown(exhibit.table)]
         lines += [_markdown(exhibit.caption)]
-    lines += ["## Provenance", tables.markdown(provenance.data)]
+    lines += ["## Provenance", written.markdown(provenance.data)]
     lines += [f"Made by `{command}`"] if command else []
     write_text(folder / "report.md", "\n\n".join(line.rstrip("\n") for line in lines) + "\n")
 
-    latex = tables.latex_escape
+    latex = written.latex_text
     body = [rf"\title{{{latex(title)}}}\date{{}}", r"\begin{document}", r"\maketitle", latex(summary)]
     body += [rf"\paragraph{{Beware.}} {latex(text)}" for text in cautions]
     body += [r"\section*{At a glance}", latex(counted), r"\begin{description}"]
@@ -64,16 +62,10 @@ def write(
                 r"\end{figure}",
             ]
         if exhibit.table is not None:
-            body += [rf"\input{{tables/{exhibit.name}.tex}}"]
+            body += [rf"{{\footnotesize\setlength{{\tabcolsep}}{{3pt}}\input{{tables/{exhibit.name}.tex}}}}"]
         body += [r"\clearpage"]
-    text = "\n".join([PREAMBLE + "".join(_declared()), *body, r"\end{document}"])
+    text = "\n".join([PREAMBLE, *body, r"\end{document}"])
     write_text(folder / "report.tex", text + "\n")
-
-
-def _declared() -> list[str]:
-    return [
-        f"\\DeclareUnicodeCharacter{{{ord(sign):04X}}}{{{meaning}}}\n" for sign, meaning in tables.LATEX_SIGNS.items()
-    ]
 
 
 def _markdown(text: str) -> str:

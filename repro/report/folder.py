@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from repro.report import figures, tables
+from repro.report import figures, written
 from repro.report.exhibits import Exhibit
 from repro.results import write_csv
 from repro.rundir import write_text
@@ -54,8 +54,8 @@ def write_table(exhibit: Exhibit, folder: Path) -> list[tuple[str, str]]:
     write_csv(exhibit.data, folder / f"{place}.csv")
     found = [("CSV", f"{place}.csv")]
     if exhibit.table is not None:
-        write_text(folder / f"{place}.md", tables.markdown(exhibit.table))
-        latex = tables.latex(exhibit.table, f"{exhibit.title}. {exhibit.caption}", f"tab:{exhibit.name}")
+        write_text(folder / f"{place}.md", written.markdown(exhibit.table))
+        latex = written.latex(exhibit.table, f"{exhibit.title}. {exhibit.caption}", f"tab:{exhibit.name}")
         write_text(folder / f"{place}.tex", latex)
         found += [("Markdown", f"{place}.md"), ("LaTeX", f"{place}.tex")]
     return found

@@ -1,26 +1,116 @@
-"""All that a report is drawn from."""
+"""Found: all that a report is drawn from, and the questions that exhibits ask of it: whose runs, of which experiment."""
 
+import functools
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
+
+from repro.errors import InputError
+from repro.report import tables
+from repro.sources import ORIGIN, PAPER, published_runs
+from repro.sweep import Sweep, load_sweep
+
+NEEDED = {
+    **dict.fromkeys(("run_id", "sweep", "setup", "scale", "status", "reason"), ""),
+    **dict.fromkeys(("loss", "batch_size", "examples_seen", "seed"), np.nan),
+}
+"""Columns that exhibits count on, and what stands in a table that lacks them."""
+NUMBERS = ("batch_size", "examples_seen", "seed", "learning_rate", "weight_decay", "ranks", "threads", "step_seconds")
 
 
 @dataclass(frozen=True)
 class Found:
-    """runs: results.load of all sweeps, with mean recall; rows with an `origin` were imported. evaluations, curves: of
-    the same runs. published: the paper's numbers, one a row. bench: tables of `repro bench` by name. metrics: those to
-    draw; () means each data set's main one.
-    """
+    """All that a report is drawn from."""
 
     runs: pd.DataFrame
+    """Runs of all sweeps, one a row; rows of other origin have its name in the column `origin`."""
     evaluations: pd.DataFrame
+    """Accuracy along the way (repro.results.load_evaluations) of all sweeps; may be empty."""
     curves: pd.DataFrame
+    """Columns of the logs (repro.results.load_curves) of all sweeps; may be empty."""
     published: pd.DataFrame
-    bench: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """The paper's numbers, one a row (repro.results.published)."""
+    bench: Mapping[str, pd.DataFrame]
+    """Tables of results/bench by name; may be empty."""
     metrics: tuple[str, ...] = ()
+    """Metrics to draw; () for each data set's main one."""
+
+    @functools.cached_property
+    def all(self) -> pd.DataFrame:
+        """Every row with the columns that exhibits count on, and numbers where numbers belong."""
+        runs = self.runs.assign(**{name: value for name, value in NEEDED.items() if name not in self.runs})
+        runs = runs.assign(**{name: tables.numbers(runs[name]) for name in NUMBERS if name in runs})
+        origin = runs[ORIGIN].fillna("").astype(str) if ORIGIN in runs else ""
+        texts = {name: runs[name].fillna("").astype(str) for name in ("run_id", "sweep", "setup", "scale", "reason")}
+        status = runs["status"].fillna("finished").replace("", "finished").astype(str)
+        return runs.assign(**texts, status=status, origin=origin).reset_index(drop=True)
+
+    @functools.cached_property
+    def ours(self) -> pd.DataFrame:
+        """Runs of this project."""
+        return _filled(self.all[self.all["origin"] == ""])
+
+    @functools.cached_property
+    def imported(self) -> pd.DataFrame:
+        """Rows of other origin: another project's numbers."""
+        return _filled(self.all[~self.all["origin"].isin(["", PAPER])])
+
+    @functools.cached_property
+    def origins(self) -> tuple[str, ...]:
+        """Names of the imported series, in the order of their colours."""
+        return tuple(sorted(self.imported["origin"].unique()))
+
+    @functools.cached_property
+    def paper(self) -> pd.DataFrame:
+        """The paper's numbers as runs, metrics from 0 to 1; `source` is the table."""
+        if self.published.empty:
+            return self.ours[:0].assign(source="")
+        return tables.with_mean_recall(published_runs(self.published))
+
+    def paper_table(self, source: str) -> pd.DataFrame:
+        """One of the paper's tables, with those columns only that it has."""
+        return _filled(self.paper[self.paper["source"] == source])
+
+    @functools.cached_property
+    def sweeps(self) -> dict[str, Sweep | None]:
+        """The sweep files of our runs' sweeps, by name; None where there is none (any more)."""
+        return {name: _sweep(name) for name in sorted(self.ours["sweep"].unique())}
+
+    def of(self, *exhibits: str) -> pd.DataFrame:
+        """Our runs of the sweeps that reproduce any of these: 'figure 2', 'table 4', 'section 4.3'."""
+        return _filled(self.ours[self.ours["sweep"].isin(self.sweeps_of(*exhibits))])
+
+    def sweeps_of(self, *exhibits: str) -> list[str]:
+        wanted = set(exhibits)
+        return [name for name, sweep in self.sweeps.items() if sweep and reproduced(sweep.reproduces) & wanted]
+
+    def claim(self, *exhibits: str) -> str:
+        """What the paper says, in the words of the sweep's file."""
+        claims = (self.sweeps[name].claim for name in self.sweeps_of(*exhibits))
+        return " ".join(" ".join(dict.fromkeys(claims)).split())
 
 
-def ours(found: Found) -> pd.DataFrame:
-    """Runs of this project, without those imported."""
-    return found.runs[found.runs["origin"].isna()] if "origin" in found.runs else found.runs
+def reproduced(text: str) -> set[str]:
+    """'figures 2, 3 and 8, tables 2' → {'figure 2', 'figure 3', 'figure 8', 'table 2'}."""
+    found, kind = set(), ""
+    for word, number in re.findall(r"(figure|table|section)s?|(\d+(?:\.\d+)?)", text):
+        kind = word or kind
+        if number and kind:
+            found.add(f"{kind} {number}")
+    return found
+
+
+def _sweep(name: str) -> Sweep | None:
+    try:
+        return load_sweep(name)
+    except InputError:
+        return None
+
+
+def _filled(table: pd.DataFrame) -> pd.DataFrame:
+    """Without metrics that none of these rows has: other sweeps' data sets."""
+    empty = [column for column in table.columns if "/" in column and not table[column].notna().any()]
+    return table.drop(columns=empty)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -11,21 +11,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from repro import sources
+from repro.analysis.comparison import COLUMNS, compare_losses
+from repro.analysis.saturation import Saturation, analyse
 from repro.counts import format_batch_size
-from repro.report import figures, tables
+from repro.report import tables
+from repro.report.claims import columns_of_claims
+from repro.report.claims.batch_size import interval
+from repro.report.draw.axes import label_batch_sizes, new_axes
 from repro.report.exhibits import Exhibit
 from repro.report.found import Found
+from repro.report.style import FULL_CM, INK, LOSS_STYLES, STYLE, look
 from repro.sweep import sweep_names
-
-if TYPE_CHECKING:
-    from repro.analysis.saturation import Saturation
 
 FEWEST_SIZES = 3
 """Batch sizes that a series needs to have a shape."""
-PAPER_TABLES = {"table-5": "imagenet1k/acc1", "table-8": "imagenet1k/acc1", "table-2": "imagenet1k/acc1"} | {
+PAPER_TABLES = {"table-8": "imagenet1k/acc1", "table-5": "imagenet1k/acc1", "table-2": "imagenet1k/acc1"} | {
     "table-9": "crossmodal3600_mean/mean_recall@1"
 }
-ROW_INCHES, WIDTH_INCHES = 0.2, 6.7
+ROW_INCHES, WIDTH_INCHES = 0.2, FULL_CM / 2.54
 
 
 def exhibits(found: Found) -> list[Exhibit]:
@@ -34,15 +37,11 @@ def exhibits(found: Found) -> list[Exhibit]:
     ours = [(label, result) for label, result in results if not label.startswith("paper")]
     if not ours:
         return []
-    found_here = [_points(results)]
-    compared = _losses(found)
-    return [*found_here, compared] if compared else found_here
+    return [_points(results), *_losses(found)]
 
 
-def saturations(found: Found) -> Iterator[tuple[str, "Saturation"]]:
+def saturations(found: Found) -> Iterator[tuple[str, Saturation]]:
     """(label, saturation) of every series with several batch sizes: ours and imported ones, then the paper's."""
-    from repro.analysis.saturation import analyse
-
     for label, part, metric in _tables(found):
         for result in analyse(part, metric):
             yield _label(label, result), result
@@ -50,13 +49,14 @@ def saturations(found: Found) -> Iterator[tuple[str, "Saturation"]]:
 
 def _tables(found: Found) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """(label, runs, metric) for each table that has series over batch sizes."""
-    runs = tables.placed(found.runs)
+    runs = tables.placed(columns_of_claims(found.runs) if not found.metrics else found.runs)
     of_one_batch = set(sweep_names()) - {"batch-size"}
     runs = runs[~runs["sweep"].isin(of_one_batch)]
     for sweep, part in runs.groupby("sweep"):
         if part["batch_size"].nunique() < FEWEST_SIZES:
             continue
-        for setup, own in part.groupby("setup", dropna=False):
+        # In the order of the paper's figure 2.
+        for setup, own in sorted(part.groupby("setup", dropna=False), key=lambda group: _place(group[0])):
             for metric in found.metrics or tables.main_metrics(own):
                 if own[metric].notna().any():
                     kind = "" if sweep == "batch-size" else f"{sweep}, "
@@ -68,23 +68,27 @@ def _tables(found: Found) -> Iterator[tuple[str, pd.DataFrame, str]]:
             yield f"paper, {part['setup'].iloc[0]}", part[part["note"].isna()].dropna(axis=1, how="all"), metric
 
 
-def _label(label: str, result: "Saturation") -> str:
+def _place(setup: object) -> tuple[int, str]:
+    order = ("siglit", "siglip", "msiglip")
+    return (order.index(setup) if setup in order else len(order), str(setup))
+
+
+def _label(label: str, result: Saturation) -> str:
     series = {name: value for name, value in result.series.items() if name not in ("setup", "sweep", "scale")}
     words = [str(series.pop("loss", "")), tables.series_label(series)]
     return ", ".join(filter(None, [label, *words, " ".join(tables.metric_title(result.metric)[:1])]))
 
 
-def _points(results: Sequence[tuple[str, "Saturation"]]) -> Exhibit:
+def _points(results: Sequence[tuple[str, Saturation]]) -> Exhibit:
     rows = [{"series": label, **result.as_dict()} for label, result in results]
     table = pd.DataFrame(
         {
             "series": [label for label, _ in results],
             "peak": [format_batch_size(result.peak) for _, result in results],
-            "saturation point": [_interval(result) for _, result in results],
+            "saturation point": [interval(result) for _, result in results],
             "conclusion": [result.conclusion for _, result in results],
         }
     )
-    figure, _ = None, None
     figure = draw(results)
     caption = (
         "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice "
@@ -95,35 +99,24 @@ def _points(results: Sequence[tuple[str, "Saturation"]]) -> Exhibit:
     return Exhibit("saturation-points", "Where growing stops paying", caption, figure, None, table, pd.DataFrame(rows))
 
 
-def _interval(result: "Saturation") -> str:
-    if result.point is None:
-        return "cannot tell"
-    point = format_batch_size(result.point)
-    if result.low is None or result.high is None:
-        return point
-    return f"{point} ({format_batch_size(result.low)} to {format_batch_size(result.high)})"
-
-
-@matplotlib.rc_context(figures.STYLE)
-def draw(results: Sequence[tuple[str, "Saturation"]]) -> Figure:
+@matplotlib.rc_context(STYLE)
+def draw(results: Sequence[tuple[str, Saturation]]) -> Figure:
     """A row for each series, ours above the paper's."""
     figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * len(results) + 0.9), layout="constrained")
     saturation_points(results, figure.add_subplot())
-    handles = [Line2D([], [], **figures.LOSS_STYLES[loss], label=f"{loss}: saturation point") for loss in tables.LOSSES]
-    handles.append(
-        Line2D([], [], color=figures.INK, marker="D", markerfacecolor="none", linestyle="none", label="peak")
-    )
+    handles = [Line2D([], [], **LOSS_STYLES[loss], label=f"{loss}: saturation point") for loss in tables.LOSSES]
+    handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="peak"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
-def saturation_points(results: Sequence[tuple[str, "Saturation"]], ax: Axes | None = None) -> Axes:
+def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None = None) -> Axes:
     """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result)."""
-    ax = ax or Figure(layout="constrained").add_subplot()
+    ax = new_axes(ax)
     sizes: set[int] = set()
     for place, (_, result) in enumerate(results):
         y = len(results) - place
-        colour = figures.LOSS_STYLES.get(result.series.get("loss"), figures.OTHER_STYLE)["color"]
+        colour = look(result.series.get("loss"))["color"]
         sizes |= {result.peak, *(size for size in (result.point, result.low, result.high) if size)}
         if result.low and result.high:
             ax.plot([result.low, result.high], [y, y], color=colour, linewidth=2.2, alpha=0.7)
@@ -138,46 +131,49 @@ def saturation_points(results: Sequence[tuple[str, "Saturation"]], ax: Axes | No
     ax.set_ylim(0.4, len(results) + 0.6)
     papers = sum(label.startswith("paper") for label, _ in results)
     if 0 < papers < len(results):
-        ax.axhline(papers + 0.5, color=figures.INK, linewidth=0.8)
+        ax.axhline(papers + 0.5, color=INK, linewidth=0.8)
     span = range(math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes))) + 1)
-    figures.label_batch_sizes(ax, [2**power for power in span], most=len(span) if len(span) < 9 else 7)
+    label_batch_sizes(ax, [2**power for power in span], most=len(span) if len(span) < 9 else 7)
     return ax
 
 
-def _losses(found: Found) -> Exhibit | None:
-    from repro.analysis.comparison import compare_losses
-
-    parts = []
+def _losses(found: Found) -> list[Exhibit]:
+    """Ours and the paper's as a table each: batch sizes down, series across."""
+    parts: dict[str, list[pd.DataFrame]] = {"ours": [], "paper": []}
     for label, part, metric in _tables(found):
         if part["loss"].nunique() > 1:
             compared = compare_losses(part, metric)
-            if len(compared):
-                titled = " ".join(tables.metric_title(metric)[:1])
-                parts.append(compared.assign(series=_series_label(label, compared, titled)))
-    if not parts:
-        return None
-    data = pd.concat(parts, ignore_index=True)
-    table = data.assign(
-        **{
-            "batch size": [format_batch_size(int(size)) for size in data["batch_size"]],
-            "sigmoid − softmax (points)": [_difference(row) for row in data.itertuples()],
-            "who is ahead": data["verdict"],
-        }
-    )[["series", "batch size", "sigmoid − softmax (points)", "who is ahead"]]
+            whose = "paper" if label.startswith("paper") else "ours"
+            names = _names(label.removeprefix("paper, "), compared, tables.metric_title(metric)[0])
+            parts[whose].append(compared.assign(metric=metric, series=names))
+    titles = {"ours": "Sigmoid against softmax, ours", "paper": "Sigmoid against softmax, the paper's"}
+    return [_comparison(f"losses-{whose}", titles[whose], pd.concat(of)) for whose, of in parts.items() if of]
+
+
+def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
+    cells: dict[str, dict[int, str]] = {}
+    for row in data.itertuples():
+        cells.setdefault(row.series, {})[int(row.batch_size)] = _difference(row)
+    table = pd.DataFrame(cells, index=sorted(data["batch_size"].unique())).fillna("")
+    table.index = pd.Index([format_batch_size(int(size)) for size in table.index], name="batch size")
+    noises = ", ".join(sorted(set(data["noise_source"].dropna().astype(str))))
     caption = (
-        "Sigmoid minus softmax at each batch size, paired by seed where both have it, with the 95% interval; verdicts "
-        "after Holm's correction over all batch sizes of a series. 'equal': within half a point for sure."
+        "Sigmoid minus softmax in points, paired by seed where both have it, with the 95% interval. *: one loss is "
+        "ahead, after Holm's correction over all batch sizes of the series. =: equal, within half a point or twice the "
+        f"seed noise, for sure. Neither: cannot be told. Seed noise: {noises}."
     )
-    return Exhibit("losses-by-batch-size", "Sigmoid against softmax", caption, None, None, table, data)
+    return Exhibit(name, title, caption, None, None, table, data.reset_index(drop=True))
 
 
-def _series_label(label: str, compared: pd.DataFrame, metric: str) -> list[str]:
-    own = [c for c in compared.columns if c in ("examples_seen", "model", "data_fingerprint")]
+def _names(label: str, compared: pd.DataFrame, metric: str) -> list[str]:
+    own = [c for c in compared.columns if c not in ("setup", "batch_size", *COLUMNS)]
     keys = [dict(zip(own, values, strict=True)) for values in compared[own].itertuples(index=False, name=None)]
     return [", ".join(filter(None, [label, tables.series_label(key), metric])) for key in keys]
 
 
-def _difference(row: object) -> str:
-    low, high = getattr(row, "low", math.nan), getattr(row, "high", math.nan)
-    text = tables.signed(row.difference)
-    return f"{text} ({tables.signed(low)} to {tables.signed(high)})" if math.isfinite(low) else text
+def _difference(row: Any) -> str:
+    text = tables.signed(row.difference_points)
+    if not math.isfinite(row.low_points):
+        return text
+    sign = {"sigmoid": " *", "softmax": " *", "equal": " ="}.get(row.verdict, "")
+    return f"{text} ({tables.signed(row.low_points)} to {tables.signed(row.high_points)}){sign}"

@@ -12,7 +12,7 @@ import pandas as pd
 from repro import results, sources
 from repro.errors import InputError
 from repro.report import tables
-from repro.report.found import Found, ours
+from repro.report.found import Found
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def name_of(found: Found, names: Sequence[str]) -> str:
     """A report's folder: the sweep or table that was named, where it is one; else the scale of its runs, or 'all'."""
     if len(names) == 1:
         return Path(names[0]).stem
-    scales = set(ours(found)["scale"].dropna().astype(str))
+    scales = set(found.ours["scale"].dropna().astype(str))
     return scales.pop() if len(scales) == 1 else "all"
 
 

@@ -4,7 +4,7 @@ A series is what one line of a figure shows: runs that differ in batch size and 
 between runs splits them into several series, so that unlike runs are never averaged together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,15 @@ import pandas as pd
 from repro.counts import format_batch_size, format_examples
 from repro.data.evalsets import but_languages
 from repro.errors import InputError, nearest
+from repro.report.written import latex as latex
+from repro.report.written import markdown as markdown
 from repro.spec import RunSpec
 
 SPLITS = ("setup", "scale", "examples_seen", "model", "data_fingerprint")
 """Fields that always make a series of their own. Others do so where they differ at one loss and batch size."""
 MACHINE = ("machine", "gpu")
 """What splits speed and memory as well: they say as much about the machine as about the loss."""
-NOT_A_SPLIT = ("format", "seed", "data", "evals", "loss", "batch_size")
+NOT_A_SPLIT = ("format", "seed", "data", "evals")
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
 PAPER = "arXiv 2303.15343"
 LOSSES = ("sigmoid", "softmax")
@@ -73,8 +75,11 @@ def metric_title(metric: str) -> tuple[str, str]:
 
 def placed(table: pd.DataFrame) -> pd.DataFrame:
     """Runs that have a place in a figure: those whose loss and batch size are known."""
-    runs = table.dropna(subset=["loss", "batch_size"])
-    return runs.assign(batch_size=runs["batch_size"].astype(int))
+    if not {"loss", "batch_size"} <= set(table.columns):
+        return table[:0].assign(loss="", batch_size=0)
+    sizes = numbers(table["batch_size"]).to_numpy()
+    known = table["loss"].notna().to_numpy() & (sizes > 0) & np.isfinite(sizes)
+    return table[known].assign(batch_size=sizes[known].astype(int))
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
@@ -83,17 +88,28 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"] == "finished"] if "status" in runs else runs
 
 
-def series_columns(table: pd.DataFrame, also: Iterable[str] = ()) -> list[str]:
-    """The columns that tell this table's series apart; none where runs differ in loss, batch size and seed only."""
+def series_columns(
+    table: pd.DataFrame, also: Iterable[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> list[str]:
+    """The columns that tell this table's series apart; none where runs differ in `within` and the seed only.
+
+    within: what places a run in the figure: its line's columns, and that of its horizontal axis.
+    """
     runs = placed(table)
-    always = [column for column in (*SPLITS, *also) if column in runs]
+    always = [column for column in (*SPLITS, *also) if column in runs and column not in within]
     columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
     for column in RunSpec.model_fields:
-        if column in runs and column not in (*NOT_A_SPLIT, *always):
-            cells = runs.groupby(["loss", "batch_size", *columns], dropna=False)[column]
-            if (cells.nunique(dropna=False) > 1).any():
-                columns.append(column)
+        if column not in runs or column in (*NOT_A_SPLIT, *within, *always) or _is_constant(runs[column]):
+            continue
+        cells = runs.groupby([*within, *columns], dropna=False)[column]
+        if (cells.nunique(dropna=False) > 1).any():
+            columns.append(column)
     return columns
+
+
+def _is_constant(column: pd.Series) -> bool:
+    """Of most columns of most tables: told at once, where counting in groups takes long."""
+    return column.nunique(dropna=False) <= 1
 
 
 def series_label(values: dict[str, object]) -> str:
@@ -119,16 +135,31 @@ def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object
     return [(dict(zip(by, key, strict=True)), part) for key, part in groups]
 
 
-def summarise(table: pd.DataFrame, value: str, by: Sequence[str] = ()) -> pd.DataFrame:
+def split_placed(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """The runs that have a place in a figure, split; one part without any where no run has."""
+    runs = placed(table)
+    return split(runs, by) if len(runs) else [({}, runs)]
+
+
+def part_of(table: pd.DataFrame, key: Mapping[str, object]) -> pd.DataFrame:
+    """The rows that have these values."""
+    for column, value in key.items():
+        table = table[table[column].isna() if pd.isna(value) else table[column] == value]
+    return table
+
+
+def summarise(
+    table: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> pd.DataFrame:
     """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
 
-    The interval is Student's t over seeds; with one seed std, low and high are NaN.
+    within: other columns in the place of loss and batch size. The interval is Student's t over seeds; with one seed std, low and high are NaN.
     """
     from scipy.special import stdtrit
 
     runs = finished(table)
     runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
-    groups = runs.groupby([*by, "loss", "batch_size"], dropna=False)[value]
+    groups = runs.groupby([*by, *within], dropna=False)[value]
     found = groups.agg(seeds="count", mean="mean", std="std").reset_index()
     with np.errstate(invalid="ignore"):
         half = stdtrit(found["seeds"] - 1, 0.975) * found["std"] / np.sqrt(found["seeds"])
@@ -198,9 +229,14 @@ def signed(number: float) -> str:
     return f"{number:+.1f}".replace("-", "−")
 
 
+def lacks(runs: pd.DataFrame, value: str) -> pd.Series:
+    """Whether each run has no number: it did not finish, or finished without one."""
+    return (runs["status"] != "finished") | numbers(runs[value]).isna()
+
+
 def missing(runs: pd.DataFrame, value: str) -> dict[str, int]:
     """Why runs have no number, and how many: their status, or 'no value' where they finished without one."""
-    lacking = runs[(runs["status"] != "finished") | numbers(runs[value]).isna()]
+    lacking = runs[lacks(runs, value)]
     return lacking["status"].replace("finished", "no value").value_counts().sort_index().to_dict()
 
 
@@ -268,7 +304,7 @@ def provenance(table: pd.DataFrame, curves: Sequence[tuple[str, pd.DataFrame]] =
                 "data fingerprint": _distinct(part, "data_fingerprint"),
                 "model": _distinct(part, "model"),
                 "seeds": _distinct(part, "seed"),
-                "last run finished": str(max(_values(part, "finished_at"), default="")),
+                "last run finished": str(max(values_of(part, "finished_at"), default="")),
                 "spec hashes": _distinct(part, "spec_hash"),
             }
         )
@@ -288,30 +324,13 @@ def _versions(runs: pd.DataFrame) -> list[str]:
 
 
 def _distinct(runs: pd.DataFrame, column: str, length: int | None = None) -> str:
-    return ", ".join(dict.fromkeys(str(value)[:length] for value in _values(runs, column)))
+    return ", ".join(dict.fromkeys(str(value)[:length] for value in values_of(runs, column)))
 
 
-def _values(runs: pd.DataFrame, column: str) -> list[object]:
+def values_of(runs: pd.DataFrame, column: str) -> list[object]:
     return sorted({v for v in runs[column].dropna() if v != ""}) if column in runs else []
 
 
 def numbers(column: pd.Series) -> pd.Series:
     """Floats; NaN where a broken run left something else."""
     return pd.to_numeric(column, errors="coerce").astype(float)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; what would break it (pipes, line ends) is escaped."""
-    heads = [", ".join(column) if isinstance(column, tuple) else str(column) for column in table.columns]
-    if table.index.name:
-        heads.insert(0, str(table.index.name))
-    rows = [list(row) if table.index.name else list(row)[1:] for row in table.itertuples()]
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
-
-
-def _markdown_cell(value: object) -> str:
-    if value is None or value != value:
-        return ""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

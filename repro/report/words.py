@@ -24,7 +24,8 @@ def summary(runs: pd.DataFrame) -> str:
     sizes = placed["batch_size"]
     spread = " to ".join(dict.fromkeys(format_batch_size(int(size)) for size in (sizes.min(), sizes.max())))
     setups = ", ".join(f"{key['setup']} at {key['scale']} scale" for key, _ in tables.split(placed, ["setup", "scale"]))
-    lengths = tables.numbers(placed["examples_seen"]).dropna() if "examples_seen" in placed else pd.Series(dtype=float)
+    lengths = tables.numbers(placed["examples_seen"]) if "examples_seen" in placed else pd.Series(dtype=float)
+    lengths = lengths[lengths > 0]
     text += f" Setup {setups}; {' and '.join(sorted(placed['loss'].astype(str).unique()))} loss; batch sizes {spread}"
     if len(lengths):
         text += (

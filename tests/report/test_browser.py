@@ -1,4 +1,4 @@
-"""The page in a real browser (Debian's chromium, headless): it works from disk, alone, on a phone, and its numbers hold."""
+"""The page in a real browser (Debian's chromium, headless): it works from disk, alone, on a phone; its numbers hold."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser, report):
-    """open(width, height) → the page in a fresh tab; `requests` and `errors` are what it asked for and complained of."""
+    """open(width, height) → the page in a fresh tab; `requests` and `errors`: what it asked for and complained of."""
     contexts = []
 
     def open_page(width=1280, height=900, **options):

@@ -12,8 +12,13 @@ ACCURACY = "wds_shapes_objects/acc1"
 
 
 def lines_of(axes):
-    """{label: line} of a panel's curves."""
-    return {line.get_label(): line for line in axes.lines if line.get_marker() not in ("x", "|", "_", "None")}
+    """{label: line} of a panel's curves, without crosses and the caps of bars."""
+    named = (line for line in axes.lines if not line.get_label().startswith("_"))
+    return {line.get_label(): line for line in named if line.get_marker() != "x"}
+
+
+def urls_of(axes):
+    return [url for points in axes.collections for url in points.get_urls() if url]
 
 
 def batch_size_labels(axes):
@@ -45,12 +50,12 @@ def test_a_loss_looks_the_same_in_every_panel(table, published):
     panels = [*figures.accuracy(table, published, [ACCURACY]).axes, *figures.memory(table).axes]
 
     looks = {
-        label.split(",")[0]: (to_hex(line.get_color()), line.get_marker())
+        label.split(",")[0]: (to_hex(line.get_color()), line.get_linestyle())
         for axes in panels
         for label, line in lines_of(axes).items()
     }
     drawn = {
-        (label.split(",")[0], to_hex(line.get_color()), line.get_marker())
+        (label.split(",")[0], to_hex(line.get_color()), str(line.get_linestyle()))
         for axes in panels
         for label, line in lines_of(axes).items()
     }
@@ -101,10 +106,14 @@ def test_seeds_are_points_and_intervals_around_their_mean(published):
     assert sum(len(points.get_offsets()) for points in axes.collections if points.get_offsets().shape[0] == 21) == 42
 
 
-def test_one_seed_has_neither_points_nor_bars(table, published):
+def test_one_seed_is_points_without_bars_and_each_point_links_to_its_run(table, published):
+    table.loc[0, "run_id"] = "a run/with <odd> characters"
+
     axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
 
-    assert not axes.containers and not axes.collections
+    assert not axes.containers
+    assert len(urls_of(axes)) == len(table)
+    assert "#run-a%20run%2Fwith%20%3Codd%3E%20characters" in urls_of(axes)
 
 
 def test_setups_have_panels_and_lengths_have_lines(published):

@@ -7,9 +7,12 @@ where it published a curve only, the claim stands in words.
 from collections.abc import Callable
 from dataclasses import replace
 
+import pandas as pd
+
 from repro.report.claims import batch_size, recipe, systems
 from repro.report.claims.claim import Claim
 from repro.report.found import Found
+from repro.sources import ORIGIN
 from repro.spec import RunSpec
 
 CLAIMS: tuple[Callable[[Found], Claim], ...] = (*batch_size.CLAIMS, *recipe.CLAIMS, *systems.CLAIMS)
@@ -17,7 +20,12 @@ CLAIMS: tuple[Callable[[Found], Claim], ...] = (*batch_size.CLAIMS, *recipe.CLAI
 
 def claims(found: Found) -> list[Claim]:
     """All of the paper's claims, in the order of its sections."""
-    # Tables of older versions lack newer fields: empty columns in their place.
-    lacking = [name for name in RunSpec.model_fields if name not in found.runs]
-    runs = found.runs.reindex(columns=[*found.runs.columns, *lacking])
-    return [claim(replace(found, runs=runs)) for claim in CLAIMS]
+    told = replace(found, runs=columns_of_claims(found.runs))
+    return [claim(told) for claim in CLAIMS]
+
+
+def columns_of_claims(runs: pd.DataFrame) -> pd.DataFrame:
+    """Every field of a run (empty where an older version lacks it) and the main metrics: few columns are fast."""
+    metrics = [name for name in runs.columns if name.endswith(("acc1", "/mean_recall@1"))]
+    columns = ["run_id", "sweep", "status", "reason", ORIGIN, *RunSpec.model_fields, *metrics]
+    return runs.reindex(columns=columns)

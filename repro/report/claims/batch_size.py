@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from repro.analysis.saturation import Saturation, analyse
 from repro.counts import format_batch_size, format_examples
 from repro.report import tables
 from repro.report.claims.claim import Claim, value
@@ -24,7 +25,7 @@ from repro.report.claims.evidence import (
     weigh,
     where,
 )
-from repro.report.found import Found, ours
+from repro.report.found import Found
 
 SWEEP = "batch-size"
 SMALL, SATURATION = 16384, 32768
@@ -53,8 +54,6 @@ def small_batches(found: Found) -> Claim:
 
 
 def saturation(found: Found) -> Claim:
-    from repro.analysis.saturation import analyse
-
     parts = []
     for label, series, metric in _series(found, "siglip", "siglit"):
         for result in analyse(series, metric, by=["loss"]):
@@ -67,7 +66,7 @@ def saturation(found: Found) -> Claim:
             else:
                 hit = result.low <= SATURATION <= result.high
                 verdict = (Verdict.AGREES if hit else Verdict.CONTRADICTS) if reaches else Verdict.NOT_SHOWN
-            parts.append((verdict, f"{label}, {loss} {result.conclusion}", runs))
+            parts.append((verdict, f"{label}, {loss}: {interval(result)}", runs))
     return Claim(
         "saturation",
         "Both losses are saturated near a batch size of 32k.",
@@ -203,9 +202,19 @@ def long_training(found: Found) -> Claim:
 CLAIMS = (small_batches, saturation, peaks, too_large, long_training, retrieval_falls, multilingual_flat)
 
 
+def interval(result: Saturation) -> str:
+    """'128 (64 to 256)': the saturation point with its interval, as far as they can be told."""
+    if result.point is None:
+        edge = f"at or beyond {format_batch_size(result.peak)}, where the grid ends"
+        return edge if result.at_edge else "cannot tell"
+    if result.low is None or result.high is None:
+        return format_batch_size(result.point)
+    return f"{format_batch_size(result.point)} ({format_batch_size(result.low)} to {format_batch_size(result.high)})"
+
+
 def _series(found: Found, *setups: str, retrieval: bool = False) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """(label, runs, metric) of each setup, scale, model, data and length of the sweep, both losses together."""
-    runs = tables.placed(where(ours(found), sweep=SWEEP))
+    runs = tables.placed(where(found.ours, sweep=SWEEP))
     for setup, part in runs[runs["setup"].isin(setups)].groupby("setup"):
         metric = retrieval_metric(part) if retrieval else accuracy_metric(part)
         if metric is not None:

@@ -21,7 +21,7 @@ from repro.report.claims.evidence import (
     weigh,
     where,
 )
-from repro.report.found import Found, ours
+from repro.report.found import Found
 
 LOG_10 = math.log(10)
 SMALL_COST, CLEAR = 1.0, 1.0
@@ -125,7 +125,7 @@ def noise(found: Found) -> Claim:
 
 
 def finetune_decay(found: Found) -> Claim:
-    runs = where(ours(found), sweep="finetune")
+    runs = where(found.ours, sweep="finetune")
     tuned = where(runs, setup="finetune")
     pair = (where(tuned, image_weight_decay=0.0), where(tuned, image_weight_decay=None))
     parts = _pairs({"without minus with": pair}, found, "finetune", "higher")
@@ -328,7 +328,7 @@ _TABLE_7 = {
 
 
 def _of(found: Found, sweep: str, **conditions: object) -> pd.DataFrame:
-    return tables.placed(where(ours(found), sweep=sweep, **conditions))
+    return tables.placed(where(found.ours, sweep=sweep, **conditions))
 
 
 def _pairs(

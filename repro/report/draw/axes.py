@@ -1,0 +1,142 @@
+"""Axes as people read them: batch sizes as 512, 32k and 1M, examples as 65.5k and 3B, names at the starts of lines."""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation, Transform
+
+from repro.counts import format_batch_size, format_examples
+from repro.report.style import STYLE
+
+TITLE_CHARACTERS = 36
+
+
+def new_axes(axes: Axes | None) -> Axes:
+    """The given axes, or those of a new figure."""
+    if axes is not None:
+        return axes
+    with matplotlib.rc_context(STYLE):
+        return Figure(figsize=(3.4, 2.8), layout="constrained").add_subplot()
+
+
+def label_batch_sizes(axes: Axes, sizes: Iterable[int], most: int = 7) -> None:
+    """A log₂ axis with the labels that people write: 64, 512, 1k, 32k, 1M; all sizes where at most `most` fit."""
+    sizes = sorted({int(size) for size in sizes})
+    _label_log(axes, sizes, most, lambda size: format_batch_size(round(size)))
+    if sizes:
+        axes.set_xlabel("batch size")
+
+
+def label_examples(axes: Axes, counts: Iterable[float], most: int = 6, label: str = "examples seen") -> None:
+    """A log₂ axis of examples: 4.1k, 450M, 3B."""
+    _label_log(axes, sorted({float(count) for count in counts if count > 0}), most, format_examples)
+    axes.set_xlabel(label)
+
+
+def label_ratios(axes: Axes, ratios: Iterable[float], most: int = 6) -> None:
+    """A log axis of negatives for each positive, written as the paper does: 1:16, 1:1.6k."""
+    counts = sorted({float(ratio) for ratio in ratios if ratio > 0})
+    _label_log(axes, counts, most, lambda ratio: f"1:{_short(ratio)}")
+    axes.set_xlabel("positives : negatives")
+
+
+def label_rows(axes: Axes, label: str, write: Callable[[float], str] | None = None, wide: int = 28) -> None:
+    """The vertical axis: its label, few ticks, numbers without exponents."""
+    axes.set_ylabel(textwrap.fill(label, wide))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else f"{number:,.6g}"))
+    axes.grid(False, which="minor")
+
+
+def label_log_rows(axes: Axes, label: str, write: Callable[[float], str] | None = None, base: int = 10) -> None:
+    """A logarithmic vertical axis; with 1, 2 and 5 as ticks where it spans less than a decade or two."""
+    axes.set_yscale("log", base=base)
+    low, high = axes.get_ylim()
+    decades = math.log(high / low, base) if low > 0 else 9
+    subs = (1.0,) if decades > 2 or base != 10 else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(base=base, subs=subs, numticks=8))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else f"{number:,.6g}"))
+    axes.set_ylabel(textwrap.fill(label, 28))
+    axes.grid(False, which="minor")
+
+
+def title(axes: Axes, *lines: str) -> None:
+    """At the left, one line or two, cut where they would leave the panel."""
+    most = TITLE_CHARACTERS
+    axes.set_title("\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines), loc="left")
+
+
+def say(axes: Axes, text: str) -> None:
+    """Words in the place of a panel's content."""
+    axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", va="center")
+
+
+def keep_empty(axes: Axes, text: str) -> None:
+    """A panel that has a place in the figure and nothing to show: words, and no axes."""
+    axes.set_axis_off()
+    say(axes, text)
+
+
+def beside(axes: Axes, place: str, points: float) -> Transform:
+    """Sigmoid a little to the left, softmax to the right, so that neither hides the other."""
+    side = {"sigmoid": -1, "softmax": 1}.get(place, 0)
+    return ScaledTranslation(side * points / 72, 0, axes.figure.dpi_scale_trans)
+
+
+def name_lines(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
+    """Write each line's name left of its start (x, y, name), names that would touch one above the other."""
+    if not names:
+        return
+    _make_room(axes, names)
+    bottom, top = axes.get_ylim()
+    apart, taken = 0.085 * (top - bottom), -math.inf
+    for x, y, name in sorted(names, key=lambda item: item[1]):
+        taken = max(y, taken + apart)
+        offset = {"xytext": (-5, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+        axes.annotate(name, (x, taken), fontsize=7.5, **offset)
+
+
+def _make_room(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
+    """Move the left limit of a log axis so that the names fit."""
+    low, high = (math.log2(limit) for limit in axes.get_xlim())
+    points = 72 * axes.figure.get_figwidth() * axes.get_subplotspec().get_position(axes.figure).width * 0.72
+    for x, _, name in names:
+        share = min(0.6, (4.9 * len(name) + 12) / points)  # of the panel's width that the name takes
+        low = min(low, (math.log2(x) - share * high) / (1 - share))
+    axes.set_xlim(left=2**low)
+
+
+def _label_log(axes: Axes, values: Sequence[float], most: int, write: Callable[[float], str]) -> None:
+    if not values:
+        axes.xaxis.set_major_locator(NullLocator())
+        return
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(_ticks(values, most)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axes.xaxis.set_minor_locator(FixedLocator(values))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
+
+
+def _ticks(values: Sequence[float], most: int) -> list[float]:
+    """The values themselves where they have room, else powers of two at even distances."""
+    span = math.log2(values[-1] / values[0])
+    crowded = any(math.log2(b / a) < span / 8 for a, b in itertools.pairwise(values))
+    if len(values) <= most and not crowded:
+        return list(values)
+    first, last = math.floor(math.log2(values[0])), math.ceil(math.log2(values[-1]))
+    return [2**power for power in range(first, last + 1, math.ceil((last - first + 1) / min(5, most)))]
+
+
+def _short(count: float) -> str:
+    """16,383 → 16k, 25.5 → 26, 2.55 → 2.6."""
+    if count >= 1000:
+        return f"{count / 1024:.2g}k"
+    return f"{count:.0f}" if count >= 10 else f"{count:.2g}"

@@ -1,0 +1,130 @@
+"""Drawn from tables of results/bench: loss implementations beside each other, and the exchange foretold.
+
+A family of implementations (ours, the plain formula, each peer) has one colour; its variants differ in marker.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from repro.counts import format_batch_size
+from repro.report.draw.axes import label_batch_sizes, label_log_rows, new_axes
+from repro.report.style import INK, PAPER, looks
+
+FAMILIES = {
+    "repro": "#0072b2",
+    "open_clip": "#d55e00",
+    "plain": "#7a7f87",
+    "siglip-kernel": "#009e73",
+    "inf-cl": "#cc79a7",
+}
+"""Okabe and Ito's colours."""
+MARKERS = "oDs^"
+LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+LIMIT = {"color": INK, "linestyle": "--", "linewidth": 1}
+
+
+def family(name: str) -> str:
+    """repro-ring → repro."""
+    return next((family for family in FAMILIES if name == family or name.startswith(f"{family}-")), name)
+
+
+def styles(names: Sequence[str]) -> dict[str, dict]:
+    """Colour by family, marker and line by the place within the family."""
+    found: dict[str, dict] = {}
+    seen: dict[str, int] = {}
+    for name in names:
+        own = family(name)
+        place = seen[own] = seen.get(own, -1) + 1
+        line = LINES[place % len(LINES)]
+        marker = MARKERS[place % len(MARKERS)]
+        found[name] = {"color": FAMILIES.get(own, INK), "marker": marker, "linestyle": line}
+        # Lines often coincide: the plain formula's is broad, below; ours is above all.
+        found[name] |= {"plain": {"linewidth": 3.5, "alpha": 0.55, "zorder": 2.5}}.get(own, {"zorder": 3})
+        found[name] |= {"zorder": 4} if own == "repro" else {}
+    return found
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Ours first, the plain formula, then peers."""
+    order = ["repro", "plain", *FAMILIES]
+    return sorted(set(names), key=lambda name: (order.index(family(name)) if family(name) in order else 99, name))
+
+
+def loss_cost(table: pd.DataFrame, value: str, ax: Axes | None = None, order: Sequence[str] = ()) -> Axes:
+    """`seconds` or `peak_memory_bytes` of each implementation of a loss against the batch of a rank.
+
+    table: of results/bench/loss.csv, one loss, ranks, dim, dtype and device. Bars are the least and the most that was
+    measured. With seconds, the dashed line is what the matrix products alone take. order: of implementations.
+    """
+    axes = new_axes(ax)
+    edge = {"markeredgecolor": PAPER, "markeredgewidth": 0.6}
+    given = table.assign(**{value: pd.to_numeric(table[value], errors="coerce")})
+    for name, style in styles(order or in_order(given["implementation"])).items():
+        line = given[given["implementation"] == name].dropna(subset=value).sort_values("local_batch")
+        if line.empty:
+            continue
+        axes.plot(line["local_batch"], line[value], **style, **edge, label=name)
+        if value == "seconds" and {"seconds_least", "seconds_most"} <= set(line.columns):
+            spread = (line[value] - line["seconds_least"], line["seconds_most"] - line[value])
+            bars = {"ecolor": style["color"], "elinewidth": 0.7, "alpha": 0.7}
+            axes.errorbar(line["local_batch"], line[value], spread, fmt="none", **bars)
+    if value == "seconds" and "matmul_limit_seconds" in given:
+        limits = given.drop_duplicates("local_batch").sort_values("local_batch")
+        axes.plot(limits["local_batch"], limits["matmul_limit_seconds"], **LIMIT, zorder=2, label="the products alone")
+    label_batch_sizes(axes, given["local_batch"], most=5)
+    axes.set_xlabel("batch size of a rank")
+    axes.grid(False, which="minor")
+    return axes
+
+
+def exchange_model(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Seconds of a step's loss and of its exchange alone, foretold, against the devices: a line for each exchange.
+
+    table: of results/bench/exchange-model.csv, one local batch and one link.
+    """
+    axes = new_axes(ax)
+    for name, style in looks(sorted(table["exchange"].unique())).items():
+        line = table[table["exchange"] == name].sort_values("devices")
+        plain = {**style, "markeredgecolor": PAPER, "markeredgewidth": 0.5}
+        axes.plot(line["devices"], line["exchange_seconds"], **plain, label=name)
+    compute = table.drop_duplicates("devices").sort_values("devices")
+    axes.plot(compute["devices"], compute["compute_seconds"], **LIMIT, label="the products alone")
+    label_batch_sizes(axes, table["devices"], most=8)
+    axes.set_xlabel("devices")
+    label_log_rows(axes, "exchange", format_seconds)
+    return axes
+
+
+def capacity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The largest batch in a given memory, a bar for each implementation of one loss; '≥' where more was not tried."""
+    axes = new_axes(ax)
+    rows = table[table["batch_size"] > 0].sort_values("batch_size")
+    colours = [FAMILIES.get(family(name), INK) for name in rows["implementation"]]
+    places = range(len(rows))
+    axes.barh(places, rows["batch_size"], 0.6, color=colours)
+    axes.set_yticks(places, list(rows["implementation"]))
+    for place, row in zip(places, rows.itertuples(), strict=True):
+        more = "≥ " if row.status == "at least" else ""
+        axes.annotate(
+            more + format_batch_size(int(row.batch_size)), (row.batch_size, place), (3, 0),
+            textcoords="offset points", va="center", fontsize=7.5,
+        )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
+    label_batch_sizes(axes, [smallest // 2, smallest, largest])
+    axes.set_xlim(smallest / 2, largest * 2.2)
+    axes.set_xlabel("largest batch size")
+    axes.grid(False, axis="y")
+    return axes
+
+
+def format_seconds(value: float) -> str:
+    """0.0021 → 2.1 ms."""
+    for unit, size in (("s", 1), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= size:
+            return f"{value / size:,.3g} {unit}"
+    return f"{value:.1g} s"
+
+

@@ -1,0 +1,62 @@
+"""Accuracy against what training cost, with the runs that no other beats at the same cost or less."""
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from repro.report import tables
+from repro.report.draw.axes import label_rows, new_axes
+from repro.report.draw.series import draw_runs
+from repro.report.style import INK, look
+
+
+def pareto_front(table: pd.DataFrame, cost: str, metric: str) -> pd.Series:
+    """Whether each run is on the front: none is as good or better that cost as little or less."""
+    order = table.assign(cost_=tables.numbers(table[cost]), metric_=-tables.numbers(table[metric]))
+    order = order.dropna(subset=["cost_", "metric_"]).sort_values(["cost_", "metric_"])
+    best_before = (-order["metric_"]).cummax().shift(fill_value=-math.inf)
+    return (-order["metric_"] > best_before).reindex(table.index, fill_value=False)
+
+
+def pareto(
+    table: pd.DataFrame, cost: str, metric: str, ax: Axes | None = None, label: str = "", singles: bool = True
+) -> Axes:
+    """A metric (0 to 1, drawn in percent) against a cost on a logarithmic axis, each run a point, the front joined.
+
+    table: one row a run, the cost as a column. singles: false draws the front alone.
+    """
+    axes = new_axes(ax)
+    runs = tables.finished(table)
+    runs = runs.assign(**{cost: tables.numbers(runs[cost]), metric: tables.numbers(runs[metric])})
+    runs = runs.dropna(subset=[cost, metric])
+    runs = runs[runs[cost] > 0]
+    front = runs[pareto_front(runs, cost, metric)].sort_values(cost)
+    axes.step(front[cost], 100 * front[metric], where="post", color=INK, lw=1, label="front", zorder=2)
+    for loss, part in (runs if singles else front).groupby("loss"):
+        style = look(loss)
+        draw_runs(axes, part, cost, metric, 100, style | {"facecolor": style["color"], "alpha": 0.75})
+    # The front's runs again, ringed.
+    axes.plot(front[cost], 100 * front[metric], "o", mfc="none", mec=INK, ms=7, mew=0.9, label="on the front", zorder=4)
+    _label_cost(axes, runs[cost], label or cost.replace("_", " "))
+    label_rows(axes, f"{tables.metric_title(metric)[1]} (%)")
+    return axes
+
+
+def _label_cost(axes: Axes, values: pd.Series, label: str) -> None:
+    axes.set_xscale("log")
+    if len(values):
+        axes.set_xlim(values.min() / 1.3, values.max() * 1.3)
+    wide = len(values) and np.log10(values.max() / values.min()) > 2
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_large(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(False, which="minor")
+    axes.set_xlabel(label)
+
+
+def format_large(value: float) -> str:
+    """2e14 → 2e14, 20 → 20, 0.05 → 0.05."""
+    return f"{value:.0e}".replace("e+", "e") if value >= 1e6 else f"{value:,.6g}"

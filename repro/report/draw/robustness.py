@@ -1,0 +1,106 @@
+"""Drawn against what training is denied: the negatives that it leaves out, and the data that are spoilt."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from repro.counts import format_examples
+from repro.report import tables
+from repro.report.draw.axes import label_ratios, label_rows, new_axes
+from repro.report.draw.series import draw_runs, draw_series, finish
+from repro.report.style import INK, looks
+
+KINDS = ("random", "hard", "easy")
+ALL = "all"
+ALL_STYLE = {"color": INK, "marker": "D", "linestyle": "none"}
+
+
+def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs of a choice of negatives with `ratio`, negatives for each positive, and `kind`: which, and how long trained.
+
+    Runs longer than that of all negatives are kinds of their own: 'hard, matched pairs' where as many pairs were seen.
+    """
+    runs = tables.placed(table)
+    share = tables.numbers(runs["negatives_share"])
+    lengths = tables.numbers(runs["examples_seen"])
+    base = lengths.where(runs["negatives"] == ALL).groupby([runs["scale"], runs["batch_size"]]).transform("max")
+    base = base.fillna(lengths.groupby([runs["scale"], runs["batch_size"]]).transform("min"))
+    longer = lengths / base
+    matched = (longer * share - 1).abs() < 0.05
+    kinds = [
+        str(kind)
+        if ratio == 1
+        else f"{kind}, {'matched pairs' if is_matched else format_examples(length)}"
+        for kind, ratio, is_matched, length in zip(runs["negatives"], longer, matched, lengths, strict=True)
+    ]
+    return runs.assign(ratio=share * (runs["batch_size"] - 1), kind=kinds)
+
+
+def by_ratio(
+    table: pd.DataFrame, value: str, ax: Axes | None = None, factor: float = 1, label: str = "", singles: bool = True
+) -> Axes:
+    """A number of runs against their negatives for each positive (figure 6), a line for each choice of negatives.
+
+    table: with the columns negatives and negatives_share. Each line ends in the runs of all negatives.
+    """
+    axes = new_axes(ax)
+    runs = table if "kind" in table else with_ratios(table)
+    everything, kinds = runs[runs["kind"] == ALL], kinds_of(runs)
+    styles = kind_styles(runs)
+    for kind in kinds:
+        own = runs[runs["kind"] == kind]
+        joined = own if "," in kind else pd.concat([own, everything]).assign(kind=kind)
+        draw_series(axes, joined, value, "ratio", (), ("kind",), factor, lambda key: styles[key["kind"]], False)
+        _draw_singles(axes, own, value, factor, styles[kind], singles)
+    draw_series(axes, everything, value, "ratio", (), ("kind",), factor, lambda _: ALL_STYLE, False)
+    _draw_singles(axes, everything, value, factor, ALL_STYLE, singles)
+    label_ratios(axes, runs["ratio"].dropna())
+    label_rows(axes, label or value.replace("_", " "))
+    finish(axes, runs, value, [], "ratio")
+    return axes
+
+
+def kinds_of(runs: pd.DataFrame) -> list[str]:
+    """Choices of negatives but all: the paper's order, longer trained ones last."""
+    found = [str(kind) for kind in runs["kind"].unique() if kind != ALL]
+    return sorted(found, key=lambda kind: ("," in kind, [*KINDS, kind].index(kind.partition(",")[0]), kind))
+
+
+def kind_styles(runs: pd.DataFrame) -> dict[str, dict[str, object]]:
+    return looks(kinds_of(runs))
+
+
+def _draw_singles(
+    axes: Axes, runs: pd.DataFrame, value: str, factor: float, style: dict[str, object], singles: bool
+) -> None:
+    done = tables.finished(runs)
+    done = done[tables.numbers(done[value]).notna()] if value in done else done[:0]
+    if singles and len(done) and "run_id" in done:
+        face = style["color"]
+        draw_runs(axes, done, "ratio", value, factor, {**style, "facecolor": face}, small=bool(done["ratio"].duplicated().any()))
+
+
+def by_noise(
+    table: pd.DataFrame,
+    metric: str,
+    kind: str,
+    ax: Axes | None = None,
+    by: Sequence[str] = (),
+    singles: bool = True,
+) -> Axes:
+    """A metric (0 to 1, drawn in percent) against the probability of one kind of corruption (figure 7), both losses.
+
+    table: with corruption and corruption_probability; runs without corruption are the point at 0.
+    """
+    axes = new_axes(ax)
+    runs = table[table["corruption"].isin([kind, "none"])]
+    runs = runs.assign(corruption_probability=tables.numbers(runs["corruption_probability"]).fillna(0))
+    draw_series(axes, runs, metric, "corruption_probability", by, factor=100, singles=singles)
+    axes.set_xlabel("corruption probability p")
+    top = max(0.05, float(runs["corruption_probability"].max() or 0))
+    axes.set_xlim(-0.06 * top, 1.06 * top)
+    label_rows(axes, f"{tables.metric_title(metric)[1]} (%)")
+    finish(axes, runs, metric, [], "corruption_probability")
+    return axes
+
