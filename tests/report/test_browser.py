@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def table_of_500_runs():
-    table = sweep_table(seeds=range(35)).head(497)
+    table = sweep_table(seeds=range(36)).head(497)
     table["run_id"] = [f"{run}-{place}" for place, run in enumerate(table["run_id"])]
     odd = [
         run_row("softmax", 4096, status="oom", run_id="lost-oom"),
@@ -45,7 +45,7 @@ def report(tmp_path_factory):
     """(page file, its table) of 500 runs with training curves."""
     table = table_of_500_runs()
     folder = tmp_path_factory.mktemp("report")
-    found = Found(tables.with_mean_recall(table), pd.DataFrame(), curves_of(table), results.published())
+    found = Found(tables.with_mean_recall(table), pd.DataFrame(), curves_of(table), results.published(), {})
     return page.write(found, folder, "test"), table
 
 
@@ -96,12 +96,9 @@ def test_it_asks_for_nothing_and_complains_of_nothing(opened, report):
     assert report[0].stat().st_size < 5e6
 
 
-def test_it_is_usable_within_a_second_or_so(opened):
+def test_every_run_is_counted(opened):
     tab = opened()
 
-    ready = tab.evaluate("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart")
-
-    print(f"500 runs: usable after {ready} ms")  # measured in results/bench/report.csv; here only that it ends
     assert tab.locator("#counted").inner_text() == "500 of 500 runs"
 
 

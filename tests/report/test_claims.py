@@ -19,7 +19,7 @@ ACCURACY = "wds_shapes_objects/acc1"
 
 def found(rows, **more):
     runs = tables.with_mean_recall(pd.DataFrame(rows))
-    return Found(runs, pd.DataFrame(), pd.DataFrame(), results.published(), **more)
+    return Found(runs, pd.DataFrame(), pd.DataFrame(), results.published(), **({"bench": {}} | more))
 
 
 def verdicts(rows, **more):
@@ -171,4 +171,4 @@ def test_imported_rows_bear_no_verdict_of_ours():
 def test_no_table_stops_the_claims(table):
     runs = tables.with_mean_recall(table)
 
-    assert len(claims(Found(runs, pd.DataFrame(), pd.DataFrame(), results.published()))) > 20
+    assert len(claims(Found(runs, pd.DataFrame(), pd.DataFrame(), results.published(), {}))) > 20
