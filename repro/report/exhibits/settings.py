@@ -96,7 +96,7 @@ def table_4(found: Found) -> Iterator[Exhibit]:
             for row in paper.to_dict("records")
         }
     frame = pd.DataFrame(columns).fillna("")
-    order = {"none": 0, "-10": 1, "0": 2}
+    order = {"none": 0, "−10": 1, "0": 2}
     starts = sorted(frame.index, key=lambda start: (order.get(start[0], 3), start[0], -len(start[1]), start[1]))
     frame = frame.reindex(starts)
     frame.index = pd.Index([f"b {start[0]}, t′ {start[1]}" for start in starts], name="start")
@@ -230,7 +230,7 @@ def _metric_head(metric: str) -> str:
 
 
 def _bias(value: float) -> str:
-    return "none" if value != value else f"{value:g}"
+    return "none" if value != value else f"{value:g}".replace("-", "−")
 
 
 def _scale(value: float) -> str:
