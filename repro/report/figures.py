@@ -47,7 +47,6 @@ def panels(
     width_cm: float = FULL_CM,
     legend: Mapping[str, Mapping[str, object]] | None = None,
     row_cm: float = PANEL_CM,
-    most_legend_columns: int = 4,
 ) -> Figure:
     """A panel for each function that draws one, `columns` a row; None leaves a place empty. Legend above all.
 
@@ -59,7 +58,7 @@ def panels(
     for place, draw in enumerate(draws, 1):
         if draw is not None:
             draw(figure.add_subplot(rows, columns, place))
-    add_legend(figure, legend or {}, most_legend_columns)
+    add_legend(figure, legend or {})
     return figure
 
 
@@ -71,22 +70,29 @@ def full_and_column(
 ) -> tuple[Figure, Figure]:
     """The same panels at both widths: `columns` a row, and one below the other with empty places left out."""
     full = panels(draws, columns, FULL_CM if columns > 1 else 11.0, legend, row_cm)
-    column = panels([draw for draw in draws if draw], 1, COLUMN_CM, legend, row_cm, most_legend_columns=2)
+    column = panels([draw for draw in draws if draw], 1, COLUMN_CM, legend, row_cm)
     return full, column
 
 
-def add_legend(figure: Figure, looks: Mapping[str, Mapping[str, object]], most_columns: int = 4) -> None:
+def add_legend(figure: Figure, looks: Mapping[str, Mapping[str, object]]) -> None:
     """Above all panels: what is given, and the cross where there is one."""
     handles = [Line2D([], [], **_marked(style), label=name) for name, style in looks.items()]
     if any(line.get_marker() == "x" for axes in figure.axes for line in axes.lines):
         handles.append(Line2D([], [], **NO_RESULT, label="no result"))
     if handles:
-        columns = len(handles) if len(handles) <= most_columns else math.ceil(len(handles) / 2)
-        columns = min(columns, most_columns)
+        columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth() * 72)
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1.2)
 
 
+def _legend_columns(names: Sequence[str], points: float) -> int:
+    """So many as fit beside each other: each as wide as the longest name at 8 pt, with its line."""
+    fit = int(points / (4.6 * max(map(len, names)) + 34))
+    rows = math.ceil(len(names) / max(1, fit))
+    return math.ceil(len(names) / rows)
+
+
 def _marked(style: Mapping[str, object]) -> dict[str, object]:
+    style = {key: value for key, value in style.items() if key != "shift"}
     hollow = {"markeredgecolor": style["color"]} if style.get("markerfacecolor") == PAPER else {}
     return {**style, **hollow}
 
@@ -182,3 +188,13 @@ def paper_curves(published: pd.DataFrame, source: str) -> pd.DataFrame:
 
 def _panel_name(key: dict[str, object]) -> str:
     return ", ".join(str(value) for value in key.values()) or "no run"
+
+
+def share_heights(figure: Figure, columns: int) -> None:
+    """The panels of a row get one vertical scale, so that they can be read off against each other."""
+    axes = figure.axes
+    for start in range(0, len(axes), columns):
+        row = axes[start : start + columns]
+        limits = [each.get_ylim() for each in row]
+        for each in row:
+            each.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))

@@ -21,6 +21,7 @@ SPLITS = ("setup", "scale", "examples_seen", "model", "data_fingerprint")
 MACHINE = ("machine", "gpu")
 """What splits speed and memory as well: they say as much about the machine as about the loss."""
 NOT_A_SPLIT = ("format", "seed", "data", "evals")
+GREEK = {"beta1": "β1", "beta2": "β2"}
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
 PAPER = "arXiv 2303.15343"
 LOSSES = ("sigmoid", "softmax")
@@ -124,7 +125,10 @@ def _label(column: str, value: object) -> str:
         return f"data {str(value)[:8]}"
     if column in (*SPLITS, *MACHINE):
         return str(value)
-    return f"{column.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{column} {value}"
+    name = GREEK.get(column, column.replace("_", " "))
+    if pd.isna(value):
+        return f"no {name}"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:

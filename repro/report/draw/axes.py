@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,9 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
-from matplotlib.transforms import ScaledTranslation, Transform
 
 from repro.counts import format_batch_size, format_examples
+from repro.report import tables
 from repro.report.style import STYLE
 
 TITLE_CHARACTERS = 36
@@ -28,21 +29,33 @@ def new_axes(axes: Axes | None) -> Axes:
 def label_batch_sizes(axes: Axes, sizes: Iterable[int], most: int = 7) -> None:
     """A log₂ axis with the labels that people write: 64, 512, 1k, 32k, 1M; all sizes where at most `most` fit."""
     sizes = sorted({int(size) for size in sizes})
-    _label_log(axes, sizes, most, lambda size: format_batch_size(round(size)))
+    _label_log(axes, sizes, _powers(axes, sizes, most), lambda size: format_batch_size(round(size)))
     if sizes:
         axes.set_xlabel("batch size")
 
 
-def label_examples(axes: Axes, counts: Iterable[float], most: int = 6, label: str = "examples seen") -> None:
+def label_examples(axes: Axes, counts: Iterable[float], label: str = "examples seen") -> None:
     """A log₂ axis of examples: 4.1k, 450M, 3B."""
-    _label_log(axes, sorted({float(count) for count in counts if count > 0}), most, format_examples)
+    counts = sorted({float(count) for count in counts if count > 0})
+    _label_log(axes, counts, _apart(axes, counts, format_examples), format_examples)
     axes.set_xlabel(label)
 
 
-def label_ratios(axes: Axes, ratios: Iterable[float], most: int = 6) -> None:
+def label_examples_evenly(axes: Axes) -> None:
+    """A linear axis of examples, written 50k, 100k."""
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: format_examples(count)))
+    axes.set_xlabel("examples seen")
+
+
+def label_ratios(axes: Axes, ratios: Iterable[float]) -> None:
     """A log axis of negatives for each positive, written as the paper does: 1:16, 1:1.6k."""
     counts = sorted({float(ratio) for ratio in ratios if ratio > 0})
-    _label_log(axes, counts, most, lambda ratio: f"1:{_short(ratio)}")
+
+    def write(ratio: float) -> str:
+        return f"1:{_short(ratio)}"
+
+    _label_log(axes, counts, _apart(axes, counts, write), write)
     axes.set_xlabel("positives : negatives")
 
 
@@ -61,10 +74,17 @@ def label_log_rows(axes: Axes, label: str, write: Callable[[float], str] | None 
     decades = math.log(high / low, base) if low > 0 else 9
     subs = (1.0,) if decades > 2 or base != 10 else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(LogLocator(base=base, subs=subs, numticks=8))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else f"{number:,.6g}"))
     axes.set_ylabel(textwrap.fill(label, 28))
     axes.grid(False, which="minor")
+
+
+def metric_label(metric: str) -> str:
+    """wds_shapes_retrieval/mean_recall@1 → 'mean recall@1 (%)': short, for an axis."""
+    name = tables.metric_title(metric)[1].replace("mean image and text recall", "mean recall")
+    name = re.sub(r"(\d+)shot acc1", r"\1-shot accuracy", name)
+    return f"{name} (%)"
 
 
 def title(axes: Axes, *lines: str) -> None:
@@ -84,12 +104,6 @@ def keep_empty(axes: Axes, text: str) -> None:
     say(axes, text)
 
 
-def beside(axes: Axes, place: str, points: float) -> Transform:
-    """Sigmoid a little to the left, softmax to the right, so that neither hides the other."""
-    side = {"sigmoid": -1, "softmax": 1}.get(place, 0)
-    return ScaledTranslation(side * points / 72, 0, axes.figure.dpi_scale_trans)
-
-
 def name_lines(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
     """Write each line's name left of its start (x, y, name), names that would touch one above the other."""
     if not names:
@@ -106,32 +120,53 @@ def name_lines(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
 def _make_room(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
     """Move the left limit of a log axis so that the names fit."""
     low, high = (math.log2(limit) for limit in axes.get_xlim())
-    points = 72 * axes.figure.get_figwidth() * axes.get_subplotspec().get_position(axes.figure).width * 0.72
     for x, _, name in names:
-        share = min(0.6, (4.9 * len(name) + 12) / points)  # of the panel's width that the name takes
+        share = min(0.6, (4.4 * len(name) + 10) / _points_wide(axes))  # of the panel's width that the name takes
         low = min(low, (math.log2(x) - share * high) / (1 - share))
     axes.set_xlim(left=2**low)
 
 
-def _label_log(axes: Axes, values: Sequence[float], most: int, write: Callable[[float], str]) -> None:
+def _points_wide(axes: Axes) -> float:
+    """About: what a panel's labels leave of its place."""
+    place = axes.get_subplotspec()
+    return 0.74 * 72 * axes.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
+
+
+def _label_log(axes: Axes, values: Sequence[float], ticks: Sequence[float], write: Callable[[float], str]) -> None:
     if not values:
         axes.xaxis.set_major_locator(NullLocator())
         return
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(_ticks(values, most)))
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     axes.xaxis.set_minor_locator(FixedLocator(values))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
 
 
-def _ticks(values: Sequence[float], most: int) -> list[float]:
-    """The values themselves where they have room, else powers of two at even distances."""
-    span = math.log2(values[-1] / values[0])
-    crowded = any(math.log2(b / a) < span / 8 for a, b in itertools.pairwise(values))
-    if len(values) <= most and not crowded:
-        return list(values)
-    first, last = math.floor(math.log2(values[0])), math.ceil(math.log2(values[-1]))
+def _apart(axes: Axes, values: Sequence[float], write: Callable[[float], str]) -> list[float]:
+    """Those of the values whose labels have room beside each other, from the largest."""
+    found: list[float] = []
+    for value in reversed(values):
+        if not found or _room(axes, values) * math.log2(found[-1] / value) > 4.6 * len(write(value)) + 6:
+            found.append(value)
+    return found[::-1]
+
+
+def _room(axes: Axes, values: Sequence[float]) -> float:
+    """Points of a doubling."""
+    return _points_wide(axes) / (math.log2(values[-1] / values[0]) + 1)
+
+
+def _powers(axes: Axes, sizes: Sequence[int], most: int) -> list[float]:
+    """The sizes themselves where they have room, else powers of two at even distances."""
+    if not sizes:
+        return []
+    span = math.log2(sizes[-1] / sizes[0])
+    crowded = any(math.log2(b / a) < span / 8 for a, b in itertools.pairwise(sizes))
+    if len(sizes) <= most and not crowded:
+        return list(sizes)
+    first, last = math.floor(math.log2(sizes[0])), math.ceil(math.log2(sizes[-1]))
     return [2**power for power in range(first, last + 1, math.ceil((last - first + 1) / min(5, most)))]
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.report import tables
-from repro.report.draw.axes import label_batch_sizes, label_rows, new_axes
+from repro.report.draw.axes import label_batch_sizes, label_rows, metric_label, new_axes
 from repro.report.draw.series import draw_series, finish
 from repro.report.style import INK, OTHER_STYLE, look
 
@@ -28,7 +28,7 @@ def accuracy_by_batch_size(
     their own. by: the columns that tell series apart, found from the table when None. singles: each run is drawn, and
     links to its row. origins: names of imported series in the order of their colours.
     """
-    label = f"{tables.metric_title(metric)[1]} (%)"
+    label = metric_label(metric)
     return by_batch_size(table, metric, 100, label, ax, by, singles, origins)
 
 
@@ -62,7 +62,7 @@ def by_batch_size(
         )
     label_batch_sizes(axes, tables.placed(given)["batch_size"], most=5 if names else 7)
     label_rows(axes, label)
-    finish(axes, given, value, names, "batch_size")
+    finish(axes, given, value, names, "batch_size", factor)
     return axes
 
 
@@ -86,8 +86,8 @@ def by_language(table: pd.DataFrame, metrics: Sequence[str], mean: str, ax: Axes
         origin = runs["origin"].iloc[0] if "origin" in runs else ""
         style = look(loss, origin)
         axes.plot(means.index, means[mean], **style, label="mean", zorder=3)
-    label_batch_sizes(axes, means.index, most=5)
-    label_rows(axes, f"{tables.metric_title(mean)[1]} (%)")
+    label_batch_sizes(axes, means.index, most=4)
+    label_rows(axes, metric_label(mean))
     _name_ends(axes, ends)
     return axes
 
@@ -106,9 +106,11 @@ def _name_ends(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
         places = {round(i * (len(ends) - 1) / (MOST_LANGUAGES - 1)) for i in range(MOST_LANGUAGES)}
         ends = [ends[place] for place in sorted(places)]
     low, high = axes.get_ylim()
-    apart, taken = 0.075 * (high - low), float("-inf")
+    apart, places = 0.075 * (high - low), []
     axes.set_xlim(right=axes.get_xlim()[1] * 1.5)
-    for x, y, name in ends:
-        taken = max(y, taken + apart)
+    for _, y, _ in ends:
+        places.append(max(y, places[-1] + apart) if places else y)
+    down = min(sum(place - y for place, (_, y, _) in zip(places, ends, strict=True)) / len(ends), places[0] - low)
+    for place, (x, _, name) in zip(places, ends, strict=True):
         offset = {"xytext": (4, 0), "textcoords": "offset points", "ha": "left", "va": "center", "color": INK}
-        axes.annotate(name, (x, taken), fontsize=7, **offset)
+        axes.annotate(name, (x, place - down), fontsize=7, **offset)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from repro.report import tables
-from repro.report.draw.axes import label_rows, new_axes
+from repro.report.draw.axes import label_rows, metric_label, new_axes
 from repro.report.draw.series import draw_runs
 from repro.report.style import INK, look
 
@@ -41,7 +41,7 @@ def pareto(
     # The front's runs again, ringed.
     axes.plot(front[cost], 100 * front[metric], "o", mfc="none", mec=INK, ms=7, mew=0.9, label="on the front", zorder=4)
     _label_cost(axes, runs[cost], label or cost.replace("_", " "))
-    label_rows(axes, f"{tables.metric_title(metric)[1]} (%)")
+    label_rows(axes, metric_label(metric))
     return axes
 
 

@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 
 from repro.counts import format_examples
 from repro.report import tables
-from repro.report.draw.axes import label_ratios, label_rows, new_axes
-from repro.report.draw.series import draw_runs, draw_series, finish
+from repro.report.draw.axes import label_ratios, label_rows, metric_label, new_axes
+from repro.report.draw.series import draw_intervals, draw_runs, draw_series, finish
 from repro.report.style import INK, looks
 
 KINDS = ("random", "hard", "easy")
 ALL = "all"
-ALL_STYLE = {"color": INK, "marker": "D", "linestyle": "none"}
+ALL_STYLE = {"color": INK, "marker": "D", "linestyle": "none", "shift": 8.5}
 
 
 def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
@@ -51,13 +51,15 @@ def by_ratio(
     for kind in kinds:
         own = runs[runs["kind"] == kind]
         joined = own if "," in kind else pd.concat([own, everything]).assign(kind=kind)
-        draw_series(axes, joined, value, "ratio", (), ("kind",), factor, lambda key: styles[key["kind"]], False)
+        one = {"x": "ratio", "lines": ("kind",), "factor": factor, "singles": False, "intervals": False}
+        draw_series(axes, joined, value, style=lambda key: styles[key["kind"]], **one)
+        draw_intervals(axes, tables.summarise(own, value, (), ("ratio",)), "ratio", factor, styles[kind], styles[kind]["shift"])
         _draw_singles(axes, own, value, factor, styles[kind], singles)
     draw_series(axes, everything, value, "ratio", (), ("kind",), factor, lambda _: ALL_STYLE, False)
     _draw_singles(axes, everything, value, factor, ALL_STYLE, singles)
     label_ratios(axes, runs["ratio"].dropna())
     label_rows(axes, label or value.replace("_", " "))
-    finish(axes, runs, value, [], "ratio")
+    finish(axes, runs, value, [], "ratio", factor)
     return axes
 
 
@@ -68,7 +70,9 @@ def kinds_of(runs: pd.DataFrame) -> list[str]:
 
 
 def kind_styles(runs: pd.DataFrame) -> dict[str, dict[str, object]]:
-    return looks(kinds_of(runs))
+    """Each its look, and its own few points to the left or right of its place."""
+    styles = looks(kinds_of(runs))
+    return {kind: {**style, "shift": (-6, -3.5, 3.5, 6)[place % 4]} for place, (kind, style) in enumerate(styles.items())}
 
 
 def _draw_singles(
@@ -77,8 +81,9 @@ def _draw_singles(
     done = tables.finished(runs)
     done = done[tables.numbers(done[value]).notna()] if value in done else done[:0]
     if singles and len(done) and "run_id" in done:
-        face = style["color"]
-        draw_runs(axes, done, "ratio", value, factor, {**style, "facecolor": face}, small=bool(done["ratio"].duplicated().any()))
+        several = bool(done["ratio"].duplicated().any())
+        look = {**style, "facecolor": style["color"]}
+        draw_runs(axes, done, "ratio", value, factor, look, several, float(style.get("shift", 0)))
 
 
 def by_noise(
@@ -100,7 +105,7 @@ def by_noise(
     axes.set_xlabel("corruption probability p")
     top = max(0.05, float(runs["corruption_probability"].max() or 0))
     axes.set_xlim(-0.06 * top, 1.06 * top)
-    label_rows(axes, f"{tables.metric_title(metric)[1]} (%)")
-    finish(axes, runs, metric, [], "corruption_probability")
+    label_rows(axes, metric_label(metric))
+    finish(axes, runs, metric, [], "corruption_probability", 100)
     return axes
 

@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from repro.report import tables
-from repro.report.draw.axes import beside, name_lines
+from repro.report.draw.axes import name_lines
 from repro.report.style import INK, LOSS_STYLES, OTHER_STYLE, PAPER, look
 
 Look = Callable[[Mapping[str, object]], Mapping[str, object]]
+SHIFTS = {"sigmoid": -4.5, "softmax": 4.5}
+"""Points to the left or right of its place, where both losses would hide each other."""
 MOST_NAMES = 6
 """More series than this in one panel are not named."""
 
@@ -29,6 +32,7 @@ def draw_series(
     factor: float = 1,
     style: Look | None = None,
     singles: bool = True,
+    intervals: bool = True,
 ) -> list[tuple[float, float, str]]:
     """Mean of `value` against `x`: a line for each series (`by`) and each of its `lines`.
 
@@ -36,7 +40,6 @@ def draw_series(
     singles: draw the runs one by one, each a link to #run-<id>. Returns where series could be named: (x, y, name).
     """
     within = [*lines, x]
-    held = axes.get_ylim() if axes.has_data() else None
     found = tables.summarise(table, value, by, within)
     done = tables.finished(table)
     done = done.assign(**{value: tables.numbers(done[value])}).dropna(subset=[value, x])
@@ -48,10 +51,10 @@ def draw_series(
             look_of_line = dict(style({**key, **own}) if style else look(own.get("loss")))
             runs = tables.part_of(done, {**key, **own})
             name = ", ".join(filter(None, [*map(str, own.values()), tables.series_label(key)]))
-            _draw_line(axes, line, runs, (x, value), factor, look_of_line | {"alpha": strength}, name, singles)
+            drawn = look_of_line | {"alpha": strength}
+            _draw_line(axes, line, runs, (x, value), factor, drawn, name, singles, intervals)
         start = part[part[x] == part[x].min()]
         names.append((float(start[x].iloc[0]), factor * float(start["mean"].max()), tables.series_label(key)))
-    _limit(axes, factor * done[value], held)
     return names if 1 < len(names) <= MOST_NAMES else []
 
 
@@ -64,22 +67,32 @@ def _draw_line(
     look_of_line: dict[str, object],
     name: str,
     singles: bool,
+    intervals: bool,
 ) -> None:
     """One line: means; bars and small points where there are several seeds; points alone where there is one."""
     (x, value), several = columns, bool((line["seeds"] > 1).any())
     own = dict(look_of_line)
+    shift = float(own.pop("shift", 0) or SHIFTS.get(str(line["loss"].iloc[0]) if "loss" in line else "", 0))
     marker, face = own.pop("marker"), own.pop("markerfacecolor", own["color"])
     linked = singles and "run_id" in runs and len(runs) > 0
     marks = {} if linked and not several else {"marker": marker, "markerfacecolor": face}
     edge = {"markeredgecolor": PAPER if face == own["color"] else own["color"], "markeredgewidth": 0.6}
     axes.plot(line[x], factor * line["mean"], **own, **marks, **edge, label=name, zorder=3)
-    if several:
-        bars = factor * (line["mean"] - line["low"])
-        quiet = {"ecolor": own["color"], "elinewidth": 1, "capsize": 2.2, "alpha": own.get("alpha", 1)}
-        axes.errorbar(line[x], factor * line["mean"], bars, fmt="none", **quiet)
+    if several and intervals:
+        draw_intervals(axes, line, x, factor, own, shift)
     if not linked:
         return
-    draw_runs(axes, runs, x, value, factor, {**own, "marker": marker, "facecolor": face}, small=several)
+    draw_runs(axes, runs, x, value, factor, {**own, "marker": marker, "facecolor": face}, several, shift)
+
+
+def draw_intervals(
+    axes: Axes, means: pd.DataFrame, x: str, factor: float, look_of_line: Mapping[str, object], shift: float = 0
+) -> None:
+    """95 % intervals of means as bars, a little beside them. means: of tables.summarise."""
+    ends = factor * means["low"], factor * means["high"]
+    strength = 0.55 * float(look_of_line.get("alpha", 1))
+    quiet = {"color": look_of_line["color"], "lw": 1, "alpha": strength, "zorder": 2.2, "label": "_intervals"}
+    axes.vlines(means[x], *ends, transform=moved(axes, 0.4 * shift), **quiet)
 
 
 def draw_runs(
@@ -90,10 +103,10 @@ def draw_runs(
     factor: float,
     look_of_runs: Mapping[str, object],
     small: bool = False,
+    shift: float = 0,
 ) -> None:
-    """Each run as a point that links to its row. small: beside the means of several seeds."""
-    place = str(runs["loss"].iloc[0]) if small and "loss" in runs else ""
-    shifted = axes.transData + beside(axes, place, 4.5)
+    """Each run as a point that links to its row. small: beside the means of several seeds, `shift` points away."""
+    shifted = moved(axes, shift if small else 0)
     strength = float(look_of_runs.get("alpha", 1))
     face = look_of_runs.get("facecolor", look_of_runs["color"])
     points = {"s": 7, "lw": 0, "alpha": 0.6 * strength} if small else {"s": 19, "lw": 0.6, "alpha": strength}
@@ -109,6 +122,11 @@ def draw_runs(
         **edge,
     )
     drawn.set_urls([run_url(run) for run in runs["run_id"]] if is_ours(runs) else [None] * len(runs))
+
+
+def moved(axes: Axes, points: float) -> Transform:
+    """Places of data, so many points to the right: so that lines which meet do not hide each other's runs."""
+    return axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def run_url(run_id: object) -> str:
@@ -134,32 +152,27 @@ def mark_missing(axes: Axes, table: pd.DataFrame, value: str, x: str = "batch_si
         for loss in group["loss"].unique():
             colour = LOSS_STYLES.get(loss, OTHER_STYLE)["color"]
             # Side by side, since both losses often fail at the same batch size.
-            moved = foot + beside(axes, loss, 3.5)
+            aside = foot + ScaledTranslation(0.8 * SHIFTS.get(loss, 0) / 72, 0, axes.figure.dpi_scale_trans)
             cross = {"color": colour, "marker": "x", "linestyle": "none", "markeredgewidth": 1.6, "clip_on": False}
-            axes.plot([place], [0.045], transform=moved, **cross, label=f"{loss}, no result")
+            axes.plot([place], [0.045], transform=aside, **cross, label=f"{loss}, no result")
         text = ", ".join(tables.missing(group, value))
         axes.text(place, 0.1, text, fontsize=7, color=INK, transform=foot, rotation=90, ha="center", va="bottom")
     return axes
 
 
-def finish(axes: Axes, table: pd.DataFrame, value: str, names: Sequence[tuple[float, float, str]], x: str) -> None:
-    """Crosses for what is missing, words where there is nothing else, and the names of series."""
+def finish(
+    axes: Axes, table: pd.DataFrame, value: str, names: Sequence[tuple[float, float, str]], x: str, factor: float
+) -> None:
+    """Limits, crosses for what is missing, words where there is nothing else, and the names of series."""
+    done = tables.numbers(tables.finished(table)[value])
+    done = factor * done[done.abs() < math.inf]
+    if len(done):
+        # The data set the limits, not the bars: with two seeds an interval can be many times wider than all else.
+        margin = 0.08 * (done.max() - done.min()) or 0.05 * abs(done.max()) or 1
+        axes.set_ylim(done.min() - margin, done.max() + margin)
     if "status" in table:
         mark_missing(axes, table, value, x)
-    if tables.numbers(tables.finished(table)[value]).dropna().empty:
+    if done.empty:
         axes.set_yticks([])
         axes.text(0.5, 0.6, "no result", transform=axes.transAxes, ha="center")
     name_lines(axes, names)
-
-
-def _limit(axes: Axes, values: pd.Series, held: tuple[float, float] | None) -> None:
-    """The data set the limits, not the bars: with two seeds an interval can be many times wider than all else.
-
-    held: limits of what the panel shows already.
-    """
-    values = values[values.abs() < math.inf]
-    if values.empty:
-        return
-    margin = 0.08 * (values.max() - values.min()) or 0.05 * abs(values.max()) or 1
-    low, high = values.min() - margin, values.max() + margin
-    axes.set_ylim(*((min(low, held[0]), max(high, held[1])) if held else (low, high)))

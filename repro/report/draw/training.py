@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.report import tables
-from repro.report.draw.axes import label_examples, label_log_rows, label_rows, new_axes
+from repro.report.draw.axes import label_examples, label_examples_evenly, label_log_rows, label_rows, metric_label, new_axes
 from repro.report.draw.series import draw_series, finish
 from repro.report.style import looks
 
@@ -36,8 +36,8 @@ def accuracy_along_training(
         singles=singles,
     )
     label_examples(axes, tables.numbers(table["examples_seen_at"]).dropna())
-    label_rows(axes, f"{tables.metric_title(metric)[1]} (%)")
-    finish(axes, table, metric, [], "examples_seen_at")
+    label_rows(axes, metric_label(metric))
+    finish(axes, table, metric, [], "examples_seen_at", 100)
     return axes
 
 
@@ -63,20 +63,9 @@ def training_curves(
             shown = line.sort_values("examples_seen_at").iloc[:: -(-len(line) // MOST_LINES)]
             thin = {"color": style["color"], "linestyle": style["linestyle"], "lw": 0.8, "alpha": 0.85}
             axes.plot(shown["examples_seen_at"], shown[column], **thin, label=name)
-    axes.set_xlabel("examples seen")
     label_examples_evenly(axes)
     if log and len(given) and (given[column] > 0).all():
         label_log_rows(axes, column.replace("_", " "))
     else:
         label_rows(axes, column.replace("_", " "))
     return axes
-
-
-def label_examples_evenly(axes: Axes) -> None:
-    """A linear axis of examples, written 50k, 100k."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    from repro.counts import format_examples
-
-    axes.xaxis.set_major_locator(MaxNLocator(4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: format_examples(count)))

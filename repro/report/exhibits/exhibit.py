@@ -44,7 +44,7 @@ def whose(runs: pd.DataFrame) -> str:
         return ""
     kinds = tables.split(placed, ["setup", "scale"])
     told = [f"{key['setup'] or 'unknown setup'} at {key['scale'] or 'unknown'} scale" for key, _ in kinds]
-    lengths = sorted(tables.numbers(placed["examples_seen"]).dropna().unique())
+    lengths = sorted(count for count in tables.numbers(placed["examples_seen"]).dropna().unique() if count > 0)
     data = tables.values_of(placed, "data")
     text = f"Ours: {listed(told)}"
     text += f", {listed([format_examples(length) for length in lengths[:4]])} examples seen" if lengths else ""

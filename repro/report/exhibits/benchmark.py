@@ -1,0 +1,134 @@
+"""Measurements of results/bench: the largest batch in a given memory, implementations of the loss, the exchange."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from repro.counts import format_batch_size, format_bytes
+from repro.report import draw
+from repro.report.draw.axes import label_log_rows, title
+from repro.report.draw.benchmark import LIMIT, format_seconds, in_order, styles
+from repro.report.exhibits.exhibit import Exhibit, listed, sentences
+from repro.report.figures import Draw, full_and_column
+from repro.report.found import Found
+from repro.report.style import looks
+
+PANELS_BY = ["ranks", "dim", "dtype", "device", "threads"]
+
+
+def capacity(found: Found) -> Iterator[Exhibit]:
+    """A panel for each loss, model and memory, a bar for each implementation."""
+    needed = {"loss", "implementation", "batch_size", "status", "memory_limit_bytes", "model"}
+    table = _numbers(found.bench.get("capacity"), needed, ["batch_size", "memory_limit_bytes"])
+    table = table[table["batch_size"] > 0] if len(table) else table
+    if table.empty:
+        return
+    draws = []
+    for (limit, model, loss), part in table.groupby(["memory_limit_bytes", "model", "loss"]):
+        draws.append(_panel(part, draw.capacity, (f"{loss}, {model}", f"in {format_bytes(limit)}")))
+    full, column = full_and_column(draws, min(2, len(draws)), None, row_cm=3.8)
+    text = sentences(
+        "The largest batch that fits, by implementation of the loss; ≥ where larger ones were not tried.",
+        "A measurement alone, of the loss or of a whole training step." if (table["model"] == "loss alone").any() else "",
+        _machine(table),
+        "The paper's claim (section 4.2): on four chips a Base model fits a batch of 4,096 with the sigmoid, and of 2,048 "
+        "with the softmax.",
+    )
+    yield Exhibit("cost-capacity", "The largest batch in a given memory", text, full, column, None, table)
+
+
+def loss(found: Found) -> Iterator[Exhibit]:
+    """Time and memory of each implementation, a column of panels for each loss."""
+    needed = {"loss", "implementation", "local_batch", "seconds", "peak_memory_bytes", *PANELS_BY}
+    table = _numbers(found.bench.get("loss"), needed, ["local_batch", "seconds", "peak_memory_bytes"])
+    table = table.dropna(subset=["seconds", "local_batch"]) if len(table) else table
+    if table.empty:
+        return
+    several = table.groupby(PANELS_BY)["local_batch"].transform("nunique") > 1
+    shown = table[several] if several.any() else table
+    draws: list[Draw] = []
+    losses = sorted(shown["loss"].unique())
+    for key, block in shown.groupby(PANELS_BY, sort=True):
+        for value, label in (("seconds", "forward + backward"), ("peak_memory_bytes", "peak extra memory")):
+            for name in losses:
+                part = block[block["loss"] == name]
+                heads = (name, place(dict(zip(PANELS_BY, key, strict=True))))
+                draws.append(_cost(part, value, label, heads) if len(part) else None)
+    names = in_order(shown["implementation"])
+    looks_of = {name: {k: v for k, v in style.items() if k != "zorder"} for name, style in styles(names).items()}
+    full, column = full_and_column(draws, len(losses), looks_of | {"the products by torch.mm": LIMIT}, row_cm=5.0)
+    text = sentences(
+        "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars are "
+        "the least and the most that was measured; the dashed line is what the matrix products alone take.",
+        _machine(shown),
+    )
+    yield Exhibit("cost-loss", "Implementations of the loss", text, full, column, None, shown)
+
+
+def exchange(found: Found) -> Iterator[Exhibit]:
+    """Seconds of the exchange foretold for more devices than were measured."""
+    needed = {"exchange", "devices", "exchange_seconds", "compute_seconds", "local_batch"}
+    table = _numbers(found.bench.get("exchange-model"), needed, ["devices", "exchange_seconds", "compute_seconds"])
+    if table.empty:
+        return
+    draws, by = [], [column for column in ("link", "device", "local_batch") if column in table]
+    for key, part in table.groupby(by, sort=True):
+        named = dict(zip(by, key, strict=True))
+        head = f"link {named.get('link', '')}, {named.get('device', '')}"
+        size = f"batch of a rank {format_batch_size(int(named['local_batch']))}"
+        draws.append(_panel(part, draw.exchange_model, (head, size)))
+    full, column = full_and_column(
+        draws, min(2, len(draws)), looks(sorted(table["exchange"].unique())) | {"the products alone": LIMIT}
+    )
+    errors = table.drop_duplicates("exchange") if "held_out_error_median" in table else table[:0]
+    text = sentences(
+        "Seconds that a step's exchange takes by a model fitted to measurements, for more devices than were at hand, "
+        "beside those of the loss's own matrix products.",
+        f"On measurements held out of the fit the model errs by "
+        f"{listed([f'{100 * row.held_out_error_median:.0f}% ({row.exchange})' for row in errors.itertuples()])} "
+        "in the median."
+        if len(errors)
+        else "",
+        _machine(table),
+        "The paper's claim (section 3.3): permuting texts around the ring costs less than gathering all of them twice.",
+    )
+    yield Exhibit("cost-exchange", "The exchange against the number of devices", text, full, column, None, table)
+
+
+def place(key: dict[str, object]) -> str:
+    """'1 rank × 2 threads, d 512, fp32'."""
+    ranks = f"{key['ranks']} rank" + "s" * (key["ranks"] > 1)
+    threads = f" × {key['threads']} thread" + "s" * (key["threads"] > 1) if key["device"] == "cpu" else ""
+    device = "" if key["device"] == "cpu" else f", {key['device']}"
+    return f"{ranks}{threads}, d {key['dim']}, {key['dtype']}{device}"
+
+
+def _cost(part: pd.DataFrame, value: str, label: str, heads: tuple[str, str]) -> Draw:
+    def drawn(axes: Axes) -> None:
+        draw.loss_cost(part, value, axes)
+        write, base = (format_seconds, 10) if value == "seconds" else (format_bytes, 4)
+        label_log_rows(axes, label, write, base)
+        title(axes, *heads)
+
+    return drawn
+
+
+def _panel(part: pd.DataFrame, function: object, heads: tuple[str, str]) -> Draw:
+    def drawn(axes: Axes) -> None:
+        function(part, axes)
+        title(axes, *heads)
+
+    return drawn
+
+
+def _numbers(table: pd.DataFrame | None, needed: set[str], columns: list[str]) -> pd.DataFrame:
+    """The table with numbers in these columns; empty where it, or a column that is needed, is not there."""
+    if table is None or not needed <= set(table.columns):
+        return pd.DataFrame()
+    return table.assign(**{column: pd.to_numeric(table[column], errors="coerce") for column in columns})
+
+
+def _machine(table: pd.DataFrame) -> str:
+    names = [str(name) for name in table["machine"].dropna().unique()] if "machine" in table else []
+    return f"Measured on {listed(names)}." if names else ""
