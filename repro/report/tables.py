@@ -1,24 +1,28 @@
 """Tables of a report: what was found at each batch size, the losses compared, and where every number comes from.
 
-A series is what one line of a figure shows: runs that differ in batch size and seed only. Whatever else differs
-between runs splits them into several series, so that unlike runs are never averaged together.
+What a series is stands in repro/series.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from repro.counts import format_batch_size, format_examples
 from repro.data.evalsets import but_languages
 from repro.errors import InputError, nearest
-from repro.spec import RunSpec
+from repro.series import (
+    MACHINE,
+    finished,
+    missing,
+    numbers,
+    placed,
+    series_columns,
+    series_label,
+    signed,
+    split,
+    summarise,
+)
 
-SPLITS = ("setup", "scale", "examples_seen", "model", "data_fingerprint")
-"""Fields that always make a series of their own. Others do so where they differ at one loss and batch size."""
-MACHINE = ("machine", "gpu")
-"""What splits speed and memory as well: they say as much about the machine as about the loss."""
-NOT_A_SPLIT = ("format", "seed", "data", "evals", "loss", "batch_size")
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
 PAPER = "arXiv 2303.15343"
 LOSSES = ("sigmoid", "softmax")
@@ -69,70 +73,6 @@ def metric_title(metric: str) -> tuple[str, str]:
     dataset, _, name = metric.rpartition("/")
     name = {"acc1": "top-1 accuracy", "acc5": "top-5 accuracy"}.get(name, name.replace("_", " "))
     return dataset.removeprefix("wds_"), name.replace("mean recall", "mean image and text recall")
-
-
-def placed(table: pd.DataFrame) -> pd.DataFrame:
-    """Runs that have a place in a figure: those whose loss and batch size are known."""
-    runs = table.dropna(subset=["loss", "batch_size"])
-    return runs.assign(batch_size=runs["batch_size"].astype(int))
-
-
-def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """Published tables have no status: each of their rows is a result."""
-    runs = placed(table)
-    return runs[runs["status"] == "finished"] if "status" in runs else runs
-
-
-def series_columns(table: pd.DataFrame, also: Iterable[str] = ()) -> list[str]:
-    """The columns that tell this table's series apart; none where runs differ in loss, batch size and seed only."""
-    runs = placed(table)
-    always = [column for column in (*SPLITS, *also) if column in runs]
-    columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
-    for column in RunSpec.model_fields:
-        if column in runs and column not in (*NOT_A_SPLIT, *always):
-            cells = runs.groupby(["loss", "batch_size", *columns], dropna=False)[column]
-            if (cells.nunique(dropna=False) > 1).any():
-                columns.append(column)
-    return columns
-
-
-def series_label(values: dict[str, object]) -> str:
-    """{'setup': 'siglip', 'examples_seen': 3e9, 'learning_rate': 1e-3} → 'siglip, 3B, learning rate 0.001'."""
-    return ", ".join(_label(column, value) for column, value in values.items())
-
-
-def _label(column: str, value: object) -> str:
-    if column == "examples_seen" and not pd.isna(value):
-        return format_examples(float(value))
-    if column == "data_fingerprint":
-        return f"data {str(value)[:8]}"
-    if column in (*SPLITS, *MACHINE):
-        return str(value)
-    return f"{column.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{column} {value}"
-
-
-def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """One part of the table for each combination of values; the whole of it where `by` is empty."""
-    if not len(by):
-        return [({}, table)]
-    groups = table.groupby(list(by), dropna=False, sort=True)
-    return [(dict(zip(by, key, strict=True)), part) for key, part in groups]
-
-
-def summarise(table: pd.DataFrame, value: str, by: Sequence[str] = ()) -> pd.DataFrame:
-    """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
-
-    The interval is Student's t over seeds; with one seed std, low and high are NaN.
-    """
-    from scipy.special import stdtrit
-
-    runs = finished(table)
-    runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
-    groups = runs.groupby([*by, "loss", "batch_size"], dropna=False)[value]
-    found = groups.agg(seeds="count", mean="mean", std="std").reset_index()
-    with np.errstate(invalid="ignore"):
-        half = stdtrit(found["seeds"] - 1, 0.975) * found["std"] / np.sqrt(found["seeds"])
-    return found.assign(low=found["mean"] - half, high=found["mean"] + half)
 
 
 def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> bool:
@@ -191,17 +131,6 @@ def _cell(number: pd.Series | None, group: pd.DataFrame, metric: str) -> str:
 def _difference(row: object) -> str:
     interval = f" ({signed(row.low_points)} to {signed(row.high_points)})" if row.seeds > 1 else ""
     return signed(row.difference_points) + interval
-
-
-def signed(number: float) -> str:
-    """+0.5, −1.6: with the sign that print uses."""
-    return f"{number:+.1f}".replace("-", "−")
-
-
-def missing(runs: pd.DataFrame, value: str) -> dict[str, int]:
-    """Why runs have no number, and how many: their status, or 'no value' where they finished without one."""
-    lacking = runs[(runs["status"] != "finished") | numbers(runs[value]).isna()]
-    return lacking["status"].replace("finished", "no value").value_counts().sort_index().to_dict()
 
 
 def best(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -293,11 +222,6 @@ def _distinct(runs: pd.DataFrame, column: str, length: int | None = None) -> str
 
 def _values(runs: pd.DataFrame, column: str) -> list[object]:
     return sorted({v for v in runs[column].dropna() if v != ""}) if column in runs else []
-
-
-def numbers(column: pd.Series) -> pd.Series:
-    """Floats; NaN where a broken run left something else."""
-    return pd.to_numeric(column, errors="coerce").astype(float)
 
 
 def markdown(table: pd.DataFrame) -> str:
