@@ -60,7 +60,7 @@ def _label(column: str, value: object) -> str:
         return "ours" if pd.isna(value) or value == "" else str(value)
     if column == "data_fingerprint":
         return f"data {str(value)[:8]}"
-    if column in (*SPLITS, *MACHINE):
+    if column in ("loss", *SPLITS, *MACHINE):
         return str(value)
     return f"{column.replace('_', ' ')} {value:g}" if isinstance(value, float) else f"{column} {value}"
 

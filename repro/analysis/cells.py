@@ -55,17 +55,17 @@ def runs_in_percent(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.D
     Rows of the same seed are averaged first: they are one draw, not two.
     """
     runs = finished(table)
-    runs = runs.assign(percent=100 * numbers(runs[metric]))
-    runs = runs[np.isfinite(runs["percent"])]
-    if "seed" not in runs:
-        runs = runs.assign(seed=range(len(runs)))
-    if "published_seeds" not in runs:
-        runs = runs.assign(published_seeds=np.nan, published_std=np.nan)
     keys = list(dict.fromkeys([*by, "batch_size", "seed"]))
-    numbers_of = {"percent": "mean", "published_seeds": "max", "published_std": "max"}
-    for column in ("published_seeds", "published_std"):
-        runs[column] = numbers(runs[column])
-    return runs.groupby(keys, dropna=False, as_index=False).agg(numbers_of)
+    said = {column: _column(runs, column) for column in ("published_seeds", "published_std")}
+    seeds = runs["seed"] if "seed" in runs else range(len(runs))
+    plain = runs[[key for key in keys if key != "seed"]].assign(seed=seeds, percent=100 * numbers(runs[metric]), **said)
+    plain = plain[np.isfinite(plain["percent"])]
+    how = {"percent": "mean", "published_seeds": "max", "published_std": "max"}
+    return plain.groupby(keys, dropna=False, as_index=False).agg(how)
+
+
+def _column(runs: pd.DataFrame, name: str) -> pd.Series | float:
+    return numbers(runs[name]) if name in runs else np.nan
 
 
 def cells_of(runs: pd.DataFrame) -> Cells:

@@ -1,7 +1,7 @@
 """What was found, in a sentence: 'saturates at 16k (16k to 32k); beyond 32k nothing is gained, +0.1 ± 0.4'."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scipy.special import stdtrit
 
@@ -9,6 +9,9 @@ from repro.analysis.differences import LEVEL, Difference
 from repro.analysis.noise import UNKNOWN, published_noise
 from repro.counts import format_batch_size
 from repro.series import signed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LENT_TO_OTHERS = ", of ImageNet accuracy, lent to this metric"
 
@@ -99,3 +102,26 @@ def _gain_is_excluded(difference: Difference, found: Mapping[str, Any]) -> bool:
     degrees = max(1, found["noise_degrees"])
     error = difference.half_width / stdtrit(degrees, 1 - LEVEL / 2)
     return difference.difference_points + stdtrit(degrees, 1 - LEVEL) * error < found["margin_points"]
+
+
+def compare(rows: "pd.DataFrame") -> str:
+    """'sigmoid ahead from 512 to 8k (+1.2 to +4.1); equal at 32k': the rows of one series of compare_losses."""
+    rows = rows.sort_values("batch_size")
+    sizes = rows["batch_size"].tolist()
+    parts = []
+    for verdict in ("sigmoid", "softmax", "equal", "cannot tell"):
+        of_it = rows[rows["verdict"] == verdict]
+        if len(of_it):
+            where = _runs_of(of_it["batch_size"].tolist(), sizes)
+            ahead = f"{verdict} ahead" if verdict in ("sigmoid", "softmax") else verdict
+            low, high = (signed(end) for end in (of_it["difference_points"].min(), of_it["difference_points"].max()))
+            parts.append(f"{ahead} {where} ({low if low == high else f'{low} to {high}'})")
+    return "; ".join(parts)
+
+
+def _runs_of(chosen: Sequence[int], sizes: Sequence[int]) -> str:
+    """'from 512 to 8k' where they follow one another in `sizes`, 'at 512, 8k and 32k' otherwise."""
+    first, last = sizes.index(chosen[0]), sizes.index(chosen[-1])
+    if last - first >= 2 and last - first + 1 == len(chosen):
+        return f"from {format_batch_size(chosen[0])} to {format_batch_size(chosen[-1])}"
+    return f"at {batch_sizes(chosen)}"

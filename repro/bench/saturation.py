@@ -41,7 +41,7 @@ RESAMPLES = 200
 
 def compare(
     simulations: int = 500,
-    fits: int = 50,
+    fits: int = 25,
     seed: int = 0,
     grids: Sequence[str] = tuple(GRIDS),
     shapes: Sequence[str] = tuple(SHAPES),

@@ -169,7 +169,7 @@ def compare_plan(rounds: int, calibration: Path | None, results: Path | None, ou
 
 @bench.command(short_help="How often the intervals of repro saturation hold, on simulated curves.")
 @click.option("--simulations", type=click.IntRange(1), default=500, show_default=True, help="Of each kind of curve.")
-@click.option("--fits", type=click.IntRange(1), default=50, show_default=True, help="Of them, with the fit's interval.")
+@click.option("--fits", type=click.IntRange(1), default=25, show_default=True, help="Of them, with the fit's interval.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/saturation.csv"), show_default=True)
 def saturation(simulations: int, fits: int, out: Path) -> None:
     """Coverage of the 95 % intervals by shape, batch sizes, noise and seeds; docs/saturation.md explains them."""
