@@ -18,6 +18,10 @@ SECTIONS = {
         "collect": ("repro.cli.collect:collect", "Write the results table, results/<sweep>.csv."),
         "report": ("repro.cli.report:report", "Draw the figures beside the paper's and write the page."),
     },
+    "From results": {
+        "saturation": ("repro.cli.saturation:saturation", "Say where growing the batch stops paying, and how surely."),
+        "compare": ("repro.cli.compare:compare", "Compare two tables row by row: ours, others', the paper's."),
+    },
     "One run": {
         "run": ("repro.cli.run:run", "Run one spec in the foreground, also under torchrun."),
         "eval": ("repro.cli.evaluate:evaluate", "Evaluate a run or a checkpoint with clip-benchmark."),

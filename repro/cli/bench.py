@@ -167,6 +167,20 @@ def compare_plan(rounds: int, calibration: Path | None, results: Path | None, ou
     _print(measuring.summary(table), out)
 
 
+@bench.command(short_help="How often the intervals of repro saturation hold, on simulated curves.")
+@click.option("--simulations", type=click.IntRange(1), default=500, show_default=True, help="Of each kind of curve.")
+@click.option("--fits", type=click.IntRange(1), default=25, show_default=True, help="Of them, with the fit's interval.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/saturation.csv"), show_default=True)
+def saturation(simulations: int, fits: int, out: Path) -> None:
+    """Coverage of the 95 % intervals by shape, batch sizes, noise and seeds; docs/saturation.md explains them."""
+    from repro.bench import record
+    from repro.bench import saturation as simulating
+
+    table = simulating.compare(simulations, fits)
+    record.write(table, out)
+    _print(simulating.summary(table), out)
+
+
 def _print(table: "pd.DataFrame", out: Path, decimals: int = 2) -> None:
     click.echo(table.to_string(index=False, float_format=lambda value: f"{value:,.{decimals}f}"))
     click.echo(f"\nRecorded in {out}")

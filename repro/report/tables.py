@@ -1,12 +1,10 @@
 """Tables of a report: what was found at each batch size, the losses compared, and where every number comes from.
 
-A series is what one line of a figure shows: runs that differ in batch size and seed only. Whatever else differs
-between runs splits them into several series, so that unlike runs are never averaged together.
+What a series is stands in repro/series.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from repro.counts import format_batch_size, format_examples
@@ -14,14 +12,16 @@ from repro.data.evalsets import but_languages
 from repro.errors import InputError, nearest
 from repro.report.written import latex as latex
 from repro.report.written import markdown as markdown
-from repro.spec import RunSpec
+from repro.series import MACHINE, numbers, placed, signed, summarise
+from repro.series import finished as finished
+from repro.series import lacks as lacks
+from repro.series import missing as missing
+from repro.series import part_of as part_of
+from repro.series import series_columns as series_columns
+from repro.series import series_label as series_label
+from repro.series import split as split
+from repro.series import split_placed as split_placed
 
-SPLITS = ("setup", "scale", "examples_seen", "model", "data_fingerprint")
-"""Fields that always make a series of their own. Others do so where they differ at one loss and batch size."""
-MACHINE = ("machine", "gpu")
-"""What splits speed and memory as well: they say as much about the machine as about the loss."""
-NOT_A_SPLIT = ("format", "seed", "data", "evals")
-GREEK = {"beta1": "β1", "beta2": "β2"}
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
 PAPER = "arXiv 2303.15343"
 LOSSES = ("sigmoid", "softmax")
@@ -36,7 +36,7 @@ def with_mean_recall(table: pd.DataFrame) -> pd.DataFrame:
         other = f"{dataset}/{RETRIEVALS[1]}@{k}"
         if dataset and metric == RETRIEVALS[0] and other in table:
             added[f"{dataset}/mean_recall@{k}"] = (numbers(table[column]) + numbers(table[other])) / 2
-    return table.assign(**added)
+    return pd.concat([table, pd.DataFrame(added, index=table.index)], axis=1) if added else table
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
@@ -72,102 +72,6 @@ def metric_title(metric: str) -> tuple[str, str]:
     dataset, _, name = metric.rpartition("/")
     name = {"acc1": "top-1 accuracy", "acc5": "top-5 accuracy"}.get(name, name.replace("_", " "))
     return dataset.removeprefix("wds_"), name.replace("mean recall", "mean image and text recall")
-
-
-def placed(table: pd.DataFrame) -> pd.DataFrame:
-    """Runs that have a place in a figure: those whose loss and batch size are known."""
-    if not {"loss", "batch_size"} <= set(table.columns):
-        return table[:0].assign(loss="", batch_size=0)
-    sizes = numbers(table["batch_size"]).to_numpy()
-    known = table["loss"].notna().to_numpy() & (sizes > 0) & np.isfinite(sizes)
-    return table[known].assign(batch_size=sizes[known].astype(int))
-
-
-def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """Published tables have no status: each of their rows is a result."""
-    runs = placed(table)
-    return runs[runs["status"] == "finished"] if "status" in runs else runs
-
-
-def series_columns(
-    table: pd.DataFrame, also: Iterable[str] = (), within: Sequence[str] = ("loss", "batch_size")
-) -> list[str]:
-    """The columns that tell this table's series apart; none where runs differ in `within` and the seed only.
-
-    within: what places a run in the figure: its line's columns, and that of its horizontal axis.
-    """
-    runs = placed(table)
-    always = [column for column in (*SPLITS, *also) if column in runs and column not in within]
-    columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
-    for column in RunSpec.model_fields:
-        if column not in runs or column in (*NOT_A_SPLIT, *within, *always) or _is_constant(runs[column]):
-            continue
-        cells = runs.groupby([*within, *columns], dropna=False)[column]
-        if (cells.nunique(dropna=False) > 1).any():
-            columns.append(column)
-    return columns
-
-
-def _is_constant(column: pd.Series) -> bool:
-    """Of most columns of most tables: told at once, where counting in groups takes long."""
-    return column.nunique(dropna=False) <= 1
-
-
-def series_label(values: dict[str, object]) -> str:
-    """{'setup': 'siglip', 'examples_seen': 3e9, 'learning_rate': 1e-3} → 'siglip, 3B, learning rate 0.001'."""
-    return ", ".join(_label(column, value) for column, value in values.items())
-
-
-def _label(column: str, value: object) -> str:
-    if column == "examples_seen" and not pd.isna(value):
-        return format_examples(float(value))
-    if column == "data_fingerprint":
-        return f"data {str(value)[:8]}"
-    if column in (*SPLITS, *MACHINE):
-        return str(value)
-    name = GREEK.get(column, column.replace("_", " "))
-    if pd.isna(value):
-        return f"no {name}"
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-
-
-def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """One part of the table for each combination of values; the whole of it where `by` is empty."""
-    if not len(by):
-        return [({}, table)]
-    groups = table.groupby(list(by), dropna=False, sort=True)
-    return [(dict(zip(by, key, strict=True)), part) for key, part in groups]
-
-
-def split_placed(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """The runs that have a place in a figure, split; one part without any where no run has."""
-    runs = placed(table)
-    return split(runs, by) if len(runs) else [({}, runs)]
-
-
-def part_of(table: pd.DataFrame, key: Mapping[str, object]) -> pd.DataFrame:
-    """The rows that have these values."""
-    for column, value in key.items():
-        table = table[table[column].isna() if pd.isna(value) else table[column] == value]
-    return table
-
-
-def summarise(
-    table: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
-) -> pd.DataFrame:
-    """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
-
-    within: other columns in the place of loss and batch size. The interval is Student's t over seeds; with one seed std, low and high are NaN.
-    """
-    from scipy.special import stdtrit
-
-    runs = finished(table)
-    runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
-    groups = runs.groupby([*by, *within], dropna=False)[value]
-    found = groups.agg(seeds="count", mean="mean", std="std").reset_index()
-    with np.errstate(invalid="ignore"):
-        half = stdtrit(found["seeds"] - 1, 0.975) * found["std"] / np.sqrt(found["seeds"])
-    return found.assign(low=found["mean"] - half, high=found["mean"] + half)
 
 
 def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> bool:
@@ -226,22 +130,6 @@ def _cell(number: pd.Series | None, group: pd.DataFrame, metric: str) -> str:
 def _difference(row: object) -> str:
     interval = f" ({signed(row.low_points)} to {signed(row.high_points)})" if row.seeds > 1 else ""
     return signed(row.difference_points) + interval
-
-
-def signed(number: float) -> str:
-    """+0.5, −1.6: with the sign that print uses."""
-    return f"{number:+.1f}".replace("-", "−")
-
-
-def lacks(runs: pd.DataFrame, value: str) -> pd.Series:
-    """Whether each run has no number: it did not finish, or finished without one."""
-    return (runs["status"] != "finished") | numbers(runs[value]).isna()
-
-
-def missing(runs: pd.DataFrame, value: str) -> dict[str, int]:
-    """Why runs have no number, and how many: their status, or 'no value' where they finished without one."""
-    lacking = runs[lacks(runs, value)]
-    return lacking["status"].replace("finished", "no value").value_counts().sort_index().to_dict()
 
 
 def best(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -333,8 +221,3 @@ def _distinct(runs: pd.DataFrame, column: str, length: int | None = None) -> str
 
 def values_of(runs: pd.DataFrame, column: str) -> list[object]:
     return sorted({v for v in runs[column].dropna() if v != ""}) if column in runs else []
-
-
-def numbers(column: pd.Series) -> pd.Series:
-    """Floats; NaN where a broken run left something else."""
-    return pd.to_numeric(column, errors="coerce").astype(float)

@@ -1,0 +1,94 @@
+"""The noise of a run: how far one more seed lands from another, as the pooled standard deviation over cells.
+
+A series' own seeds say it best. Where they are few, cells of the same setup in the same table lend theirs; published
+single runs take the spread that the paper states (table 7). Noise is never borrowed from another scale: without any
+of these it is unknown, and what depends on it cannot be told.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from repro.analysis.cells import Cells, cells_of, rows_of, runs_in_percent
+from repro.series import series_columns, split
+from repro.sources import ORIGIN, PAPER
+
+ENOUGH_DEGREES = 4
+"""A series with at least so many degrees of freedom needs no loan: its 95 % intervals are then 1.4 times those of
+known noise, and 1.1 times with ten."""
+LENDERS = (ORIGIN, "setup", "scale")
+"""Columns in which a cell that lends its spread must agree with the series that borrows it."""
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """points: standard deviation of single runs over seeds, None where unknown; degrees: of freedom behind it."""
+
+    points: float | None
+    degrees: int
+    source: str
+
+    def of_contrast(self, weights_squared: np.ndarray | float) -> np.ndarray | float:
+        """Standard error of Σ wᵢ·meanᵢ, in points; weights_squared: Σ wᵢ²/nᵢ, nᵢ the runs behind a mean."""
+        return np.nan if self.points is None else self.points * np.sqrt(weights_squared)
+
+
+NONE = Noise(None, 0, UNKNOWN)
+
+
+def noise_of(cells: Cells, series: dict[str, object], table: pd.DataFrame, metric: str) -> Noise:
+    """The noise of a series' runs, from its own seeds, the table's or the paper's; see the module.
+
+    series: its columns and values; table: all runs, of which it is a part.
+    """
+    own = _pooled([cells], "its seeds")
+    if own.degrees >= ENOUGH_DEGREES:
+        return own
+    of_series = rows_of(table, series)
+    if not own.degrees and ORIGIN in of_series and len(of_series) and (of_series[ORIGIN] == PAPER).all():
+        return published_noise()
+    lent = _lent(series, table, metric)
+    if lent.degrees > own.degrees:
+        return lent
+    return own
+
+
+@functools.cache
+def published_noise() -> Noise:
+    """Of one run at the paper's scale: table 7, ImageNet after 3 B examples, five seeds each of three settings."""
+    from repro.results import published
+
+    rows = published().query("source == 'table-7'")
+    degrees = rows["seeds"] - 1
+    return Noise(
+        float(np.sqrt((rows["std"] ** 2 * degrees).sum() / degrees.sum())), int(degrees.sum()), "published (table 7)"
+    )
+
+
+def _lent(series: dict[str, object], table: pd.DataFrame, metric: str) -> Noise:
+    """Pooled over all cells with several seeds that agree with the series in LENDERS."""
+    alike = _alike(table, rows_of(table, series))
+    by = list(dict.fromkeys(["loss", *series, *series_columns(alike)]))
+    parts = split(runs_in_percent(alike, metric, by), by)
+    found = [cells_of(part) for _, part in parts if len(part)]
+    lending = sum(int((each.degrees > 0).sum()) for each in found)
+    setup = f" of {alike['setup'].iloc[0]}" if "setup" in alike and len(alike) else ""
+    return _pooled(found, f"pooled over {lending} cells{setup}")
+
+
+def _alike(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    for column in LENDERS:
+        if column in table and len(rows):
+            table = table[table[column].isin(rows[column].unique())]
+    return table
+
+
+def _pooled(found: Sequence[Cells], source: str) -> Noise:
+    degrees = sum(int(cells.degrees.sum()) for cells in found)
+    if not degrees:
+        return NONE
+    return Noise(float(np.sqrt(sum(cells.squares.sum() for cells in found) / degrees)), degrees, source)

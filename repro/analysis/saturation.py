@@ -1,0 +1,238 @@
+"""Where growing the batch stops paying: peak, saturation point and what lies beyond, for each series of a table.
+
+The saturation point is the smallest batch size whose accuracy is within a margin of the peak's. docs/saturation.md
+holds the formulas, the reasons, and how often the intervals hold in simulations (`repro bench saturation`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from repro.analysis import fit
+from repro.analysis.cells import Cells, cells_of, default_by, rows_of, runs_in_percent
+from repro.analysis.crossing import best_of_comparisons, crossings, intervals
+from repro.analysis.differences import Difference, half_width, holm, p_difference, p_equal, verdicts
+from repro.analysis.noise import Noise, noise_of
+from repro.analysis.words import conclude
+from repro.series import missing, placed, split
+
+LEAST_MARGIN = 0.5
+"""Points: about what the paper's text treats as no difference."""
+NOISES = 2
+"""The default margin is no less than so many standard deviations of one run: a loss that a change of seed brings."""
+REFERENCE = 32_768
+"""The batch size that the paper recommends."""
+RESAMPLES = 400
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """Of one series and metric. Batch sizes point, low and high are measured ones; crossings lie between them.
+
+    at_edge: the peak is the smallest batch size, or the largest and told from all others: point and high are then
+    None, since the plateau may lie beyond the grid. low and high: 95 % interval, as are those of crossing and fit.
+    """
+
+    series: dict[str, object]
+    metric: str
+    peak: int
+    peak_percent: float
+    peak_set: tuple[int, ...]
+    at_edge: bool
+    point: int | None
+    low: int | None
+    high: int | None
+    crossing: float | None
+    crossing_low: float | None
+    crossing_high: float | None
+    fit_point: float | None
+    fit_low: float | None
+    fit_high: float | None
+    fit_weights: dict[str, float]
+    margin_points: float
+    noise_points: float | None
+    noise_degrees: int
+    noise_source: str
+    reference: int
+    beyond: tuple[Difference, ...]
+    sizes: tuple[int, ...]
+    without_result: dict[int, str]
+    conclusion: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: what is not known is null."""
+        plain = asdict(self) | {"without_result": {str(k): v for k, v in self.without_result.items()}}
+        return _plain(plain)
+
+
+def analyse(
+    table: pd.DataFrame,
+    metric: str,
+    by: Sequence[str] | None = None,
+    margin_points: float | None = None,
+    reference: int | None = REFERENCE,
+    seed: int = 0,
+) -> list[Saturation]:
+    """One Saturation for each series of the table that has the metric; an empty list where none has.
+
+    by: the columns that tell series apart; None for loss, setup, examples seen and all that differs.
+    margin_points: None for the greater of 0.5 and twice the noise of one run. reference: the batch size that larger
+    ones are compared with, where the series has it; otherwise its saturation point. seed: of the fit's bootstrap.
+    """
+    by = default_by(table) if by is None else list(by)
+    every = placed(table)
+    found = []
+    measured = runs_in_percent(table, metric, by)
+    for series, runs in split(measured, by) if len(measured) else []:
+        failed = _without_result(rows_of(every, series), metric)
+        cells = cells_of(runs)
+        noise = noise_of(cells, series, table, metric)
+        found.append(_analyse(cells, series, metric, noise, margin_points, reference, failed, seed))
+    return found
+
+
+def _analyse(
+    cells: Cells,
+    series: dict[str, object],
+    metric: str,
+    noise: Noise,
+    margin_points: float | None,
+    reference: int | None,
+    failed: dict[int, str],
+    seed: int,
+) -> Saturation:
+    floor, noises = (LEAST_MARGIN, NOISES) if margin_points is None else (margin_points, 0)
+    margin = max(floor, noises * (noise.points or 0))
+    best = int(cells.means.argmax())
+    peak_set = _peak_set(cells, best, noise)
+    alone = len(cells) == 1
+    open_ended = not alone and best == len(cells) - 1 and (len(peak_set) == 1 or noise.points is None)
+    at_edge = not alone and (best == 0 or open_ended)
+    octaves = cells.octaves
+    crossing = low = high = None
+    if not alone:
+        crossing = float(crossings(cells.means[None], margin, octaves)[0])
+        if noise.points is not None:
+            limits = intervals(
+                cells.means[None], cells.runs, np.array([noise.points]), noise.degrees, octaves, floor, noises
+            )
+            low, high = limits[0].tolist()
+    fitted = _fit(cells, noise, floor, noises, seed) if not open_ended else (None, None, None, {})
+    point = None if alone or open_ended else _measured(cells, crossing)
+    high = None if open_ended else high
+    base = _reference(cells, reference, point)
+    values = {
+        "series": series,
+        "metric": metric,
+        "peak": int(cells.sizes[best]),
+        "peak_percent": float(cells.means[best]),
+        "peak_set": peak_set,
+        "at_edge": at_edge,
+        "point": point,
+        "low": None if low is None else _measured(cells, low),
+        "high": None if high is None else _measured(cells, high),
+        "crossing": None if crossing is None or open_ended else 2**crossing,
+        "crossing_low": None if low is None else 2**low,
+        "crossing_high": None if high is None else 2**high,
+        **dict(zip(("fit_point", "fit_low", "fit_high", "fit_weights"), fitted, strict=True)),
+        "margin_points": float(margin),
+        "noise_points": noise.points,
+        "noise_degrees": noise.degrees,
+        "noise_source": noise.source,
+        "reference": base,
+        "beyond": differences_beyond(cells, noise, base, margin),
+        "sizes": tuple(cells.sizes.tolist()),
+        "without_result": failed,
+    }
+    return Saturation(**values, conclusion=conclude(values))
+
+
+def differences_beyond(cells: Cells, noise: Noise, reference: int, margin: float) -> tuple[Difference, ...]:
+    """Every larger batch size against the reference: difference, interval, and the word for it."""
+    base = int(np.flatnonzero(cells.sizes == reference)[0])
+    larger = np.arange(base + 1, len(cells))
+    points = cells.means[larger] - cells.means[base]
+    error = np.broadcast_to(noise.of_contrast(1 / cells.runs[larger] + 1 / cells.runs[base]), points.shape)
+    degrees = max(1, noise.degrees)
+    p = p_difference(points, error, degrees)
+    corrected, equal = holm(p), p_equal(points, error, degrees, margin)
+    words = verdicts(points, corrected, equal, "higher", "lower", equal_first=True)
+    columns = (cells.sizes[larger], points, half_width(error, degrees), p, corrected, equal)
+    rows = zip(*(column.tolist() for column in columns), words, strict=True)
+    return tuple(Difference(*row) for row in rows)
+
+
+def _peak_set(cells: Cells, best: int, noise: Noise) -> tuple[int, ...]:
+    """Batch sizes not told from the best (Hsu's comparisons with the best); all of them where noise is unknown."""
+    if noise.points is None:
+        return tuple(cells.sizes.tolist())
+    critical = best_of_comparisons(len(cells) - 1, noise.degrees)
+    error = noise.of_contrast(1 / cells.runs + 1 / cells.runs[best])
+    alike = cells.means[best] - cells.means <= critical * error
+    return tuple(cells.sizes[alike].tolist())
+
+
+def _fit(
+    cells: Cells, noise: Noise, floor: float, noises: float, seed: int
+) -> tuple[float | None, float | None, float | None, dict[str, float]]:
+    """Crossing of the averaged shapes and its 95 % interval over a parametric bootstrap of the cells' means."""
+    if len(cells) < fit.FEWEST_CELLS:
+        return None, None, None, {}
+    octaves, means = cells.octaves, cells.means[None]
+    weights = fit.shape_weights(cells.means, cells.runs, noise.points, octaves)
+    if noise.points is None or not noise.points > 0:
+        point = fit.average_crossings(means, cells.runs, None, floor, octaves)[0]
+        return float(2**point), None, None, weights
+    spread = np.full(1, noise.points)
+    point = fit.average_crossings(means, cells.runs, spread, max(floor, noises * noise.points), octaves)[0]
+    low, high = fit_interval(cells, noise, floor, noises, np.random.default_rng(seed))
+    return float(2**point), float(2 ** min(low, point)), float(2 ** max(high, point)), weights
+
+
+def fit_interval(
+    cells: Cells, noise: Noise, floor: float, noises: float, draws: np.random.Generator, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """In octaves. Means are drawn about those measured, with the noise times what the shapes miss beyond it."""
+    spread = noise.points * fit.misfit(cells.means, cells.runs, noise.points, cells.octaves)
+    normal = draws.standard_normal((resamples, len(cells)))
+    noises_drawn = noise.points * np.sqrt(draws.chisquare(noise.degrees, resamples) / noise.degrees)
+    drawn = cells.means + spread * normal / np.sqrt(cells.runs)
+    margins = np.maximum(floor, noises * noises_drawn)
+    found = fit.average_crossings(drawn, cells.runs, np.full(resamples, noise.points), margins, cells.octaves)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _reference(cells: Cells, reference: int | None, point: int | None) -> int:
+    if reference in cells.sizes:
+        return int(reference)
+    return int(cells.sizes[cells.means.argmax()]) if point is None else point
+
+
+def _measured(cells: Cells, octave: float) -> int:
+    """The smallest measured batch size at or above a place between batch sizes."""
+    return int(cells.sizes[min(len(cells) - 1, int((cells.octaves < octave - 1e-6).sum()))])
+
+
+def _without_result(runs: pd.DataFrame, metric: str) -> dict[int, str]:
+    """Batch sizes of which no run has the metric, and what became of their runs."""
+    if "status" not in runs:
+        return {}
+    found = {}
+    for size, group in runs.groupby("batch_size"):
+        lacking = missing(group, metric)
+        if sum(lacking.values()) == len(group):
+            found[int(size)] = ", ".join(lacking)
+    return found
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

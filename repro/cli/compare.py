@@ -1,0 +1,157 @@
+"""repro compare: two tables of results, row by row."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from repro.cli.options import CommandWithSeveral, Several, runs_option
+from repro.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from repro.analysis.match import Comparison, Matching
+
+
+@click.command(cls=CommandWithSeveral)
+@click.argument("a")
+@click.argument("b")
+@click.option("--metric", "metrics", cls=Several, metavar="COLUMN[=COLUMN]", help="A's, and B's where it is another.")
+@click.option("--by", cls=Several, metavar="COLUMN", help="What to match on, besides loss and batch size.")
+@click.option("--json", "as_json", is_flag=True, help="For machines: everything, as one JSON object.")
+@click.option("--csv", "out", type=click.Path(path_type=Path), metavar="FILE", help="Write the pairs, a row each.")
+@runs_option
+def compare(
+    a: str, b: str, metrics: tuple[str, ...], by: tuple[str, ...], as_json: bool, out: Path | None, runs: Path
+) -> None:
+    """B minus A in points at each batch size, with intervals: ours against others', the paper's, an earlier table.
+
+    A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both tables have;
+    what they were matched on is said, and which rows have no partner.
+    """
+    from repro import sources
+    from repro.analysis import match
+    from repro.report.tables import with_mean_recall
+
+    tables = [with_mean_recall(sources.load(name, runs)) for name in (a, b)]
+    pairs = _pairs(tables, (a, b), metrics)
+    _check_columns(tables, by)
+    found = match.matching(*tables, by or None)
+    compared = [match.compare(*tables, *pair, found) for pair in pairs]
+    if out is not None:
+        _write(compared, out)
+    if as_json:
+        click.echo(json.dumps(_plain(a, b, found, compared), indent=1, allow_nan=False))
+        return
+    _print((a, b), found, compared)
+    if out is not None:
+        click.echo(f"\n{sum(len(each.rows) for each in compared):,} rows in {out}")
+
+
+def _pairs(tables: "Sequence[pd.DataFrame]", names: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
+    """Metrics of A and of B; by default those that both have. Raises InputError."""
+    from repro.errors import nearest
+    from repro.report.tables import main_metrics, metric_columns
+
+    known = [metric_columns(table) for table in tables]
+    if metrics:
+        pairs = [(metric.partition("=")[0], metric.partition("=")[2] or metric.partition("=")[0]) for metric in metrics]
+        for pair in pairs:
+            for metric, columns, name, letter in zip(pair, known, names, "AB", strict=True):
+                if metric not in columns:
+                    raise InputError(f"--metric '{metric}' is no metric of {letter} ({name}){nearest(metric, columns)}")
+        return pairs
+    main = [main_metrics(table) for table in tables]
+    shared = [metric for metric in main[0] if metric in known[1]] or [m for m in main[1] if m in known[0]]
+    if not shared:
+        first, second = (each[0] if each else "COLUMN" for each in main)
+        raise InputError(
+            f"no metric in both tables. A ({names[0]}) has {', '.join(main[0]) or 'none'}; B ({names[1]}) has "
+            f"{', '.join(main[1]) or 'none'}. Name a pair: --metric {first}={second}"
+        )
+    return [(metric, metric) for metric in shared]
+
+
+def _check_columns(tables: "Sequence[pd.DataFrame]", names: Sequence[str]) -> None:
+    from repro.errors import nearest
+
+    known = [column for column in tables[0].columns if "/" not in column and column in tables[1]]
+    for name in names:
+        if name not in known:
+            raise InputError(f"--by {name}: no column of both tables{nearest(name, known)}")
+
+
+def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparison]") -> None:
+    from rich.console import Console
+
+    from repro.cli.analysis_tables import comparison_table
+
+    click.echo(f"A: {names[0]}\nB: {names[1]}\nMatched on {', '.join(_read(c) for c in found.columns)}.")
+    if found.apart:
+        told = [f"{_read(name)} (A {_told(name, a)}; B {_told(name, b)})" for name, (a, b) in found.apart.items()]
+        click.echo(f"They differ in {', '.join(told)}.")
+    for each in compared:
+        metrics = each.metric_a if each.metric_a == each.metric_b else f"{each.metric_a} of A, {each.metric_b} of B"
+        click.echo(f"\n{metrics}")
+        by = [column for column in each.rows.columns[: each.rows.columns.get_loc("a_percent")]]
+        if len(each.rows):
+            Console().print(comparison_table(each.rows, by))
+            click.echo(f"Noise: {'; '.join(each.rows['noise_source'].unique())}.")
+        else:
+            click.echo("no row has a partner")
+        for letter, alone in (("A", each.only_a), ("B", each.only_b)):
+            if len(alone):
+                click.echo(f"Only in {letter}: {_alone(alone)}.")
+
+
+def _alone(rows: "pd.DataFrame") -> str:
+    """'siglip, softmax at 32 and 64': rows without a partner, by series."""
+    from repro.analysis.words import batch_sizes
+    from repro.cli.analysis_tables import known
+    from repro.series import series_label, split
+
+    parts = []
+    for series, part in split(rows, [column for column in rows.columns if column != "batch_size"]):
+        sizes = batch_sizes(sorted(int(size) for size in part["batch_size"].unique()))
+        parts.append(f"{series_label(known(series))} at {sizes}")
+    return "; ".join(parts)
+
+
+def _read(column: str) -> str:
+    return column.replace("_", " ")
+
+
+def _told(column: str, values: Sequence[object], most: int = 4) -> str:
+    from repro.series import series_label
+
+    told = [series_label({column: value}).removeprefix(f"{_read(column)} ") for value in values[:most]]
+    return ", ".join(told) + (" …" if len(values) > most else "")
+
+
+def _plain(a: str, b: str, found: "Matching", compared: "Sequence[Comparison]") -> dict:
+    from repro.cli.analysis_tables import records
+
+    apart = {name: {"a": list(first), "b": list(second)} for name, (first, second) in found.apart.items()}
+    metrics = [
+        {
+            "metric_a": each.metric_a,
+            "metric_b": each.metric_b,
+            "rows": records(each.rows),
+            "only_a": records(each.only_a),
+            "only_b": records(each.only_b),
+        }
+        for each in compared
+    ]
+    return {"a": a, "b": b, "matched_on": list(found.columns), "apart": apart, "metrics": metrics}
+
+
+def _write(compared: "Sequence[Comparison]", out: Path) -> None:
+    import pandas as pd
+
+    from repro.results import write_csv
+
+    parts = [each.rows.assign(metric_a=each.metric_a, metric_b=each.metric_b) for each in compared]
+    write_csv(pd.concat(parts, ignore_index=True), out)
