@@ -17,9 +17,9 @@ from repro.train.timeline import PARTS, Timeline
 class Clock:
     """Seconds and examples of training, the first step after each start aside (it warms up), over resumes too.
 
-    seconds: of this rank, from the end of a step to the end of the next. data_seconds, parts_seconds: what of them it
-    waited for batches, and what each of timeline.PARTS took. blocked_seconds: what checkpoints took from training, in
-    all; not part of seconds.
+    seconds: of this rank, from the end of a step to the end of the next. data_seconds, parts_seconds: how long of these
+    it waited for batches, and what each of timeline.PARTS took. blocked_seconds: what checkpoints took from training,
+    in all; not part of seconds.
     """
 
     examples: int = 0
@@ -84,11 +84,11 @@ class Clock:
 
         data_seconds: waiting for batches, with all that workers did not do beforehand. towers_seconds: all passes of
         both towers, forward and backward, with copying their inputs to the device; the wall time of both where they
-        run side by side. loss_seconds: the loss and its gradients at the embeddings. exchange_seconds: what this rank
-        stood waiting for others: in the loss, and while gradients are averaged, flattened and copied back; what travels
-        while tiles are made is hidden and counts nowhere. A rank that comes late is seen here, on the others.
-        optimizer_seconds: clearing and clipping gradients, and the update. other_seconds: the rest: numbers of log
-        lines, sums over ranks, asking whether to stop.
+        run side by side. loss_seconds: the loss and its gradients at the embeddings, while this rank works.
+        exchange_seconds: how long it stood waiting for others: in the loss, and while gradients are averaged, flattened
+        and copied back. What travels while tiles are made is hidden, and is no part of it; a rank that comes late is
+        seen here, on the others. optimizer_seconds: clearing and clipping gradients, and the update. other_seconds: the
+        rest: numbers of log lines, sums of them over ranks, asking whether to stop.
         """
         self._read_parts(wait=True)
         parts = {"data": self.data_seconds, **self.parts_seconds}
