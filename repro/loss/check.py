@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
-from repro.loss.exchange import EXCHANGES, Group, all_gather_single, rank, ranks
+from repro.loss.exchange import EXCHANGES, Group, all_gather_single, rank, ranks, waiting
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 NORM_TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 2e-2, torch.float16: 5e-3}
@@ -156,7 +156,8 @@ def _tell_all(problem: str | None, mine: torch.Tensor | None, device: torch.devi
     empty = torch.tensor(_Held(problem=1), dtype=torch.float64)
     message = (empty if mine is None else mine).to(device)[None]
     received = message.new_empty((ranks(group), len(_Held._fields)))
-    all_gather_single(received, message, group=group)
+    with waiting():
+        all_gather_single(received, message, group=group)
     every = [_Held(*row) for row in received.tolist()]
     if any(held.problem for held in every):
         problems: list[str | None] = [None] * ranks(group)

@@ -6,7 +6,9 @@ direction, no rank holds more than a few blocks, whatever the number of ranks (S
 rank holds all blocks at once and results are reduced and scattered: fewer messages, memory O(B·d).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +29,26 @@ room: a tensor of the contribution's size that is free to be filled and returned
 """
 Combine = Callable[..., torch.Tensor]
 """Of two contributions, one: torch.add or torch.logaddexp, with `out`."""
+
+_measure: ContextVar[Callable[[], AbstractContextManager]] = ContextVar("measure", default=nullcontext)
+
+
+@contextmanager
+def measure_waiting(measure: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """While inside, a loss enters a context of `measure` wherever it stands waiting for other ranks.
+
+    What travels while tiles are worked on is no waiting. On a GPU it is the stream that waits: the host runs ahead.
+    """
+    token = _measure.set(measure)
+    try:
+        yield
+    finally:
+        _measure.reset(token)
+
+
+def waiting() -> AbstractContextManager:
+    """Around what sends messages that nothing hides, and what waits for some: nothing, unless somebody measures it."""
+    return _measure.get()()
 
 
 def ranks(group: Group = None) -> int:
@@ -56,8 +78,9 @@ def visit(
 def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) -> torch.Tensor | None:
     local = len(block[0])
     gathered = [tensor.new_empty((ranks(group) * len(tensor), *tensor.shape[1:])) for tensor in block]
-    for whole, own in zip(gathered, block, strict=True):
-        all_gather_single(whole, own, group=group)
+    with waiting():
+        for whole, own in zip(gathered, block, strict=True):
+            all_gather_single(whole, own, group=group)
     made: torch.Tensor | None = None
     for owner in range(ranks(group)):
         rows = slice(owner * local, (owner + 1) * local)
@@ -69,10 +92,12 @@ def _visit_gathered(block: Block, work: Work, group: Group, combine: Combine) ->
         return None
     if combine is torch.add:
         home = made.new_empty((local, *made.shape[1:]))
-        reduce_scatter_single(home, made, group=group)
+        with waiting():
+            reduce_scatter_single(home, made, group=group)
         return home
     parts = torch.empty_like(made)
-    dist.all_to_all_single(parts, made, group=group)
+    with waiting():
+        dist.all_to_all_single(parts, made, group=group)
     home, *others = parts.split(local)
     for other in others:
         combine(home, other, out=home)
@@ -149,14 +174,16 @@ def _visit_ring(block: Block, work: Work, both_ways: bool, group: Group, combine
     home: torch.Tensor | None = None
     for k in range(streams[0].hops + 2):
         messages = [message for stream in streams for message in stream.messages(k)]
-        under_way = dist.batch_isend_irecv(messages) if messages else []
+        with waiting():
+            under_way = dist.batch_isend_irecv(messages) if messages else []
         made = [
             work(stream.owner(k), stream.held, stream.room()) if 1 <= k <= stream.hops else None for stream in streams
         ]
         if k > streams[0].hops:
             home = work(rank(group), block, streams[0].room())
-        for message in under_way:
-            message.wait()
+        with waiting():
+            for message in under_way:
+                message.wait()
         for stream, contribution in zip(streams, made, strict=True):
             stream.arrived(k, contribution, combine)
     for stream in streams:

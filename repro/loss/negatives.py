@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from repro.loss.call import Plan
-from repro.loss.exchange import Block, rank, ranks, visit
+from repro.loss.exchange import Block, rank, ranks, visit, waiting
 from repro.loss.tiles import Tile, buffers, diagonal, tile_logits, tiles, total, view
 
 Kind = Literal["random", "hard", "easy"]
@@ -79,7 +79,8 @@ class Selection:
 
     def mean_logits(self) -> MeanLogits:
         if ranks(self.plan.group) > 1:
-            dist.all_reduce(self.sums, group=self.plan.group)
+            with waiting():
+                dist.all_reduce(self.sums, group=self.plan.group)
         positive, negative, positives, kept = self.sums.tolist()
         return MeanLogits(positive / positives, negative / kept if kept else torch.nan, int(kept))
 
@@ -125,7 +126,8 @@ class Selection:
         else:
             visit([texts], work, self.plan.exchange, self.plan.group)
         if ranks(self.plan.group) > 1:
-            dist.all_reduce(counts, group=self.plan.group)
+            with waiting():
+                dist.all_reduce(counts, group=self.plan.group)
         return counts
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from repro.loss.exchange import waiting
+
 
 def start() -> torch.device:
     """Join the group that the environment describes (RANK, WORLD_SIZE …); returns this rank's device."""
@@ -54,12 +56,13 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     if ranks() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= ranks()
-    averaged = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, values in zip(gradients, averaged, strict=True):
-        gradient.copy_(values.view_as(gradient))
+    with waiting():
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= ranks()
+        averaged = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, values in zip(gradients, averaged, strict=True):
+            gradient.copy_(values.view_as(gradient))
 
 
 def gather_objects(value: Any) -> list[Any]:

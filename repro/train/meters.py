@@ -1,32 +1,56 @@
 """What a run says of itself while it trains: norms, logits, speed, memory. Nothing here changes a result."""
 
+import math
 import resource
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 
 from repro.train.distributed import sum_over_ranks
+from repro.train.timeline import PARTS, Timeline
 
 
 @dataclass
 class Clock:
     """Seconds and examples of training, the first step after each start aside (it warms up), over resumes too.
 
-    blocked_seconds: what checkpoints took from training, in all; not part of seconds.
+    seconds: of this rank, from the end of a step to the end of the next. data_seconds, parts_seconds: how long of these
+    it waited for batches, and what each of timeline.PARTS took. blocked_seconds: what checkpoints took from training,
+    in all; not part of seconds.
     """
 
     examples: int = 0
     seconds: float = 0.0
     data_seconds: float = 0.0
+    parts_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     steps: int = 0
     blocked_seconds: float = 0.0
     last_blocked_seconds: float = 0.0
     _last: float | None = field(default=None, repr=False)
+    _timeline: Timeline = field(default_factory=Timeline, repr=False)
+
+    @classmethod
+    def on(cls, device: torch.device, state: dict[str, Any] | None = None) -> Self:
+        """A clock that starts anew, or that goes on from the state of another one.
+
+        Checkpoints may come from versions that did not measure the parts: after one that has taken steps they stay NaN.
+        """
+        state = state or {}
+        unknown = {"parts_seconds": dict.fromkeys(PARTS, math.nan)} if state.get("steps") else {}
+        return cls(**unknown | state, _timeline=Timeline(device))
+
+    def during(self, part: str) -> AbstractContextManager[None]:
+        """What is done inside belongs to this one of timeline.PARTS, and not to one that it stands in."""
+        return self._timeline.during(part)
 
     def tick(self, examples: int, data_seconds: float) -> None:
         """One step done."""
         now = time.perf_counter()
+        self._timeline.end_step(counted=self._last is not None)
+        self._read_parts()
         if self._last is not None:
             self.examples += examples
             self.seconds += now - self._last
@@ -55,8 +79,31 @@ class Clock:
         """Whether one more checkpoint that blocks as long as the last keeps the share of all within this one."""
         return self.blocked_seconds + self.last_blocked_seconds <= share * (self.seconds + self.blocked_seconds)
 
-    def state(self) -> dict[str, float]:
-        return {key: value for key, value in vars(self).items() if not key.startswith("_")}
+    def split(self) -> dict[str, float | None]:
+        """Seconds of a mean step, by what they went to; together they are seconds ÷ steps. None where it is not known.
+
+        data_seconds: waiting for batches, with all that workers did not do beforehand. towers_seconds: all passes of
+        both towers, forward and backward, with copying their inputs to the device; the wall time of both where they
+        run side by side. loss_seconds: the loss and its gradients at the embeddings, while this rank works.
+        exchange_seconds: how long it stood waiting for others: in the loss, and while gradients are averaged, flattened
+        and copied back. What travels while tiles are made is hidden, and is no part of it; a rank that comes late is
+        seen here, on the others. optimizer_seconds: clearing and clipping gradients, and the update. other_seconds: the
+        rest: numbers of log lines, sums of them over ranks, asking whether to stop.
+        """
+        self._read_parts(wait=True)
+        parts = {"data": self.data_seconds, **self.parts_seconds}
+        parts["other"] = self.seconds - sum(parts.values())
+        known = {part: self.steps > 0 and math.isfinite(seconds) for part, seconds in parts.items()}
+        return {f"{part}_seconds": seconds / self.steps if known[part] else None for part, seconds in parts.items()}
+
+    def _read_parts(self, wait: bool = False) -> None:
+        for part, seconds in self._timeline.read(wait).items():
+            self.parts_seconds[part] += seconds
+
+    def state(self) -> dict[str, Any]:
+        self._read_parts(wait=True)
+        values = {key: value for key, value in vars(self).items() if not key.startswith("_")}
+        return values | {"parts_seconds": self.parts_seconds.copy()}
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -11,6 +11,7 @@ share every operation instead wait for each other after each one, at small sizes
 import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ from repro.data.pairs import PairBatch
 Embed = Callable[[torch.Tensor], torch.Tensor]
 Both = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 """Calls two functions, which see to one tower each, and returns what they return."""
+During = Callable[[str], AbstractContextManager]
+"""Part of a step → a context around the work of that part, to measure it (train/timeline.py)."""
 
 
 def in_turn(image_work: Callable[[], Any], text_work: Callable[[], Any]) -> tuple[Any, Any]:
@@ -51,30 +54,35 @@ def accumulate_gradient(
     micro_batch: int,
     both: Both = in_turn,
     learning: tuple[bool, bool] = (True, True),
+    during: During = nullcontext,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Adds this rank's gradient to the parameters; returns the loss and the embeddings [b, d], all detached.
 
     embed_images: images of the batch [m, …] → L2-normalised embeddings [m, d]. embed_texts: tokens [m, L] → the same.
     The two share no parameters. loss: all of this rank's embeddings → its share of the loss.
     learning: whether the image and the text tower do; one that does not is passed through once, and no gradient is.
+    during: entered with 'towers' and 'loss', on the calling thread.
     """
     images, texts = batch.images.split(micro_batch), batch.tokens.split(micro_batch)
     keep = [learns and len(images) == 1 for learns in learning]
-    embedded = both(partial(_embed, embed_images, images, keep[0]), partial(_embed, embed_texts, texts, keep[1]))
+    with during("towers"):
+        embedded = both(partial(_embed, embed_images, images, keep[0]), partial(_embed, embed_texts, texts, keep[1]))
     image_features, text_features = (
         features.detach().requires_grad_(learns) for features, learns in zip(embedded, learning, strict=True)
     )
-    value = loss(image_features, text_features)
-    value.backward()
+    with during("loss"):
+        value = loss(image_features, text_features)
+        value.backward()
     work = (
         partial(_push, embed_images, images, embedded[0], image_features.grad),
         partial(_push, embed_texts, texts, embedded[1], text_features.grad),
     )
-    if all(learning):
-        both(*work)
-    else:
-        for push in itertools.compress(work, learning):
-            push()
+    with during("towers"):
+        if all(learning):
+            both(*work)
+        else:
+            for push in itertools.compress(work, learning):
+                push()
     return value.detach(), image_features.detach(), text_features.detach()
 
 

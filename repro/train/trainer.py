@@ -14,6 +14,7 @@ from repro.data.pairs import PairBatch
 from repro.disk import full_disk_named
 from repro.errors import BadData, Diverged, InputError
 from repro.loss import Negatives, NonFiniteError, make_loss
+from repro.loss.exchange import measure_waiting
 from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
@@ -73,7 +74,7 @@ class Trainer:
         self.both = side_by_side(spec.threads) if beside else in_turn
         self.local_batch = spec.batch_size // self.ranks
         self.micro_batch = min(self.local_batch, spec.micro_batch, micro_batch or spec.micro_batch)
-        self.clock = Clock()
+        self.clock = Clock.on(device)
         self.loss_bound = LossBound(spec)
         self.step = 0
         self.last_loss = math.nan
@@ -104,7 +105,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.last_loss = state["step"], state["last_loss"]
-        self.clock = Clock(**state["clock"])
+        self.clock = Clock.on(self.device, state["clock"])
         self.loss_bound.restore(state["loss_bound"])
         self.bad = Counter({(shard, reason): count for shard, reason, count in state["bad"]})
         of_ranks = state["random"]
@@ -194,7 +195,10 @@ class Trainer:
 
     def take_step(self, batch: PairBatch, data_seconds: float) -> None:
         """One optimizer step on this rank's [b] share of the global batch. Raises Diverged, BadData or OutOfMemory."""
-        with out_of_memory_named(self.rank, self.spec.batch_size, self.local_batch, self.micro_batch):
+        with (
+            out_of_memory_named(self.rank, self.spec.batch_size, self.local_batch, self.micro_batch),
+            measure_waiting(partial(self.clock.during, "exchange")),
+        ):
             line = self._update(batch)
         self.clock.tick(self.spec.batch_size, data_seconds)
         if line is not None:
@@ -204,20 +208,21 @@ class Trainer:
         """The step itself; what its log line says, where it has one."""
         share_of_peak = schedule(self.spec, self.examples_seen)
         set_learning_rate(self.optimizer, self.spec.learning_rate * share_of_peak)
-        self.optimizer.zero_grad(set_to_none=False)
+        with self.clock.during("optimizer"):
+            self.optimizer.zero_grad(set_to_none=False)
         self.loss.draw = self.step  # a resumed run chooses the negatives it would have chosen
-        value, *features = accumulate_gradient(
-            self.embed_images, self.embed_texts, self.loss_of, batch, self.micro_batch, self.both, self.learning
-        )
+        embeds, how = (self.embed_images, self.embed_texts), (self.both, self.learning, self.clock.during)
+        value, *features = accumulate_gradient(*embeds, self.loss_of, batch, self.micro_batch, *how)
         distributed.average_gradients(self.parameters)
         self._share_measurements(value, batch)
         self.step += 1
         logged = self.step % self.spec.log_every == 0 or self.step in (1, self.spec.steps)
         line = self._measure_before(features) if logged else {}
         before = [p.detach().clone() for p in self.parameters] if logged else []
-        if self.spec.grad_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.grad_clip)
-        self.optimizer.step()
+        with self.clock.during("optimizer"):
+            if self.spec.grad_clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.grad_clip)
+            self.optimizer.step()
         if not logged:
             return None
         line["update_norm"] = norm(torch._foreach_sub(self.parameters, before))
@@ -287,6 +292,7 @@ class Trainer:
             "steps": self.spec.steps,
             "examples_per_second": clock.examples / clock.seconds if clock.seconds else None,
             "step_seconds": clock.seconds / clock.steps if clock.steps else None,
+            **clock.split(),
             "data_wait_share": clock.data_seconds / clock.seconds if clock.seconds else None,
             "peak_memory_bytes": peak_memory_bytes(self.device),
             "final_loss": self.last_loss,

@@ -48,7 +48,7 @@ def test_the_clock_leaves_out_the_first_step_and_what_was_skipped():
     assert clock.examples == 0
     clock.tick(10, 0.5)
     assert (clock.examples, clock.steps, clock.data_seconds) == (10, 1, 0.5)
-    assert Clock(**clock.state()).examples == 10
+    assert Clock.on(torch.device("cpu"), clock.state()).examples == 10
 
 
 def test_what_a_checkpoint_blocks_is_counted_apart_from_training():
@@ -67,3 +67,25 @@ def test_what_a_checkpoint_blocks_is_counted_apart_from_training():
 def test_a_checkpoint_is_afforded_when_one_more_like_the_last_keeps_the_share(seconds, affords):
     clock = Clock(seconds=seconds, blocked_seconds=2.0, last_blocked_seconds=1.0)
     assert clock.affords(0.02) == affords
+
+
+def test_what_is_left_out_of_a_step_is_left_out_of_the_rest_of_its_parts():
+    clock = Clock()
+    clock.tick(10, 0.0)
+    with clock.during("towers"):
+        time.sleep(0.02)
+    started = time.perf_counter()
+    time.sleep(0.1)
+    clock.paused_since(started)
+    clock.tick(10, 0.0)
+    split = clock.split()
+    assert split["towers_seconds"] >= 0.02
+    assert 0 <= split["other_seconds"] < 0.05
+
+
+def test_nothing_is_known_of_a_clock_that_counted_no_step():
+    clock = Clock()
+    with clock.during("towers"):
+        time.sleep(0.01)
+    clock.tick(10, 0.0)
+    assert set(clock.split().values()) == {None}

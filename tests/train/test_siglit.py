@@ -34,6 +34,11 @@ def test_the_final_weights_are_a_whole_model_with_the_frozen_tower_in_it(siglit,
     models.load(directory.checkpoints, weights=True)  # open_clip's own loader takes it, strictly
 
 
+def test_the_time_of_its_one_tower_is_that_of_the_towers(siglit, tmp_path):
+    _, result = trained(siglit(), tmp_path / "a")
+    assert 0 < result["towers_seconds"] < result["step_seconds"]
+
+
 def test_neither_the_device_nor_a_checkpoint_nor_the_optimizer_has_the_image_tower(siglit, tmp_path):
     with pytest.raises(Interrupted):
         trained(siglit(), tmp_path / "a", stop=StopAfter(3))
