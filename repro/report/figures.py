@@ -143,7 +143,9 @@ def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str
         label = "0-shot top-1 accuracy (%)"
         draws.append(lambda axes, c=curves, t=titles: _titled(by_batch_size(c, "value", 1, label, axes), t))
     width = FULL_CM if columns > 1 else COLUMN_CM
-    return panels(draws, columns, width, loss_looks(table, *(paper_curves(published, source) for source in PAPER_PANELS)))
+    return panels(
+        draws, columns, width, loss_looks(table, *(paper_curves(published, source) for source in PAPER_PANELS))
+    )
 
 
 def _titled(axes: Axes, titles: Sequence[str]) -> Axes:

@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,8 @@ class Found:
     """The paper's numbers, one a row (repro.results.published)."""
     bench: Mapping[str, pd.DataFrame]
     """Tables of results/bench by name; may be empty."""
+    logs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """More columns of the logs, of all runs, for those who look at a single one; may be empty."""
     metrics: tuple[str, ...] = ()
     """Metrics to draw; () for each data set's main one."""
 

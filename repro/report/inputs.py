@@ -13,11 +13,12 @@ from repro import results, sources
 from repro.errors import InputError
 from repro.report import tables
 from repro.report.found import Found
+from repro.sweep import load_sweep
 
 logger = logging.getLogger(__name__)
 
-MOST_CURVES = 1000
-"""Runs whose training curves a report holds; of more, those of sweeps that are about curves only."""
+MOST_LOGS = 1000
+"""Runs whose training curves a page holds; of more none, since reading them takes too long."""
 LOGGED = ("loss", "gradient_norm", "update_norm", "logit_scale", "logit_bias", "positive_logit", "negative_logit")
 BESIDE = ("evaluations", "curves")
 """What `repro collect` writes beside a table: results/<sweep>-evaluations.csv and -curves.csv."""
@@ -44,13 +45,15 @@ def read(
     parts += [_of_origin(file) for file in sorted(imported.glob("*.csv"))]
     table = tables.with_mean_recall(_together(parts))
     tables.check_metrics(table, metrics)
-    few = sum(map(len, parts)) <= MOST_CURVES
     evaluations = [results.load_evaluations(runs, sweep) for sweep in sweeps]
-    curves = [results.load_curves(runs, sweep, LOGGED) for sweep in sweeps if few or _is_about_curves(sweep)]
+    curves = [results.load_curves(runs, sweep, named) for sweep in sweeps if (named := _curves_of(sweep))]
+    few = sum(map(len, parts)) <= MOST_LOGS
+    logs = [results.load_curves(runs, sweep, LOGGED) for sweep in sweeps if few]
     return Found(
         runs=table,
         evaluations=tables.with_mean_recall(_together([*evaluations, *_beside(files, "evaluations")])),
         curves=_together([*curves, *_beside(files, "curves")]),
+        logs=_together(logs),
         published=results.published(),
         bench={file.stem: table for file in sorted(bench.glob("*.csv")) if (table := _read_csv(file)) is not None},
         metrics=tuple(metrics),
@@ -81,13 +84,12 @@ def _read_csv(file: Path) -> pd.DataFrame | None:
         return None
 
 
-def _is_about_curves(sweep: str) -> bool:
-    from repro.sweep import load_sweep
-
+def _curves_of(sweep: str) -> tuple[str, ...]:
+    """Columns of the logs that belong to the sweep's result."""
     try:
-        return bool(load_sweep(sweep).curves)
+        return load_sweep(sweep).curves
     except InputError:  # a sweep of one's own, whose file is elsewhere
-        return False
+        return ()
 
 
 def name_of(found: Found, names: Sequence[str]) -> str:

@@ -79,7 +79,7 @@ def write(found: Found, folder: Path, title: str, command: str = "") -> Path:
             maker=f"siglip-repro {version('siglip-repro')}",
             style=Markup((HERE / "page.css").read_text()),  # noqa: S704 (ours)
             script=Markup((HERE / "page.js").read_text()),  # noqa: S704 (ours)
-            data=htmlsafe_json_dumps(rows.payload(runs, metrics, found.curves), separators=(",", ":")),
+            data=htmlsafe_json_dumps(rows.payload(runs, metrics, found.logs), separators=(",", ":")),
             heads=heads,
             counting=words.count,
         )

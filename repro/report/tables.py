@@ -34,8 +34,9 @@ def with_mean_recall(table: pd.DataFrame) -> pd.DataFrame:
         dataset, _, name = column.rpartition("/")
         metric, _, k = name.partition("@")
         other = f"{dataset}/{RETRIEVALS[1]}@{k}"
-        if dataset and metric == RETRIEVALS[0] and other in table:
-            added[f"{dataset}/mean_recall@{k}"] = (numbers(table[column]) + numbers(table[other])) / 2
+        name = f"{dataset}/mean_recall@{k}"
+        if dataset and metric == RETRIEVALS[0] and other in table and name not in table:
+            added[name] = (numbers(table[column]) + numbers(table[other])) / 2
     return pd.concat([table, pd.DataFrame(added, index=table.index)], axis=1) if added else table
 
 

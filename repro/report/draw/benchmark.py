@@ -126,5 +126,3 @@ def format_seconds(value: float) -> str:
         if value >= size:
             return f"{value / size:,.3g} {unit}"
     return f"{value:.1g} s"
-
-

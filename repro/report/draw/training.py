@@ -6,7 +6,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.report import tables
-from repro.report.draw.axes import label_examples, label_examples_evenly, label_log_rows, label_rows, metric_label, new_axes
+from repro.report.draw.axes import (
+    label_examples,
+    label_examples_evenly,
+    label_log_rows,
+    label_rows,
+    metric_label,
+    new_axes,
+)
 from repro.report.draw.series import draw_series, finish
 from repro.report.style import looks
 

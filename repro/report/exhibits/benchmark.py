@@ -30,7 +30,9 @@ def capacity(found: Found) -> Iterator[Exhibit]:
     full, column = full_and_column(draws, min(2, len(draws)), None, row_cm=3.8)
     text = sentences(
         "The largest batch that fits, by implementation of the loss; ≥ where larger ones were not tried.",
-        "A measurement alone, of the loss or of a whole training step." if (table["model"] == "loss alone").any() else "",
+        "A measurement alone, of the loss or of a whole training step."
+        if (table["model"] == "loss alone").any()
+        else "",
         _machine(table),
         "The paper's claim (section 4.2): on four chips a Base model fits a batch of 4,096 with the sigmoid, and of 2,048 "
         "with the softmax.",

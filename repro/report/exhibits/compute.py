@@ -67,9 +67,7 @@ def training_flops_of(runs: pd.DataFrame) -> pd.Series:
     sizes = {name: _size(name) for name in runs["model"].dropna().astype(str).unique()}
     kinds = runs[fields].assign(ranks_=ranks)
     counted = kinds.drop_duplicates()
-    counted = counted.assign(
-        flops_=[_flops(row, sizes.get(str(row["model"]))) for row in counted.to_dict("records")]
-    )
+    counted = counted.assign(flops_=[_flops(row, sizes.get(str(row["model"]))) for row in counted.to_dict("records")])
     return kinds.merge(counted, how="left", on=[*fields, "ranks_"])["flops_"].set_axis(runs.index)
 
 

@@ -83,7 +83,9 @@ def _against_batch_size(
     caption = sentences(
         text,
         whose(placed),
-        f"Machine: {', '.join(str(each) for each in tables.values_of(placed, 'machine'))}." if "machine" in placed else "",
+        f"Machine: {', '.join(str(each) for each in tables.values_of(placed, 'machine'))}."
+        if "machine" in placed
+        else "",
         points(placed, value, tables.series_columns(placed, SPLITS)),
         unfinished(placed, value),
     )

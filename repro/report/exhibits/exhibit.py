@@ -59,7 +59,9 @@ def stand_ins(kinds: Sequence[tuple[Mapping[str, object], pd.DataFrame]]) -> str
     return " ".join(words)
 
 
-def points(runs: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")) -> str:
+def points(
+    runs: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> str:
     """What points and bars mean, for these runs."""
     if value not in runs or any(column not in runs for column in (*by, *within)):
         return ""

@@ -33,7 +33,9 @@ def table_3(found: Found) -> Iterator[Exhibit]:
     paper = found.paper_table("table-3")
     own = [m for m in (found.metrics or tables.main_metrics(ours)) if m not in COLUMNS and m in ours]
     own = [metric for metric in own if ours[metric].notna().any()]
-    names = {run: identity(str(row["model"]), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()}
+    names = {
+        run: identity(str(row["model"]), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()
+    }
     known = {_paper_identity(row) for row in paper.to_dict("records")}
     rows = []
     for row in paper.to_dict("records"):
@@ -48,7 +50,11 @@ def table_3(found: Found) -> Iterator[Exhibit]:
     first = [("", name) for name in ("model", "image tower", "patches")]
     rows = [{(head if isinstance(head, tuple) else ("", head)): text for head, text in row.items()} for row in rows]
     frame = pd.DataFrame(rows).fillna("")
-    order = [*first, *(("ours", h) for h in [*COLUMNS.values(), *map(_own_head, own)]), *(("paper", h) for h in COLUMNS.values())]
+    order = [
+        *first,
+        *(("ours", h) for h in [*COLUMNS.values(), *map(_own_head, own)]),
+        *(("paper", h) for h in COLUMNS.values()),
+    ]
     frame = frame[[column for column in order if column in frame and (frame[column] != "").any()]]
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
     text = sentences(

@@ -252,4 +252,3 @@ def _text(value: object) -> str:
 
 def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
     return tables.numbers(runs[column]) if column in runs else pd.Series(math.nan, runs.index)
-

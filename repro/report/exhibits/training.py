@@ -16,7 +16,7 @@ from repro.report.style import looks
 from repro.spec import RunSpec
 
 POINT = "examples_seen_at"
-CURVES = ("loss", "gradient_norm", "update_norm")
+CURVES = ("training_loss", "gradient_norm", "update_norm")
 
 
 def figure_4(found: Found) -> Iterator[Exhibit]:
@@ -84,7 +84,9 @@ def curves_by_sweep(found: Found) -> Iterator[Exhibit]:
             continue
         draws, legend, data, settings = made
         full, column = full_and_column(draws, 3, legend, row_cm=4.6)
-        text = sentences(f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings))
+        text = sentences(
+            f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings)
+        )
         yield Exhibit(f"figure-curves-{sweep}", f"{sweep}: along training", text, full, column, None, data)
 
 
@@ -94,7 +96,7 @@ def _curves(
     """Panels of each curve for each setting beside `by`; legend, numbers, and the settings' names. None where empty."""
     if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
         return None
-    known = {*RunSpec.model_fields, "run_id", "sweep", POINT} - {"loss"}
+    known = {*RunSpec.model_fields, "run_id", "sweep", POINT}
     columns = [c for c in CURVES if c in table] + [c for c in table.columns if c not in known and c not in CURVES]
     columns = [c for c in columns if tables.numbers(table[c]).notna().any()]
     if not columns:
@@ -114,7 +116,7 @@ def _curves(
 def _settings(table: pd.DataFrame) -> list[str]:
     """Fields of the runs that differ, but the seed and what the curves themselves overwrite."""
     fields = [column for column in table.columns if column in RunSpec.model_fields]
-    return [c for c in fields if c not in ("seed", *CURVES) and table[c].nunique(dropna=False) > 1]
+    return [c for c in fields if c != "seed" and table[c].nunique(dropna=False) > 1]
 
 
 def _of(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -146,7 +148,7 @@ def _along(part: pd.DataFrame, metric: str, heads: Sequence[str]) -> Draw:
 
 def _curve(part: pd.DataFrame, column: str, by: Sequence[str], heads: Sequence[str]) -> Draw:
     def draw(axes: Axes) -> None:
-        training_curves(part, column, by, axes, log=column != "loss")
+        training_curves(part, column, by, axes, log=column != "training_loss")
         title(axes, *filter(None, heads))
 
     return draw
