@@ -5,6 +5,8 @@ never start, and cancelled again. Each command is a process of its own, timed fr
 waits for.
 """
 
+import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -31,9 +33,10 @@ grace: 1m
 options: {hold: true}
 """
 LOCAL_BATCH = 64
+PAGE_RUNS = 500
 COUNTED = ("sbatch", "squeue", "scancel")
-MOST_SECONDS = {"dry run": 3.0, "dry run, slurm": 3.0, "status": 2.0, "collect": 15.0}
-"""What we ask of ourselves, at 1,000 runs and 10,000 (collect)."""
+MOST_SECONDS = {"dry run": 3.0, "dry run, slurm": 3.0, "status": 2.0, "collect": 15.0, "report": 30.0}
+"""What we ask of ourselves, at 1,000 runs and 10,000 (collect, report)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Bench:
 
     folder: Path
     count: int
-    """Of the grid that most commands see; `collected` for `repro collect`."""
+    """Of the grid that most commands see; `collected` for `repro collect` and `repro report`."""
     collected: int
 
     @property
@@ -54,13 +57,18 @@ class Bench:
         self.calls_file.write_text("")
         environment = os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "COLUMNS": "160"}
         command = [sys.executable, "-m", "repro", *arguments]
+        output = self.folder / "output"
         began = time.perf_counter()
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)  # noqa: S603
+        with output.open("w") as written:
+            started = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=written, stderr=written)  # noqa: S603
+            _, status, usage = os.wait4(started.pid, 0)  # says what this process took, and no other
         seconds = time.perf_counter() - began
-        if done.returncode:
-            raise InputError(f"{what}: ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
+        started.returncode = os.waitstatus_to_exitcode(status)
+        if started.returncode:
+            raise InputError(f"{what}: ended with {started.returncode}: {output.read_text().strip()[-800:]}")
         calls = Counter(self.calls_file.read_text().split())
-        return {"what": what, "seconds": seconds, **{name: calls[name] for name in COUNTED}}
+        found = {"what": what, "seconds": seconds, "peak_memory_bytes": usage.ru_maxrss * 1024}
+        return found | {name: calls[name] for name in COUNTED}
 
 
 def compare(
@@ -70,9 +78,10 @@ def compare(
     make_world(grid_runs.DATA)
     bench = Bench(folder, count, collected)
     _wrap_slurm(bench)
-    report(f"making {2 * count + collected:,} run directories")
+    report(f"making {2 * count + PAGE_RUNS + collected:,} run directories")
     grid_runs.make(folder / "mixed", count)
     grid_runs.make(folder / "done", count, finished=True)
+    grid_runs.make(folder / "some", PAGE_RUNS)
     grid_runs.make(folder / "many", collected)
     with_slurm = slurm_answers()
     if not with_slurm:
@@ -93,6 +102,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     for (what, runs), part in table.groupby(["what", "runs"], sort=False):
         row = {"what": what, "runs": runs, "seconds": part["seconds"].median()}
         row |= {"least": part["seconds"].min(), "most": part["seconds"].max(), "limit": MOST_SECONDS.get(what)}
+        for name in ("peak_memory_bytes", "page_bytes", "page_ready_seconds"):
+            row[name] = part[name].max() if name in part else math.nan
         rows.append(row | {name: part[name].max() for name in COUNTED})
     return pd.DataFrame(rows)
 
@@ -116,6 +127,11 @@ def _on_disk(bench: Bench) -> Iterator[dict[str, Any]]:
     yield bench.run("typed again, all done", *sweep, "--runs", "done") | runs
     collect = ["collect", grid_runs.SWEEP, "--runs", "many", "--out", "many.csv"]
     yield bench.run("collect", *collect) | {"runs": bench.collected}
+    for name, count in (("some", PAGE_RUNS), ("many", bench.collected)):
+        measured = bench.run("report", "report", "--runs", name, "--out", f"report-{name}")
+        page = bench.folder / f"report-{name}" / "index.html"
+        shown = {"page_bytes": page.stat().st_size, "page_ready_seconds": ready_seconds(page)}
+        yield measured | shown | {"runs": count}
 
 
 def _on_slurm(bench: Bench, repeat: int) -> Iterator[dict[str, Any]]:
@@ -132,6 +148,23 @@ def _on_slurm(bench: Bench, repeat: int) -> Iterator[dict[str, Any]]:
             yield bench.run("submit again, all cancelled", *sweep) | runs
         finally:  # whatever happened: a held job would wait in the queue forever
             bench.run("cancel", "cancel", grid_runs.SWEEP, "--runs", folder)
+
+
+def ready_seconds(page: Path) -> float:
+    """From opening a page in Chromium until its script has run; NaN without playwright or Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None or importlib.util.find_spec("playwright") is None:
+        return math.nan
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        tab.goto(page.resolve().as_uri())
+        timing = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+        seconds = tab.evaluate(timing) / 1000
+        browser.close()
+    return seconds
 
 
 def _wrap_slurm(bench: Bench) -> None:

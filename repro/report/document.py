@@ -6,6 +6,7 @@ from pathlib import Path
 from repro.report import words, written
 from repro.report.claims import Claim
 from repro.report.exhibits import Exhibit
+from repro.report.folder import numbered
 from repro.report.found import Found
 from repro.rundir import write_text
 
@@ -32,7 +33,7 @@ def write(
     lines = [f"# {title}", summary, *(f"> {text}" for text in cautions), "## At a glance", counted]
     lines += [(folder / "tables/claims.md").read_text()]
     for exhibit in exhibits:
-        lines += [f"## {exhibit.title}"]
+        lines += [f"## {numbered(exhibit)}"]
         if exhibit.figure is not None:
             lines += [f"![{exhibit.title}](figures/{exhibit.name}.png)"]
         if exhibit.table is not None:
@@ -58,7 +59,7 @@ def write(
             body += [
                 r"\begin{figure}[htbp]\centering",
                 rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{exhibit.name}.pdf}}",
-                rf"\caption{{{latex(exhibit.title)}. {latex(exhibit.caption)}}}\label{{fig:{exhibit.name}}}",
+                rf"\caption{{{latex(numbered(exhibit))}. {latex(exhibit.caption)}}}\label{{fig:{exhibit.name}}}",
                 r"\end{figure}",
             ]
         if exhibit.table is not None:

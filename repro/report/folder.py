@@ -45,7 +45,15 @@ def write_exhibit(exhibit: Exhibit, folder: Path) -> Shown:
             column = " (column)" if suffix else ""
             files += [(f"{kind.upper()}{column}", f"figures/{name}{suffix}.{kind}") for kind in figures.FORMATS]
     files += write_table(exhibit, folder)
-    return Shown(name, exhibit.title, exhibit.caption, drawn.get(""), drawn.get("-column"), exhibit.table, tuple(files))
+    return Shown(
+        name, numbered(exhibit), exhibit.caption, drawn.get(""), drawn.get("-column"), exhibit.table, tuple(files)
+    )
+
+
+def numbered(exhibit: Exhibit) -> str:
+    """'Figure 2: Accuracy against batch size': with the paper's number, where it is one of the paper's."""
+    kind, _, number = exhibit.name.partition("-")
+    return f"{kind.title()} {number}: {exhibit.title}" if number.isdigit() else exhibit.title
 
 
 def write_table(exhibit: Exhibit, folder: Path) -> list[tuple[str, str]]:
@@ -55,7 +63,7 @@ def write_table(exhibit: Exhibit, folder: Path) -> list[tuple[str, str]]:
     found = [("CSV", f"{place}.csv")]
     if exhibit.table is not None:
         write_text(folder / f"{place}.md", written.markdown(exhibit.table))
-        latex = written.latex(exhibit.table, f"{exhibit.title}. {exhibit.caption}", f"tab:{exhibit.name}")
+        latex = written.latex(exhibit.table, f"{numbered(exhibit)}. {exhibit.caption}", f"tab:{exhibit.name}")
         write_text(folder / f"{place}.tex", latex)
         found += [("Markdown", f"{place}.md"), ("LaTeX", f"{place}.tex")]
     return found

@@ -23,8 +23,7 @@ from repro.report.provenance import provenance
 from repro.results import write_csv
 
 HERE = Path(__file__).parent
-SECTIONS = {"figure": "Figures", "table": "Tables", "cost": "Cost"}
-"""By the kind of an exhibit."""
+SECTIONS = {"figures": "Figures", "tables": "Tables", "cost": "Cost"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,14 @@ def write(found: Found, folder: Path, title: str, command: str = "") -> Path:
 
 
 def _sections(drawn: Sequence[Exhibit], shown: dict[str, Shown]) -> list[Section]:
-    kinds = {kind: tuple(shown[e.name] for e in drawn if e.name.startswith(kind)) for kind in SECTIONS}
-    kinds["cost"] += tuple(shown[e.name] for e in drawn if not e.name.startswith(tuple(SECTIONS)))
-    return [
-        Section(kind + "s" if kind != "cost" else kind, SECTIONS[kind], kinds[kind]) for kind in SECTIONS if kinds[kind]
-    ]
+    kinds = {name: tuple(shown[e.name] for e in drawn if _section(e.name) == name) for name in SECTIONS}
+    return [Section(name, SECTIONS[name], kinds[name]) for name in SECTIONS if kinds[name]]
+
+
+def _section(name: str) -> str:
+    if name.startswith("figure-"):
+        return "figures"
+    return "cost" if name.startswith(("cost-", "pareto-")) else "tables"
 
 
 def _claims(said: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:

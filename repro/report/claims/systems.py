@@ -36,7 +36,7 @@ def ring(found: Found) -> Claim:
         "D permutes round a ring are faster than two all-gathers.",
         "figure 1",
         "in words",
-        "bench-exchange",
+        "cost-exchange",
         evidence,
     )
 
@@ -67,7 +67,7 @@ def memory(found: Found) -> Claim:
         "The chunked sigmoid loss needs memory for b², not for B².",
         "figure 1",
         "in words",
-        "bench-loss",
+        "cost-loss",
         evidence,
     )
 
@@ -94,7 +94,7 @@ def capacity(found: Found) -> Claim:
         "In the same memory the sigmoid loss fits twice the batch of the softmax loss.",
         "section 4.2",
         "4,096 against 2,048 on four chips (Base)",
-        "bench-capacity",
+        "cost-capacity",
         evidence,
     )
 

@@ -73,7 +73,7 @@ def training_flops_of(runs: pd.DataFrame) -> pd.Series:
 
 def _flops(row: Mapping[str, object], size: ModelSize | None) -> float:
     """By repro.needs, which asks of a spec these fields only: what is not there has its default."""
-    given = {name: row[name] for name in COUNTED if name in row and row[name] == row[name]}
+    given = {name: row[name] for name in COUNTED if name in row and not pd.isna(row[name])}
     if size is None or not {"batch_size", "examples_seen", "loss", "setup"} <= set(given):
         return math.nan
     whole = ("batch_size", "micro_batch", "examples_seen", "token_bottleneck")
