@@ -157,11 +157,13 @@ def summarise(
 ) -> pd.DataFrame:
     """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
 
-    within: other columns in the place of loss and batch size. The interval is Student's t over seeds; with one seed std, low and high are NaN.
+    within: other columns in the place of loss and batch size.
+    The interval is Student's t over seeds; with one seed std, low and high are NaN.
     """
     from scipy.special import stdtrit
 
-    runs = finished(table)
+    needed = {"loss", "batch_size", "status", value, *by, *within}
+    runs = finished(table[[column for column in table.columns if column in needed]])  # others would be copied in vain
     runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
     groups = runs.groupby([*by, *within], dropna=False)[value]
     found = groups.agg(seeds="count", mean="mean", std="std").reset_index()

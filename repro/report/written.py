@@ -5,7 +5,13 @@ import pandas as pd
 LATEX_CHARACTERS = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}"},
+    **{
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "`": r"\textasciigrave{}",
+    },
     **{"±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "→": r"$\to$", "β": r"$\beta$", "²": r"$^2$", "≤": r"$\leq$"},
     **{"–": "--", "—": "---", "…": r"\ldots{}", "µ": r"$\mu$", "·": r"$\cdot$", "≥": r"$\geq$", "≈": r"$\approx$"},
 }

@@ -1,10 +1,10 @@
 """Drawing functions for notebooks and reports: a DataFrame in, matplotlib Axes out (`ax=None` makes new ones).
 
-    from repro import sources
-    from repro.report import draw
+from repro import sources
+from repro.report import draw
 
-    ax = draw.accuracy_by_batch_size(sources.load("batch-size"), "wds_shapes_objects/acc1")
-    ax.figure.savefig("accuracy.png", dpi=200)
+ax = draw.accuracy_by_batch_size(sources.load("batch-size"), "wds_shapes_objects/acc1")
+ax.figure.savefig("accuracy.png", dpi=200)
 """
 
 from repro.report.draw.batch_size import accuracy_by_batch_size, by_batch_size, by_language

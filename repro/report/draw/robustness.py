@@ -29,9 +29,7 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     longer = lengths / base
     matched = (longer * share - 1).abs() < 0.05
     kinds = [
-        str(kind)
-        if ratio == 1
-        else f"{kind}, {'matched pairs' if is_matched else format_examples(length)}"
+        str(kind) if ratio == 1 else f"{kind}, {'matched pairs' if is_matched else format_examples(length)}"
         for kind, ratio, is_matched, length in zip(runs["negatives"], longer, matched, lengths, strict=True)
     ]
     return runs.assign(ratio=share * (runs["batch_size"] - 1), kind=kinds)
@@ -53,7 +51,9 @@ def by_ratio(
         joined = own if "," in kind else pd.concat([own, everything]).assign(kind=kind)
         one = {"x": "ratio", "lines": ("kind",), "factor": factor, "singles": False, "intervals": False}
         draw_series(axes, joined, value, style=lambda key: styles[key["kind"]], **one)
-        draw_intervals(axes, tables.summarise(own, value, (), ("ratio",)), "ratio", factor, styles[kind], styles[kind]["shift"])
+        draw_intervals(
+            axes, tables.summarise(own, value, (), ("ratio",)), "ratio", factor, styles[kind], styles[kind]["shift"]
+        )
         _draw_singles(axes, own, value, factor, styles[kind], singles)
     draw_series(axes, everything, value, "ratio", (), ("kind",), factor, lambda _: ALL_STYLE, False)
     _draw_singles(axes, everything, value, factor, ALL_STYLE, singles)
@@ -72,7 +72,9 @@ def kinds_of(runs: pd.DataFrame) -> list[str]:
 def kind_styles(runs: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Each its look, and its own few points to the left or right of its place."""
     styles = looks(kinds_of(runs))
-    return {kind: {**style, "shift": (-6, -3.5, 3.5, 6)[place % 4]} for place, (kind, style) in enumerate(styles.items())}
+    return {
+        kind: {**style, "shift": (-6, -3.5, 3.5, 6)[place % 4]} for place, (kind, style) in enumerate(styles.items())
+    }
 
 
 def _draw_singles(
@@ -108,4 +110,3 @@ def by_noise(
     label_rows(axes, metric_label(metric))
     finish(axes, runs, metric, [], "corruption_probability", 100)
     return axes
-

@@ -59,7 +59,9 @@ def stand_ins(kinds: Sequence[tuple[Mapping[str, object], pd.DataFrame]]) -> str
     return " ".join(words)
 
 
-def points(runs: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")) -> str:
+def points(
+    runs: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> str:
     """What points and bars mean, for these runs."""
     if value not in runs or any(column not in runs for column in (*by, *within)):
         return ""
@@ -116,6 +118,7 @@ def cell(runs: pd.DataFrame, metric: str) -> str:
     """Mean ± std over these runs' seeds in percent, with what became of those without a number."""
     if metric not in runs:
         return ""
+    runs = runs[["status", metric]]
     done = tables.numbers(runs.loc[runs["status"] == "finished", metric]).dropna()
     parts = [percent(done.mean(), done.std(), len(done))] if len(done) else []
     counts = tables.missing(runs, metric)

@@ -45,7 +45,10 @@ def figure_8(found: Found) -> Iterator[Exhibit]:
         return
     draws: list[Draw] = []
     drawn, losses = [], set()
-    for part, name in [*((ours[ours["scale"] == s], f"ours ({s})") for s in scales_of(ours)), (_paper(found), "paper")]:
+    for part, name in [
+        *((ours[ours["scale"] == s], f"ours ({s} scale)") for s in scales_of(ours)),
+        (_paper(found), "paper"),
+    ]:
         dataset = dataset_of(part)
         for loss in sorted(tables.finished(part)["loss"].unique()) if dataset else ():
             of_loss = part[part["loss"] == loss]
@@ -72,7 +75,10 @@ def table_9(found: Found) -> Iterator[Exhibit]:
     if tables.finished(ours).empty:
         return
     columns, drawn = {}, []
-    for part, whose_part in [*((ours[ours["scale"] == s], f"ours, {s}") for s in scales_of(ours)), (_paper(found), "paper")]:
+    for part, whose_part in [
+        *((ours[ours["scale"] == s], f"ours, {s}") for s in scales_of(ours)),
+        (_paper(found), "paper"),
+    ]:
         dataset = dataset_of(part)
         codes = [*languages_of(part, dataset), "mean"] if dataset else []
         for (loss, size), runs in tables.placed(part).groupby(["loss", "batch_size"]):
@@ -103,7 +109,10 @@ def table_2(found: Found) -> Iterator[Exhibit]:
     columns, drawn = {}, []
     parts = [(ours[ours["scale"] == scale], f"ours, {scale}") for scale in scales_of(ours)]
     paper = curves_of(found, "table-2").merge(
-        curves_of(found, "table-9").dropna(axis=1, how="all"), on=["loss", "batch_size"], how="outer", suffixes=("", "_9")
+        curves_of(found, "table-9").dropna(axis=1, how="all"),
+        on=["loss", "batch_size"],
+        how="outer",
+        suffixes=("", "_9"),
     )
     for part, whose_part in [*parts, (paper.assign(status="finished"), "paper")]:
         accuracy, dataset = _accuracy_of(part), dataset_of(part)

@@ -33,7 +33,9 @@ def table_3(found: Found) -> Iterator[Exhibit]:
     paper = found.paper_table("table-3")
     own = [m for m in (found.metrics or tables.main_metrics(ours)) if m not in COLUMNS and m in ours]
     own = [metric for metric in own if ours[metric].notna().any()]
-    names = {run: identity(str(row["model"]), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()}
+    names = {
+        run: identity(str(row["model"]), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()
+    }
     known = {_paper_identity(row) for row in paper.to_dict("records")}
     rows = []
     for row in paper.to_dict("records"):
@@ -48,7 +50,11 @@ def table_3(found: Found) -> Iterator[Exhibit]:
     first = [("", name) for name in ("model", "image tower", "patches")]
     rows = [{(head if isinstance(head, tuple) else ("", head)): text for head, text in row.items()} for row in rows]
     frame = pd.DataFrame(rows).fillna("")
-    order = [*first, *(("ours", h) for h in [*COLUMNS.values(), *map(_own_head, own)]), *(("paper", h) for h in COLUMNS.values())]
+    order = [
+        *first,
+        *(("ours", h) for h in [*COLUMNS.values(), *map(_own_head, own)]),
+        *(("paper", h) for h in COLUMNS.values()),
+    ]
     frame = frame[[column for column in order if column in frame and (frame[column] != "").any()]]
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
     text = sentences(
@@ -59,13 +65,13 @@ def table_3(found: Found) -> Iterator[Exhibit]:
         claim(found.claim("table 3")),
     )
     metrics = [metric for metric in [*COLUMNS, *own] if metric in given]
-    data = pd.concat([tidy(rows, metrics, ("origin", *weights), ("loss",)) for rows in (given,)], ignore_index=True)
+    data = tidy(given, metrics, ("origin", *weights), ("loss",))
     data = pd.concat([data, tidy(paper, list(COLUMNS), ("origin", "model", "image_tower", "patches"), ("loss",))])
     yield Exhibit("table-3", "Released weights", text, None, None, frame, data.reset_index(drop=True))
 
 
 def identity(model: str, pretrained: str) -> tuple[str, str, int] | None:
-    """ViT-B-16-SigLIP-384 and webli → ('SigLIP', 'B', 576): family, size of the image tower, patches. None if unknown."""
+    """ViT-B-16-SigLIP-384, webli → ('SigLIP', 'B', 576): family, size of the image tower, patches; None if unknown."""
     words = f"{pretrained} {model}".lower()
     family = next((name for word, name in reversed(FAMILIES.items()) if word in words), None)
     found = re.match(r"(?:ViT|EVA02)-(SO400M|bigG|[BLHE])-(\d+)", model)

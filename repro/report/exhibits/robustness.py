@@ -51,7 +51,9 @@ def figure_6(found: Found) -> Iterator[Exhibit]:
         part = runs[runs["scale"] == scale]
         metric = main_metric(part, found.metrics)
         if metric:
-            draws.append(_ratio(part, metric, 100, metric_label(metric), ("accuracy", f"{dataset_title(metric)}, {scale}")))
+            draws.append(
+                _ratio(part, metric, 100, metric_label(metric), ("accuracy", f"{dataset_title(metric)}, {scale}"))
+            )
             drawn.append(tidy(part, [metric], ("scale",), ("kind", "ratio")))
         for value, (name, label) in LOGITS.items():
             if value in part and tables.numbers(tables.finished(part)[value]).notna().any():

@@ -84,7 +84,9 @@ def curves_by_sweep(found: Found) -> Iterator[Exhibit]:
             continue
         draws, legend, data, settings = made
         full, column = full_and_column(draws, 3, legend, row_cm=4.6)
-        text = sentences(f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings))
+        text = sentences(
+            f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings)
+        )
         yield Exhibit(f"figure-curves-{sweep}", f"{sweep}: along training", text, full, column, None, data)
 
 
