@@ -114,7 +114,8 @@ def summarise(
     """
     from scipy.special import stdtrit
 
-    runs = finished(table)
+    needed = {"loss", "batch_size", "status", value, *by, *within}
+    runs = finished(table[[column for column in table.columns if column in needed]])  # others would be copied in vain
     runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
     groups = runs.groupby([*by, *within], dropna=False)[value]
     found = groups.agg(seeds="count", mean="mean", std="std").reset_index()

@@ -138,9 +138,9 @@ def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str
             if tables.is_evaluated_on(part, metric, metrics):
                 titles = (f"Ours: {tables.metric_title(metric)[0]}", _panel_name(key))
                 draws.append(lambda axes, p=part, m=metric, t=titles: _titled(accuracy_by_batch_size(p, m, axes), t))
+    label = "0-shot top-1 accuracy (%)"
     for source, titles in PAPER_PANELS.items():
         curves = paper_curves(published, source)
-        label = "0-shot top-1 accuracy (%)"
         draws.append(lambda axes, c=curves, t=titles: _titled(by_batch_size(c, "value", 1, label, axes), t))
     width = FULL_CM if columns > 1 else COLUMN_CM
     return panels(
@@ -172,9 +172,8 @@ def memory_unit(table: pd.DataFrame) -> tuple[str, int]:
 
 def _cost(table: pd.DataFrame, value: str, factor: float, label: str) -> Figure:
     def draw(axes: Axes, key: dict[str, object], part: pd.DataFrame) -> None:
-        by_batch_size(part, value, factor, label, axes, also=tables.MACHINE)
+        by_batch_size(part, value, factor, label, axes, also=tables.MACHINE, from_zero=True)
         title(axes, f"Ours: {_panel_name(key)}")
-        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
 
     parts = tables.split_placed(table, ["setup", "scale"])
     draws = [lambda axes, k=key, p=part: draw(axes, k, p) for key, part in parts]

@@ -1,4 +1,4 @@
-"""Found: all that a report is drawn from, and the questions that exhibits ask of it: whose runs, of which experiment."""
+"""Found: all that a report is drawn from, and what exhibits ask of it: whose runs, of which experiment."""
 
 import functools
 import re

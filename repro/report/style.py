@@ -42,6 +42,7 @@ STYLE = {
     "lines.linewidth": 1.4,
     "lines.markersize": 4.2,
     "legend.handlelength": 2.4,
+    "hatch.linewidth": 0.5,
     "svg.fonttype": "none",  # text stays text: small, searchable, editable
     "pdf.fonttype": 42,  # TrueType: what printers and editors of PDF files expect
     "text.parse_math": False,  # a $ in a name is a $

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.report import tables
-from repro.report.draw.axes import label_batch_sizes, label_rows, metric_label, new_axes
+from repro.report.draw.axes import label_batch_sizes, label_rows, metric_label, new_axes, piled
 from repro.report.draw.series import draw_series, finish
 from repro.report.style import INK, OTHER_STYLE, look
 
@@ -42,6 +42,7 @@ def by_batch_size(
     singles: bool = True,
     origins: tuple[str, ...] = (),
     also: Sequence[str] = (),
+    from_zero: bool = False,
 ) -> Axes:
     """Any number of runs against batch size. also: columns that split series besides, such as the machine for speed."""
     axes, names = new_axes(ax), []
@@ -51,7 +52,7 @@ def by_batch_size(
         given = given.assign(**{value: float("nan")})
     for origin, part in given.groupby("origin", sort=True):
         series = tables.series_columns(part, also) if by is None else by
-        names += draw_series(
+        named = draw_series(
             axes,
             part,
             value,
@@ -60,9 +61,11 @@ def by_batch_size(
             style=lambda key, origin=origin: look(key["loss"], origin, origins),
             singles=singles,
         )
+        told = {name for _, _, name in names}
+        names += [each for each in named if each[2] not in told]
     label_batch_sizes(axes, tables.placed(given)["batch_size"], most=5 if names else 7)
-    label_rows(axes, label)
-    finish(axes, given, value, names, "batch_size", factor)
+    label_rows(axes, label, (lambda number: f"{number:,.6g}" if number >= 0 else "") if from_zero else None)
+    finish(axes, given, value, names, "batch_size", factor, from_zero)
     return axes
 
 
@@ -105,12 +108,7 @@ def _name_ends(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
     if len(ends) > MOST_LANGUAGES:
         places = {round(i * (len(ends) - 1) / (MOST_LANGUAGES - 1)) for i in range(MOST_LANGUAGES)}
         ends = [ends[place] for place in sorted(places)]
-    low, high = axes.get_ylim()
-    apart, places = 0.075 * (high - low), []
     axes.set_xlim(right=axes.get_xlim()[1] * 1.5)
-    for _, y, _ in ends:
-        places.append(max(y, places[-1] + apart) if places else y)
-    down = min(sum(place - y for place, (_, y, _) in zip(places, ends, strict=True)) / len(ends), places[0] - low)
-    for place, (x, _, name) in zip(places, ends, strict=True):
+    for (x, _, name), y in zip(ends, piled(axes, [y for _, y, _ in ends]), strict=True):
         offset = {"xytext": (4, 0), "textcoords": "offset points", "ha": "left", "va": "center", "color": INK}
-        axes.annotate(name, (x, place - down), fontsize=7, **offset)
+        axes.annotate(name, (x, y), fontsize=7, **offset)

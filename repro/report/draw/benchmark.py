@@ -93,7 +93,7 @@ def exchange_model(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     axes.plot(compute["devices"], compute["compute_seconds"], **LIMIT, label="the products alone")
     label_batch_sizes(axes, table["devices"], most=8)
     axes.set_xlabel("devices")
-    label_log_rows(axes, "exchange", format_seconds)
+    label_log_rows(axes, "exchange of a step", format_seconds)
     return axes
 
 

@@ -2,15 +2,16 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from repro.report import tables
 from repro.report.draw.axes import label_rows, metric_label, new_axes
-from repro.report.draw.series import draw_runs
+from repro.report.draw.series import draw_runs, finish
 from repro.report.style import INK, look
+
+MOST_TICKS = 4
 
 
 def pareto_front(table: pd.DataFrame, cost: str, metric: str) -> pd.Series:
@@ -42,21 +43,30 @@ def pareto(
     axes.plot(front[cost], 100 * front[metric], "o", mfc="none", mec=INK, ms=7, mew=0.9, label="on the front", zorder=4)
     _label_cost(axes, runs[cost], label or cost.replace("_", " "))
     label_rows(axes, metric_label(metric))
+    shown = runs if singles else front
+    finish(axes, shown, metric, [], cost, 100)
     return axes
 
 
 def _label_cost(axes: Axes, values: pd.Series, label: str) -> None:
+    """A logarithmic axis with two to five ticks, however little of a decade it spans."""
     axes.set_xscale("log")
-    if len(values):
-        axes.set_xlim(values.min() / 1.3, values.max() * 1.3)
-    wide = len(values) and np.log10(values.max() / values.min()) > 2
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=6))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_large(value)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(False, which="minor")
     axes.set_xlabel(label)
+    axes.xaxis.set_minor_locator(NullLocator())
+    if values.empty:
+        return
+    low, high = values.min() / 1.3, values.max() * 1.3
+    axes.set_xlim(low, high)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [step * 10.0**power for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= MOST_TICKS // 2:
+            break
+    axes.xaxis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // MOST_TICKS) or 1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_large(value)))
 
 
 def format_large(value: float) -> str:
     """2e14 → 2e14, 20 → 20, 0.05 → 0.05."""
-    return f"{value:.0e}".replace("e+", "e") if value >= 1e6 else f"{value:,.6g}"
+    return f"{value:.2g}".replace("e+", "e") if value >= 1e6 else f"{value:,.6g}"

@@ -6,15 +6,15 @@ from matplotlib.axes import Axes
 
 from repro.counts import format_batch_size
 from repro.report import tables
-from repro.report.draw.axes import new_axes
+from repro.report.draw.axes import every_nth, new_axes
 from repro.report.style import INK, LOSS_STYLES, OTHER_STYLE, PAPER
 
 PARTS = {
     "data_seconds": ("waiting for data", "#b9bfc6", ""),
     "towers_seconds": ("towers", "#56b4e9", ""),
-    "loss_seconds": ("loss", "#e69f00", "////"),
-    "exchange_seconds": ("exchange", "#cc79a7", "...."),
-    "optimizer_seconds": ("optimizer", "#009e73", "\\\\\\\\"),
+    "loss_seconds": ("loss", "#e69f00", "///"),
+    "exchange_seconds": ("exchange", "#cc79a7", "..."),
+    "optimizer_seconds": ("optimizer", "#009e73", "\\\\\\"),
 }
 """Columns of a run, mean seconds a step: name, colour (Okabe and Ito's, pale) and hatch, which tells them in grey."""
 
@@ -51,8 +51,19 @@ def step_time(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
             axes.bar(x, rows[part], 0.92 * width, bottom, label=name, **look)
             bottom += rows[part].to_numpy()
         mark = LOSS_STYLES.get(loss, OTHER_STYLE)
-        axes.plot(x, bottom, linestyle="none", marker=mark["marker"], color=mark["color"], ms=4, mec=PAPER, mew=0.5)
-    axes.set_xticks(range(len(sizes)), [format_batch_size(int(size)) for size in sizes], color=INK)
+        there = bottom > 0
+        axes.plot(
+            x[there],
+            bottom[there],
+            linestyle="none",
+            marker=mark["marker"],
+            color=mark["color"],
+            ms=4,
+            mec=PAPER,
+            mew=0.5,
+        )
+    every = every_nth(axes, [format_batch_size(int(size)) for size in sizes])
+    axes.set_xticks(range(0, len(sizes), every), [format_batch_size(int(size)) for size in sizes[::every]], color=INK)
     axes.set_xlabel("batch size")
     axes.set_ylabel("seconds a step")
     axes.set_ylim(bottom=0)

@@ -1,4 +1,4 @@
-"""The one way in which numbers of runs become lines: means joined, single runs as linked points, 95 % intervals as bars.
+"""How numbers of runs become lines: means joined, single runs as linked points, 95 % intervals as bars.
 
 Runs that are unlike never share a line (tables.series_columns). A run without a number is a cross at its place.
 """
@@ -40,6 +40,8 @@ def draw_series(
     singles: draw the runs one by one, each a link to #run-<id>. Returns where series could be named: (x, y, name).
     """
     within = [*lines, x]
+    needed = {"loss", "batch_size", "status", "run_id", "origin", value, *by, *within}
+    table = table[[column for column in table.columns if column in needed]]
     found = tables.summarise(table, value, by, within)
     done = tables.finished(table)
     done = done.assign(**{value: tables.numbers(done[value])}).dropna(subset=[value, x])
@@ -161,7 +163,13 @@ def mark_missing(axes: Axes, table: pd.DataFrame, value: str, x: str = "batch_si
 
 
 def finish(
-    axes: Axes, table: pd.DataFrame, value: str, names: Sequence[tuple[float, float, str]], x: str, factor: float
+    axes: Axes,
+    table: pd.DataFrame,
+    value: str,
+    names: Sequence[tuple[float, float, str]],
+    x: str,
+    factor: float,
+    from_zero: bool = False,
 ) -> None:
     """Limits, crosses for what is missing, words where there is nothing else, and the names of series."""
     done = tables.numbers(tables.finished(table)[value])
@@ -169,7 +177,7 @@ def finish(
     if len(done):
         # The data set the limits, not the bars: with two seeds an interval can be many times wider than all else.
         margin = 0.08 * (done.max() - done.min()) or 0.05 * abs(done.max()) or 1
-        axes.set_ylim(done.min() - margin, done.max() + margin)
+        axes.set_ylim(0 if from_zero else done.min() - margin, done.max() + margin)
     if "status" in table:
         mark_missing(axes, table, value, x)
     if done.empty:

@@ -61,12 +61,12 @@ def training_curves(
     styles = looks([tuple(key.values()) for key, _ in tables.split(given, by)])
     for key, part in tables.split(given, by):
         style, name = styles[tuple(key.values())], tables.series_label(key)
-        runs = [(run, line) for run, line in part.groupby("run_id", sort=True)]
+        runs = [line for _, line in part.groupby("run_id", sort=True)]
         if len(runs) > MOST_CURVES:
             median = part.groupby("examples_seen_at")[column].median()
             axes.plot(median.index, median, color=style["color"], linestyle=style["linestyle"], lw=1.2, label=name)
             continue
-        for run, line in runs:
+        for line in runs:
             shown = line.sort_values("examples_seen_at").iloc[:: -(-len(line) // MOST_LINES)]
             thin = {"color": style["color"], "linestyle": style["linestyle"], "lw": 0.8, "alpha": 0.85}
             axes.plot(shown["examples_seen_at"], shown[column], **thin, label=name)

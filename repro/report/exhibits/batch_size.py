@@ -1,6 +1,6 @@
 """Accuracy against batch size: figure 2, figure 3, and the same for any sweep whose batch size varies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def figure_2(found: Found) -> Iterator[Exhibit]:
         drawn.append(tidy(curves, [metric], series_of(curves), ("origin", "loss", "batch_size")))
         heads = (f"{name}, paper ({source.replace('-', ' ')})", f"{dataset_title(metric)}")
         paper_row.append(panel(curves, metric, heads))
-    draws += paper_row if any(paper_row) else []
+    draws = _with_paper_row(draws, paper_row)
     lacking = [name for setup, (name, *_) in SETUPS.items() if setup not in set(given["setup"])]
     full, column = full_and_column(draws, 3, legend_of(found, [part for part, _ in shown]))
     yield Exhibit(
@@ -82,7 +82,7 @@ def figure_2(found: Found) -> Iterator[Exhibit]:
             f"{listed(found.origins)}: imported." if found.origins else "",
             f"No runs of {listed(lacking)} yet." if lacking else "",
             "Vertical axes do not start at zero.",
-            *dict.fromkeys(points(part, metric, series_of(part)) for part, metric in shown[:1]),
+            _points(shown),
             unfinished(ours, main_metric(ours) or "none"),
             claim(found.claim("figure 2")),
         ),
@@ -92,6 +92,27 @@ def figure_2(found: Found) -> Iterator[Exhibit]:
         pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(),
     )
     yield from _figure_2_retrieval(found, given)
+
+
+def _with_paper_row(draws: list[Draw | None], paper: list[Draw | None]) -> list[Draw | None]:
+    """The paper's curves below ours, or in ours' last row where that has room for all of them."""
+    if not any(paper):
+        return draws
+    last = draws[-len(paper) :]
+    fits = bool(last) and all(own is None or theirs is None for own, theirs in zip(last, paper, strict=True))
+    if not fits:
+        return draws + paper
+    return [*draws[: -len(paper)], *(own or theirs for own, theirs in zip(last, paper, strict=True))]
+
+
+def _points(shown: Sequence[tuple[pd.DataFrame, str]]) -> str:
+    """What points mean, said of the panel whose points stand for most seeds."""
+    own = [(part[part["origin"] == ""], metric) for part, metric in shown]
+    own = [(part, metric) for part, metric in own if len(tables.placed(part))]
+    if not own:
+        return ""
+    part, metric = max(own, key=lambda each: each[0]["seed"].nunique())
+    return points(part, metric, tables.series_columns(part))
 
 
 def _figure_2_retrieval(found: Found, given: pd.DataFrame) -> Iterator[Exhibit]:
@@ -131,7 +152,7 @@ def figure_3(found: Found) -> Iterator[Exhibit]:
     for scale in scales_of(ours):
         part = ours[ours["scale"] == scale]
         if tables.finished(part)["examples_seen"].nunique() > 1:
-            parts.append((part, main_metric(part, found.metrics), f"ours ({scale})"))
+            parts.append((part, main_metric(part, found.metrics), f"ours ({scale} scale)"))
     has_ours = bool(parts)
     parts.append((curves_of(found, "table-8"), "imagenet1k/acc1", "paper"))
     draws = []
@@ -168,7 +189,7 @@ def by_sweep(found: Found, covered: Sequence[str]) -> Iterator[Exhibit]:
         for metric in metrics:
             for key, part in tables.split(tables.placed(runs), ["setup", "scale"]):
                 if tables.is_evaluated_on(part, metric, metrics):
-                    heads = (dataset_title(metric), ", ".join(filter(None, map(str, key.values()))))
+                    heads = (dataset_title(metric), panel_name(key))
                     draws.append(panel(part, metric, heads, are_drawn(runs, len(metrics))))
                     drawn.append(tidy(part, [metric], series_of(part), ("loss", "batch_size")))
         series = series_of(runs)
@@ -242,8 +263,21 @@ def dataset_title(metric: str) -> str:
     return DATASETS.get(dataset, dataset if plain == dataset else f"{plain}, all languages")
 
 
+def panel_name(key: Mapping[str, object]) -> str:
+    """{'setup': 'siglip', 'scale': 'laptop'} → 'SigLIP, laptop'."""
+    return ", ".join(filter(None, (setup_name(value) for value in key.values())))
+
+
+def setup_name(setup: object) -> str:
+    """siglip → SigLIP; others as they are called."""
+    return SETUPS[str(setup)][0] if setup in SETUPS else str(setup)
+
+
 def whose_row(part: pd.DataFrame, scale: str) -> str:
-    return f"ours ({scale})" if (part["origin"] == "").any() else "imported"
+    """Of a panel: whose rows it shows."""
+    ours, paper = (bool((part["origin"] == origin).any()) for origin in ("", "paper"))
+    name = f"ours ({scale} scale)" if ours else "imported"
+    return f"{name}, paper's" if paper else name
 
 
 def legend_of(found: Found, parts: Sequence[pd.DataFrame]) -> dict[str, dict[str, object]]:

@@ -53,8 +53,8 @@ def _by_batch_size(found: Found, number: int, setup: str, title: str) -> Iterato
     frame = frame.reindex(sorted(frame.index)).fillna("")
     frame.index = pd.Index([format_batch_size(size) for size in frame.index], name="batch size")
     text = sentences(
-        f"As in the paper's table {number}: 0-shot accuracy in percent (ours: {dataset_title(main)}; the paper: ImageNet), "
-        "± the standard deviation over seeds where there are several.",
+        f"As in the paper's table {number}: 0-shot accuracy in percent (ours: {dataset_title(main)}; the paper: "
+        "ImageNet), ± the standard deviation over seeds where there are several.",
         whose(ours),
         "Rows where one column is empty are batch sizes of the others.",
         unfinished(ours, main),

@@ -26,16 +26,14 @@ def capacity(found: Found) -> Iterator[Exhibit]:
         return
     draws = []
     for (limit, model, loss), part in table.groupby(["memory_limit_bytes", "model", "loss"]):
-        draws.append(_panel(part, draw.capacity, (f"{loss}, {model}", f"in {format_bytes(limit)}")))
+        draws.append(_panel(part, draw.capacity, (f"{loss}, {model}", f"in {_memory(limit)}")))
     full, column = full_and_column(draws, min(2, len(draws)), None, row_cm=3.8)
     text = sentences(
         "The largest batch that fits, by implementation of the loss; ≥ where larger ones were not tried.",
-        "A measurement alone, of the loss or of a whole training step."
-        if (table["model"] == "loss alone").any()
-        else "",
+        "Of the loss alone, without towers." if (table["model"] == "loss alone").all() else "",
         _machine(table),
-        "The paper's claim (section 4.2): on four chips a Base model fits a batch of 4,096 with the sigmoid, and of 2,048 "
-        "with the softmax.",
+        "The paper's claim (section 4.2): on four chips a Base model fits a batch of 4,096 with the sigmoid, and of "
+        "2,048 with the softmax.",
     )
     yield Exhibit("cost-capacity", "The largest batch in a given memory", text, full, column, None, table)
 
@@ -61,8 +59,8 @@ def loss(found: Found) -> Iterator[Exhibit]:
     looks_of = {name: {k: v for k, v in style.items() if k != "zorder"} for name, style in styles(names).items()}
     full, column = full_and_column(draws, len(losses), looks_of | {"the products by torch.mm": LIMIT}, row_cm=5.0)
     text = sentences(
-        "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars are "
-        "the least and the most that was measured; the dashed line is what the matrix products alone take.",
+        "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars "
+        "are the least and the most that was measured; the dashed line is what the matrix products alone take.",
         _machine(shown),
     )
     yield Exhibit("cost-loss", "Implementations of the loss", text, full, column, None, shown)
@@ -134,3 +132,8 @@ def _numbers(table: pd.DataFrame | None, needed: set[str], columns: list[str]) -
 def _machine(table: pd.DataFrame) -> str:
     names = [str(name) for name in table["machine"].dropna().unique()] if "machine" in table else []
     return f"Measured on {listed(names)}." if names else ""
+
+
+def _memory(limit: float) -> str:
+    """2,000,000,000 → 2 GB, as it was asked for; 32 · 2³⁰ → 32.0 GiB."""
+    return f"{limit / 1e9:g} GB" if limit % 1e8 == 0 else format_bytes(limit)

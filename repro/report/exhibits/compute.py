@@ -14,7 +14,7 @@ from repro.needs import training_flops
 from repro.report import tables
 from repro.report.draw import pareto, pareto_front
 from repro.report.draw.axes import title
-from repro.report.exhibits.batch_size import SETUPS, dataset_title
+from repro.report.exhibits.batch_size import dataset_title, panel_name
 from repro.report.exhibits.exhibit import Exhibit, are_drawn, main_metric, sentences, stand_ins
 from repro.report.figures import Draw, full_and_column, loss_looks
 from repro.report.found import Found
@@ -34,8 +34,8 @@ def compute(found: Found) -> Iterator[Exhibit]:
     flops = training_flops_of(runs)
     lacking = int(flops.isna().sum())
     text = sentences(
-        "Each run's accuracy against the floating-point operations of its training, counted from towers, loss and length "
-        "(forward and backward passes; a locked tower's embeddings, made once, are not counted).",
+        "Each run's accuracy against the floating-point operations of its training, counted from towers, loss and "
+        "length (forward and backward passes; a locked tower's embeddings, made once, are not counted).",
         f"{lacking} runs of models whose size is not known are left out." if lacking else "",
     )
     named = ("pareto-compute", "Accuracy against compute", "training_flops", "training compute (FLOPs)")
@@ -111,7 +111,7 @@ def _pareto(
         numbers = {cost: kept[cost], "metric": metric, "percent": 100 * kept[metric], "on_front": on_front[kept.index]}
         drawn.append(kept[columns].assign(**numbers))
         shown.append((key, given))
-        head = (f"{SETUPS.get(str(key['setup']), (key['setup'],))[0]}, {key['scale']}", dataset_title(metric))
+        head = (panel_name(key), dataset_title(metric))
         draws.append(_panel(given, cost, metric, label, head, are_drawn(done)))
     if not draws:
         return

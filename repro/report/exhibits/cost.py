@@ -11,7 +11,7 @@ from repro.report import tables
 from repro.report.draw import by_batch_size, step_time
 from repro.report.draw.axes import title
 from repro.report.draw.costs import PARTS, parts_of, step_parts
-from repro.report.exhibits.batch_size import MOST_SERIES, varies
+from repro.report.exhibits.batch_size import MOST_SERIES, panel_name, varies
 from repro.report.exhibits.exhibit import Exhibit, are_drawn, points, sentences, unfinished, whose
 from repro.report.figures import Draw, full_and_column, loss_looks, memory_unit
 from repro.report.found import Found
@@ -73,8 +73,7 @@ def _against_batch_size(
         if tables.numbers(tables.finished(part)[value]).dropna().empty:
             continue
         by = tables.series_columns(part, SPLITS)
-        head = ", ".join(filter(None, map(str, key.values())))
-        draws.append(_panel(part, value, factor, label, by, head, are_drawn(runs)))
+        draws.append(_panel(part, value, factor, label, by, panel_name(key), are_drawn(runs)))
         found = tables.summarise(part, value, ["setup", "scale", *(c for c in by if c not in key)])
         scaled = {column: factor * found[column] for column in ("mean", "std", "low", "high")}
         drawn.append(found.assign(what=label, **scaled))
@@ -106,15 +105,15 @@ def step_split(found: Found) -> Iterator[Exhibit]:
         means = step_parts(part) if parts_of(part) else pd.DataFrame()
         if means.empty or len(draws) >= MOST_SERIES:
             continue
-        heads = (f"{key['setup']}, {key['scale']}", tables.series_label({c: key[c] for c in by[2:]}))
+        heads = (panel_name({c: key[c] for c in by[:2]}), tables.series_label({c: key[c] for c in by[2:]}))
         draws.append(_bars(part, heads))
         drawn.append(means.assign(**key))
     full, column = full_and_column(draws, min(3, len(draws)), None, row_cm=5.2)
     for figure in (full, column):
         _parts_legend(figure, parts)
     caption = sentences(
-        "Mean seconds of a training step by what they went to; at each batch size sigmoid at the left and softmax at the "
-        "right, where there are both, marked above its bar. Exchange is what ranks wait for each other's embeddings; "
+        "Mean seconds of a training step by what they went to; at each batch size sigmoid at the left and softmax at "
+        "the right, marked above. Exchange is what ranks wait for each other's embeddings; "
         "evaluation and checkpoints are not counted. Seeds are averaged.",
         whose(runs),
     )
@@ -124,9 +123,7 @@ def step_split(found: Found) -> Iterator[Exhibit]:
 
 def _panel(part: pd.DataFrame, value: str, factor: float, label: str, by: list[str], head: str, singles: bool) -> Draw:
     def draw(axes: Axes) -> None:
-        by_batch_size(part, value, factor, label, axes, by, singles)
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(0, low), high)
+        by_batch_size(part, value, factor, label, axes, by, singles, from_zero=True)
         title(axes, head)
 
     return draw
@@ -143,4 +140,4 @@ def _bars(part: pd.DataFrame, heads: tuple[str, str]) -> Draw:
 def _parts_legend(figure: Figure, parts: list[str]) -> None:
     handles = [Patch(facecolor=c, hatch=h, edgecolor=PAPER, label=name) for name, c, h in (PARTS[p] for p in parts)]
     columns = len(handles) if figure.get_figwidth() > 5 else 2
-    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1.2)
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, fontsize=8)

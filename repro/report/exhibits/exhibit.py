@@ -118,6 +118,7 @@ def cell(runs: pd.DataFrame, metric: str) -> str:
     """Mean ± std over these runs' seeds in percent, with what became of those without a number."""
     if metric not in runs:
         return ""
+    runs = runs[["status", metric]]
     done = tables.numbers(runs.loc[runs["status"] == "finished", metric]).dropna()
     parts = [percent(done.mean(), done.std(), len(done))] if len(done) else []
     counts = tables.missing(runs, metric)

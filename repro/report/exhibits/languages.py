@@ -45,7 +45,10 @@ def figure_8(found: Found) -> Iterator[Exhibit]:
         return
     draws: list[Draw] = []
     drawn, losses = [], set()
-    for part, name in [*((ours[ours["scale"] == s], f"ours ({s})") for s in scales_of(ours)), (_paper(found), "paper")]:
+    for part, name in [
+        *((ours[ours["scale"] == s], f"ours ({s} scale)") for s in scales_of(ours)),
+        (_paper(found), "paper"),
+    ]:
         dataset = dataset_of(part)
         for loss in sorted(tables.finished(part)["loss"].unique()) if dataset else ():
             of_loss = part[part["loss"] == loss]

@@ -65,13 +65,13 @@ def table_3(found: Found) -> Iterator[Exhibit]:
         claim(found.claim("table 3")),
     )
     metrics = [metric for metric in [*COLUMNS, *own] if metric in given]
-    data = pd.concat([tidy(rows, metrics, ("origin", *weights), ("loss",)) for rows in (given,)], ignore_index=True)
+    data = tidy(given, metrics, ("origin", *weights), ("loss",))
     data = pd.concat([data, tidy(paper, list(COLUMNS), ("origin", "model", "image_tower", "patches"), ("loss",))])
     yield Exhibit("table-3", "Released weights", text, None, None, frame, data.reset_index(drop=True))
 
 
 def identity(model: str, pretrained: str) -> tuple[str, str, int] | None:
-    """ViT-B-16-SigLIP-384 and webli → ('SigLIP', 'B', 576): family, size of the image tower, patches. None if unknown."""
+    """ViT-B-16-SigLIP-384, webli → ('SigLIP', 'B', 576): family, size of the image tower, patches; None if unknown."""
     words = f"{pretrained} {model}".lower()
     family = next((name for word, name in reversed(FAMILIES.items()) if word in words), None)
     found = re.match(r"(?:ViT|EVA02)-(SO400M|bigG|[BLHE])-(\d+)", model)

@@ -1,4 +1,4 @@
-"""Tables of settings: table 1 (four chips), 4 (bias), 6 (hyperparameters), 7 (seeds), and the vocabulary of section 4.3.
+"""Tables of settings: table 1 (four chips), 4 (bias), 6 (hyperparameters), 7 (seeds), and section 4.3 (vocabulary).
 
 Each row is a setting; its runs differ in their seed only. Ours and the paper's stand side by side, or the paper's
 after ours where its settings are others.
@@ -143,8 +143,8 @@ def table_6(found: Found) -> Iterator[Exhibit]:
     frame = frame.reindex(sorted(frame.index))
     frame.index = pd.Index([f"{rate:g}, {decay:g}" for rate, decay in frame.index], name="learning rate, weight decay")
     text = sentences(
-        "As in the paper's table 6: 0-shot accuracy in percent by learning rate and weight decay at several batch sizes, "
-        "the best of each marked. Of its own grid the paper gives the default and the best.",
+        "As in the paper's table 6: 0-shot accuracy in percent by learning rate and weight decay at several batch "
+        "sizes, the best of each marked. Of its own grid the paper gives the default and the best.",
         whose(ours),
         unfinished(ours, metric),
         claim(found.claim("table 6")),
