@@ -108,7 +108,7 @@ def _analyse(
     best = int(cells.means.argmax())
     peak_set = _peak_set(cells, best, noise)
     alone = len(cells) == 1
-    open_ended = not alone and best == len(cells) - 1 and (len(peak_set) == 1 or noise.points is None)
+    open_ended = not alone and best == len(cells) - 1 and _still_rises(cells, peak_set, noise, margin)
     at_edge = not alone and (best == 0 or open_ended)
     octaves = cells.octaves
     crossing = low = high = None
@@ -172,6 +172,13 @@ def _peak_set(cells: Cells, best: int, noise: Noise) -> tuple[int, ...]:
     error = noise.of_contrast(1 / cells.runs + 1 / cells.runs[best])
     alike = cells.means[best] - cells.means <= critical * error
     return tuple(cells.sizes[alike].tolist())
+
+
+def _still_rises(cells: Cells, peak_set: tuple[int, ...], noise: Noise, margin: float) -> bool:
+    """Whether the largest batch size, which is the best, is told from all others: what is beyond may be better yet."""
+    if noise.points is None:
+        return bool(cells.means[-1] - cells.means[-2] > margin)
+    return len(peak_set) == 1
 
 
 def _fit(

@@ -70,23 +70,23 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     from rich.console import Console
 
     from repro.analysis.words import compare
-    from repro.cli.analysis_tables import known, saturation_table
+    from repro.cli.analysis_tables import labels, saturation_table
     from repro.report.tables import metric_title
-    from repro.series import series_label, split
+    from repro.series import split
 
     curves = [each for each in found if len(each.sizes) > 1]
     if found:
         click.echo(f"{', '.join(metric_title(metric))}  ({metric})")
     if curves:
         Console().print(saturation_table(curves))
-    for each in curves:
-        click.echo(f"\n{series_label(known(each.series))}: {each.conclusion}.")
+    for each, label in zip(curves, labels([each.series for each in curves]), strict=True):
+        click.echo(f"\n{label}: {each.conclusion}.")
     if len(found) > len(curves):
         several = f"{len(found) - len(curves)} series have" if len(found) - len(curves) > 1 else "1 series has"
         click.echo(f"\n{several} one batch size only: nothing to say of growth.")
     by = list(losses.columns[: losses.columns.get_loc("batch_size")])
-    for series, rows in split(losses, by) if len(losses) else []:
-        label = series_label(known(series))
+    compared = split(losses, by) if len(losses) else []
+    for (_, rows), label in zip(compared, labels([series for series, _ in compared]), strict=True):
         click.echo(f"\nsigmoid − softmax{f', {label}' if label else ''}: {compare(rows)}.")
     if found:
         click.echo("")
