@@ -102,4 +102,4 @@ def numbers(column: pd.Series) -> pd.Series:
 
 def signed(number: float) -> str:
     """+0.5, −1.6: with the sign that print uses."""
-    return f"{number:+.1f}".replace("-", "−")
+    return f"{number:+.1f}".replace("-0.0", "+0.0").replace("-", "−")

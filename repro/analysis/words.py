@@ -55,7 +55,8 @@ def _place(found: Mapping[str, Any]) -> str:
     low, high = found["low"], found["high"]
     text = f"saturates at {'or below ' if point == sizes[0] else ''}{format_batch_size(point)}"
     if low is not None and low != high:
-        from_low = "at most" if low == sizes[0] else f"{format_batch_size(low)} to"
+        from_low = f"{format_batch_size(low)} {'or less ' if low == sizes[0] else ''}to"
+        from_low = "at most" if point == sizes[0] else from_low
         text += f" ({from_low} {format_batch_size(high)})"
     if found["peak"] == sizes[0]:
         text += ", the smallest, which is the peak"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--metric", "metrics", cls=Several, metavar="COLUMN", help="Metrics.  [default: each data set's]")
 @click.option("--by", cls=Several, metavar="COLUMN", help="What tells series apart.  [default: all that differs]")
 @click.option(
-    "--margin", type=float, metavar="POINTS", help="What counts as no loss.  [default: 0.5, or twice the noise]"
+    "--margin", type=float, metavar="POINTS", help="What counts as no loss.  [default: 0.5, or twice a mean's noise]"
 )
 @click.option("--reference", default="32k", show_default=True, help="Batch size that larger ones are held against.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: everything, as one JSON object.")

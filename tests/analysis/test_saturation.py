@@ -43,11 +43,11 @@ def test_a_larger_margin_is_reached_sooner():
     assert only(table, margin_points=5).point == 128
 
 
-def test_the_margin_is_half_a_point_or_twice_the_noise_of_a_run():
+def test_the_margin_is_half_a_point_or_twice_the_noise_of_a_mean():
     quiet, loud = only(series(RISE_AND_PLATEAU, noise=0.1)), only(series(RISE_AND_PLATEAU, noise=1.0))
 
     assert quiet.margin_points == 0.5
-    assert loud.margin_points == pytest.approx(2 * loud.noise_points)
+    assert loud.margin_points == pytest.approx(2 * loud.noise_points / math.sqrt(3))
 
 
 def test_more_seeds_leave_less_doubt():
