@@ -81,7 +81,7 @@ def analyse(
     margin_points: None for the greater of 0.5 and twice the noise of a cell's mean. reference: the batch size that
     larger ones are compared with, where the series has it; otherwise its saturation point. seed: of the bootstrap.
     """
-    by = default_by(table) if by is None else list(by)
+    by = default_by(table) if by is None else [*(column for column in by if column != "loss"), "loss"]
     every = placed(table)
     found = []
     measured = runs_in_percent(table, metric, by)
@@ -109,16 +109,7 @@ def _analyse(
     peak_set = _peak_set(cells, noise)
     alone = len(cells) == 1
     open_ended = not alone and best == len(cells) - 1 and _still_rises(cells, peak_set, noise, margin)
-    at_edge = not alone and (best == 0 or open_ended)
-    octaves = cells.octaves
-    crossing = low = high = None
-    if not alone:
-        crossing = float(crossings(cells.means[None], margin, octaves)[0])
-        if noise.points is not None:
-            limits = intervals(
-                cells.means[None], cells.runs, np.array([noise.points]), noise.degrees, octaves, floor, noises
-            )
-            low, high = limits[0].tolist()
+    crossing, low, high = (None, None, None) if alone else _crossing(cells, noise, margin, floor, noises)
     fitted = _fit(cells, noise, floor, noises, seed) if not open_ended else (None, None, None, {})
     point = None if alone or open_ended else _measured(cells, crossing)
     high = None if open_ended else high
@@ -129,7 +120,7 @@ def _analyse(
         "peak": int(cells.sizes[best]),
         "peak_percent": float(cells.means[best]),
         "peak_set": peak_set,
-        "at_edge": at_edge,
+        "at_edge": not alone and (best == 0 or open_ended),
         "point": point,
         "low": None if low is None else _measured(cells, low),
         "high": None if high is None else _measured(cells, high),
@@ -147,6 +138,18 @@ def _analyse(
         "without_result": failed,
     }
     return Saturation(**values, conclusion=conclude(values))
+
+
+def _crossing(
+    cells: Cells, noise: Noise, margin: float, floor: float, noises: float
+) -> tuple[float, float | None, float | None]:
+    """In octaves, with its limits where the noise is known."""
+    octaves, means = cells.octaves, cells.means[None]
+    place = float(crossings(means, margin, octaves)[0])
+    if noise.points is None:
+        return place, None, None
+    low, high = intervals(means, cells.runs, np.array([noise.points]), noise.degrees, octaves, floor, noises)[0]
+    return place, float(low), float(high)
 
 
 def noises_of(runs: Sequence[int]) -> float:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from repro.analysis.saturation import analyse
+from repro.errors import InputError
 from tests.analysis.conftest import ACCURACY, RISE_AND_PLATEAU, series
 from tests.report.conftest import run_row
 
@@ -147,3 +148,14 @@ def test_the_same_table_gives_the_same_answer():
 
     assert only(table).as_dict() == only(table).as_dict()
     assert not np.isclose(only(table, seed=1).fit_low, only(table).fit_low)
+
+
+def test_losses_are_never_averaged_whatever_the_columns_named():
+    table = pd.concat([series(RISE_AND_PLATEAU), series(RISE_AND_PLATEAU, loss="softmax")], ignore_index=True)
+
+    assert [each.series["loss"] for each in analyse(table, ACCURACY, by=["setup"])] == ["sigmoid", "softmax"]
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(InputError, match="nearest is 'wds_shapes_objects/acc1'"):
+        analyse(series(RISE_AND_PLATEAU), "shapes_objects/acc1")
