@@ -126,7 +126,7 @@ def summarise(
 
 def signed(number: float) -> str:
     """+0.5, −1.6: with the sign that print uses."""
-    return f"{number:+.1f}".replace("-", "−")
+    return f"{number:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
 
 
 def lacks(runs: pd.DataFrame, value: str) -> pd.Series:

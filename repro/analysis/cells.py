@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from repro.errors import InputError, nearest
 from repro.series import finished, numbers, series_columns
 
 TOLD = ("setup", "examples_seen")
@@ -52,8 +53,10 @@ def rows_of(table: pd.DataFrame, series: dict[str, object]) -> pd.DataFrame:
 def runs_in_percent(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """Finished runs that have the metric, one row for each series, batch size and seed; `percent` is the metric's.
 
-    Rows of the same seed are averaged first: they are one draw, not two.
+    Rows of the same seed are averaged first: they are one draw, not two. Raises InputError for an unknown metric.
     """
+    if metric not in table:
+        raise InputError(f"'{metric}' is no column of the table{nearest(metric, [c for c in table if '/' in c])}")
     runs = finished(table)
     keys = list(dict.fromkeys([*by, "batch_size", "seed"]))
     said = {column: _column(runs, column) for column in ("published_seeds", "published_std")}

@@ -6,8 +6,8 @@ import pandas as pd
 
 from repro.analysis.cells import default_by
 from repro.analysis.differences import holm, p_equal, verdicts
-from repro.analysis.pairs import differences, measured
-from repro.analysis.saturation import LEAST_MARGIN, NOISES
+from repro.analysis.pairs import differences, measured, sides_of
+from repro.analysis.saturation import widest_margin
 from repro.series import split
 
 COLUMNS = ("sigmoid_percent", "softmax_percent", "difference_points", "low_points", "high_points")
@@ -32,8 +32,7 @@ def compare_losses(table: pd.DataFrame, metric: str, by: Sequence[str] | None = 
 
 def _of_series(pairs: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     found = differences(pairs).rename(columns={"first_percent": "softmax_percent", "second_percent": "sigmoid_percent"})
-    noises = [n.points for side in ("first", "second") for n in pairs[f"noise_{side}"] if n.points is not None]
-    margin = max([LEAST_MARGIN, *(NOISES * points for points in noises)])
+    margin = widest_margin(sides_of(pairs))
     points, error = found["difference_points"].to_numpy(float), found["error_points"].to_numpy(float)
     corrected = holm(found["p"].to_numpy(float))
     equal = p_equal(points, error, found["degrees"].to_numpy(float), margin)

@@ -2,8 +2,8 @@
 
 The curve is the cells' means joined by straight lines in log₂ batch size, so "first within the margin" has a place
 between two batch sizes: the crossing, in octaves. Its interval inverts a test (docs/saturation.md): a place t is left
-out on the right when some place up to t is surely within the margin of every cell, and on the left when every place
-up to t is surely further than the margin below one and the same cell.
+out on the right when some place before it is surely within the margin of every cell, or when it lies beyond every cell
+that may be the peak; and on the left when every place up to it is surely further than the margin below one cell.
 """
 
 import functools
@@ -83,7 +83,16 @@ def intervals(
     beyond = np.array([_largest_of(int(count), degrees, 1 - tail) for count in contenders])
     low = _reached(lower, -beyond, grid.octaves)
     high = _reached(upper, np.full(len(means), stdtrit(degrees, 1 - tail)), grid.octaves)
-    return np.stack([low, high], axis=1)
+    last = octaves[len(octaves) - 1 - may_be_best(means, runs, noise, degrees, 1 - tail)[:, ::-1].argmax(1)]
+    return np.stack([low, np.maximum(low, np.minimum(high, last))], axis=1)
+
+
+def may_be_best(means: np.ndarray, runs: np.ndarray, noise: np.ndarray, degrees: int, probability: float) -> np.ndarray:
+    """Which cells [curves, cells] are not told from the best (Hsu). The true peak is one, and none saturates later."""
+    best = means.argmax(1)
+    error = noise[:, None] * np.sqrt(1 / runs + 1 / runs[best][:, None])
+    critical = _largest_of(means.shape[1] - 1, degrees, probability)
+    return means.max(1, keepdims=True) - means <= critical * error
 
 
 def _reached(statistic: np.ndarray, level: np.ndarray, octaves: np.ndarray) -> np.ndarray:
@@ -110,8 +119,3 @@ def _largest_of(count: int, degrees: int, probability: float) -> float:
     normal = draws.standard_normal((DRAWS, count + 1))
     spread = np.sqrt(draws.chisquare(degrees, DRAWS) / degrees)
     return float(np.quantile((normal[:, 1:].max(1) - normal[:, 0]) / (np.sqrt(2) * spread), probability))
-
-
-def best_of_comparisons(count: int, degrees: int, probability: float = 0.95) -> float:
-    """Critical value for the best cell against each of `count` others at once (Hsu's comparisons with the best)."""
-    return _largest_of(max(1, count), degrees, probability)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from repro.analysis.cells import default_by
 from repro.analysis.differences import holm, p_equal, verdicts
-from repro.analysis.pairs import differences, measured
-from repro.analysis.saturation import LEAST_MARGIN, NOISES
+from repro.analysis.pairs import differences, measured, sides_of
+from repro.analysis.saturation import widest_margin
 from repro.counts import format_batch_size
 from repro.errors import InputError
 from repro.series import SPLITS, placed
@@ -101,8 +101,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, metric_a: str, metric_b: str, foun
 
 def _tested(pairs: pd.DataFrame, told: Sequence[str]) -> pd.DataFrame:
     tested = differences(pairs).rename(columns={"first_percent": "a_percent", "second_percent": "b_percent"})
-    noises = [n.points for side in ("first", "second") for n in pairs[f"noise_{side}"] if n.points is not None]
-    margin = max([LEAST_MARGIN, *(NOISES * points for points in noises)])
+    margin = widest_margin(sides_of(pairs))
     points = tested["difference_points"].to_numpy(float)
     corrected = holm(tested["p"].to_numpy(float))
     error, degrees = (tested[name].to_numpy(float) for name in ("error_points", "degrees"))

@@ -22,6 +22,7 @@ known noise, and 1.1 times with ten."""
 LENDERS = (ORIGIN, "setup", "scale")
 """Columns in which a cell that lends its spread must agree with the series that borrows it."""
 UNKNOWN = "unknown"
+POOLED = "pooled over"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _lent(series: dict[str, object], table: pd.DataFrame, metric: str) -> Noise:
     found = [cells_of(part) for _, part in parts if len(part)]
     lending = sum(int((each.degrees > 0).sum()) for each in found)
     setup = f" of {alike['setup'].iloc[0]}" if "setup" in alike and len(alike) else ""
-    return _pooled(found, f"pooled over {lending} cells{setup}")
+    return _pooled(found, f"{POOLED} {lending} {'cell' if lending == 1 else 'cells'}{setup}")
 
 
 def _alike(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

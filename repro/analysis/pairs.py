@@ -66,6 +66,15 @@ def differences(pairs: pd.DataFrame) -> pd.DataFrame:
     return found.assign(low_points=points - width, high_points=points + width, p=p)
 
 
+def sides_of(pairs: pd.DataFrame) -> list[tuple[Noise, int]]:
+    """The noise and the runs of every mean in the pairs."""
+    return [
+        side
+        for letter in ("first", "second")
+        for side in zip(pairs[f"noise_{letter}"], pairs[f"runs_{letter}"], strict=True)
+    ]
+
+
 def _by_seed(row: object) -> bool:
     """Whether the seeds are all that is behind both means: of published means only the number of seeds is known."""
     return row.runs_first == len(row.percents_first) and row.runs_second == len(row.percents_second)

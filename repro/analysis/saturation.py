@@ -4,7 +4,7 @@ The saturation point is the smallest batch size whose accuracy is within a margi
 holds the formulas, the reasons, and how often the intervals hold in simulations (`repro bench saturation`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from repro.analysis import fit
 from repro.analysis.cells import Cells, cells_of, default_by, rows_of, runs_in_percent
-from repro.analysis.crossing import best_of_comparisons, crossings, intervals
+from repro.analysis.crossing import crossings, intervals, may_be_best
 from repro.analysis.differences import Difference, half_width, holm, p_difference, p_equal, verdicts
 from repro.analysis.noise import Noise, noise_of
 from repro.analysis.words import conclude
@@ -21,7 +21,7 @@ from repro.series import missing, placed, split
 LEAST_MARGIN = 0.5
 """Points: about what the paper's text treats as no difference."""
 NOISES = 2
-"""The default margin is no less than so many standard deviations of one run: a loss that a change of seed brings."""
+"""The default margin is no less than so many standard errors of a cell's mean: no finer than the table can resolve."""
 REFERENCE = 32_768
 """The batch size that the paper recommends."""
 RESAMPLES = 400
@@ -78,10 +78,10 @@ def analyse(
     """One Saturation for each series of the table that has the metric; an empty list where none has.
 
     by: the columns that tell series apart; None for loss, setup, examples seen and all that differs.
-    margin_points: None for the greater of 0.5 and twice the noise of one run. reference: the batch size that larger
-    ones are compared with, where the series has it; otherwise its saturation point. seed: of the fit's bootstrap.
+    margin_points: None for the greater of 0.5 and twice the noise of a cell's mean. reference: the batch size that
+    larger ones are compared with, where the series has it; otherwise its saturation point. seed: of the bootstrap.
     """
-    by = default_by(table) if by is None else list(by)
+    by = default_by(table) if by is None else [*(column for column in by if column != "loss"), "loss"]
     every = placed(table)
     found = []
     measured = runs_in_percent(table, metric, by)
@@ -103,22 +103,13 @@ def _analyse(
     failed: dict[int, str],
     seed: int,
 ) -> Saturation:
-    floor, noises = (LEAST_MARGIN, NOISES) if margin_points is None else (margin_points, 0)
+    floor, noises = (LEAST_MARGIN, noises_of(cells.runs)) if margin_points is None else (margin_points, 0)
     margin = max(floor, noises * (noise.points or 0))
     best = int(cells.means.argmax())
-    peak_set = _peak_set(cells, best, noise)
+    peak_set = _peak_set(cells, noise)
     alone = len(cells) == 1
-    open_ended = not alone and best == len(cells) - 1 and (len(peak_set) == 1 or noise.points is None)
-    at_edge = not alone and (best == 0 or open_ended)
-    octaves = cells.octaves
-    crossing = low = high = None
-    if not alone:
-        crossing = float(crossings(cells.means[None], margin, octaves)[0])
-        if noise.points is not None:
-            limits = intervals(
-                cells.means[None], cells.runs, np.array([noise.points]), noise.degrees, octaves, floor, noises
-            )
-            low, high = limits[0].tolist()
+    open_ended = not alone and best == len(cells) - 1 and _still_rises(cells, peak_set, noise, margin)
+    crossing, low, high = (None, None, None) if alone else _crossing(cells, noise, margin, floor, noises)
     fitted = _fit(cells, noise, floor, noises, seed) if not open_ended else (None, None, None, {})
     point = None if alone or open_ended else _measured(cells, crossing)
     high = None if open_ended else high
@@ -129,7 +120,7 @@ def _analyse(
         "peak": int(cells.sizes[best]),
         "peak_percent": float(cells.means[best]),
         "peak_set": peak_set,
-        "at_edge": at_edge,
+        "at_edge": not alone and (best == 0 or open_ended),
         "point": point,
         "low": None if low is None else _measured(cells, low),
         "high": None if high is None else _measured(cells, high),
@@ -149,6 +140,28 @@ def _analyse(
     return Saturation(**values, conclusion=conclude(values))
 
 
+def _crossing(
+    cells: Cells, noise: Noise, margin: float, floor: float, noises: float
+) -> tuple[float, float | None, float | None]:
+    """In octaves, with its limits where the noise is known."""
+    octaves, means = cells.octaves, cells.means[None]
+    place = float(crossings(means, margin, octaves)[0])
+    if noise.points is None:
+        return place, None, None
+    low, high = intervals(means, cells.runs, np.array([noise.points]), noise.degrees, octaves, floor, noises)[0]
+    return place, float(low), float(high)
+
+
+def noises_of(runs: Sequence[int]) -> float:
+    """How many standard deviations of one run the default margin is; runs: of each cell."""
+    return NOISES / float(np.sqrt(np.median(runs)))
+
+
+def widest_margin(sides: Iterable[tuple[Noise, int]]) -> float:
+    """Default margin in points between means of several noises; sides: each with the runs behind its mean."""
+    return max([LEAST_MARGIN, *(noises_of([runs]) * noise.points for noise, runs in sides if noise.points)])
+
+
 def differences_beyond(cells: Cells, noise: Noise, reference: int, margin: float) -> tuple[Difference, ...]:
     """Every larger batch size against the reference: difference, interval, and the word for it."""
     base = int(np.flatnonzero(cells.sizes == reference)[0])
@@ -164,14 +177,19 @@ def differences_beyond(cells: Cells, noise: Noise, reference: int, margin: float
     return tuple(Difference(*row) for row in rows)
 
 
-def _peak_set(cells: Cells, best: int, noise: Noise) -> tuple[int, ...]:
-    """Batch sizes not told from the best (Hsu's comparisons with the best); all of them where noise is unknown."""
+def _peak_set(cells: Cells, noise: Noise) -> tuple[int, ...]:
+    """Batch sizes not told from the best at 5 %; all of them where noise is unknown."""
     if noise.points is None:
         return tuple(cells.sizes.tolist())
-    critical = best_of_comparisons(len(cells) - 1, noise.degrees)
-    error = noise.of_contrast(1 / cells.runs + 1 / cells.runs[best])
-    alike = cells.means[best] - cells.means <= critical * error
+    (alike,) = may_be_best(cells.means[None], cells.runs, np.array([noise.points]), noise.degrees, 0.95)
     return tuple(cells.sizes[alike].tolist())
+
+
+def _still_rises(cells: Cells, peak_set: tuple[int, ...], noise: Noise, margin: float) -> bool:
+    """Whether the largest batch size, which is the best, is told from all others: what is beyond may be better yet."""
+    if noise.points is None:
+        return bool(cells.means[-1] - cells.means[-2] > margin)
+    return len(peak_set) == 1
 
 
 def _fit(

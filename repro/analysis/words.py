@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from scipy.special import stdtrit
 
 from repro.analysis.differences import LEVEL, Difference
-from repro.analysis.noise import UNKNOWN, published_noise
+from repro.analysis.noise import POOLED, UNKNOWN, published_noise
 from repro.counts import format_batch_size
 from repro.series import signed
 
@@ -31,6 +31,8 @@ def conclude(found: Mapping[str, Any]) -> str:
     if found["noise_source"] == published_noise().source:
         lent = "" if found["metric"].startswith("imagenet1k/") else LENT_TO_OTHERS
         return f"{text}. Single runs, with the noise published in table 7{lent}"
+    if found["noise_source"].startswith(POOLED):
+        return f"{text}. Noise {found['noise_source']}"
     return text
 
 
@@ -53,11 +55,12 @@ def _place(found: Mapping[str, Any]) -> str:
     low, high = found["low"], found["high"]
     text = f"saturates at {'or below ' if point == sizes[0] else ''}{format_batch_size(point)}"
     if low is not None and low != high:
-        from_low = "at most" if low == sizes[0] else f"{format_batch_size(low)} to"
+        from_low = f"{format_batch_size(low)} {'or less ' if low == sizes[0] else ''}to"
+        from_low = "at most" if point == sizes[0] else from_low
         text += f" ({from_low} {format_batch_size(high)})"
     if found["peak"] == sizes[0]:
         text += ", the smallest, which is the peak"
-    elif found["peak"] == sizes[-1]:
+    elif found["peak"] == sizes[-1] and high in (None, sizes[-1]):
         text += f"; the peak is the largest, {format_batch_size(sizes[-1])}: more may be gained beyond it"
     return text
 

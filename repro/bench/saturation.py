@@ -13,7 +13,7 @@ import pandas as pd
 from repro.analysis.cells import Cells
 from repro.analysis.crossing import crossings, intervals
 from repro.analysis.noise import Noise
-from repro.analysis.saturation import LEAST_MARGIN, NOISES, fit_interval
+from repro.analysis.saturation import LEAST_MARGIN, fit_interval, noises_of
 
 GRIDS = {
     "siglit (table 8)": (*(512 * 2**power for power in range(10)), 1_048_576),
@@ -84,12 +84,13 @@ def _rows(kind: Mapping[str, object], simulations: int, fits: int, draws: np.ran
     truth = SHAPES[kind["shape"]]((octaves - octaves[0]) / (octaves[-1] - octaves[0]))
     means, noise, degrees = _simulate(truth, kind, simulations, draws)
     runs = np.full(len(sizes), kind["seeds"])
-    margin = max(LEAST_MARGIN, NOISES * kind["noise_points"])
+    noises = noises_of(runs)
+    margin = max(LEAST_MARGIN, noises * kind["noise_points"])
     crossing = crossings(truth[None], margin, octaves)[0]
     everywhere = np.linspace(0, 1, 4001)
     along = octaves[0] + everywhere * (octaves[-1] - octaves[0])
     smooth = crossings(SHAPES[kind["shape"]](everywhere)[None], margin, along)[0]
-    limits = intervals(means, runs, noise, degrees, octaves, LEAST_MARGIN, NOISES)
+    limits = intervals(means, runs, noise, degrees, octaves, LEAST_MARGIN, noises)
     bootstrapped = _seed_bootstrap(means[: 4 * fits], noise[: 4 * fits], runs, octaves, draws)
     fitted = np.array(
         [
@@ -97,7 +98,7 @@ def _rows(kind: Mapping[str, object], simulations: int, fits: int, draws: np.ran
                 Cells(sizes, means[i], runs, np.zeros(len(sizes)), np.zeros(len(sizes), int)),
                 Noise(float(noise[i]), degrees, ""),
                 LEAST_MARGIN,
-                NOISES,
+                noises,
                 draws,
                 RESAMPLES,
             )
@@ -141,7 +142,7 @@ def _seed_bootstrap(
     limits = []
     for mean, spread in zip(means, noise, strict=True):
         drawn = mean + spread * draws.standard_normal((RESAMPLES, len(mean))) / np.sqrt(runs)
-        margin = max(LEAST_MARGIN, NOISES * spread)
+        margin = max(LEAST_MARGIN, noises_of(runs) * spread)
         limits.append(np.quantile(crossings(drawn, margin, octaves), [0.025, 0.975]))
     return np.array(limits).reshape(-1, 2)
 

@@ -12,51 +12,80 @@ if TYPE_CHECKING:
 
     from repro.analysis.saturation import Saturation
 
+FOLLOWING = ("data_fingerprint", "model", "scale")
+
 
 def saturation_table(found: "Sequence[Saturation]") -> Table:
     """A row for each series: peak, saturation point with its interval, the fit's, margin and noise."""
-    from repro.series import series_label
-
     shown = _table()
-    for column in ("series", "peak", "%", "saturates", "95 %", "by the fit", "margin", "noise", "from"):
-        shown.add_column(column, justify="left" if column in ("series", "from") else "right", overflow="fold")
-    for each in found:
+    shown.add_column("series", overflow="fold", min_width=16)
+    for column in ("peak", "%", "saturates", "95 %", "by the fit", "margin", "noise"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    for each, label in zip(found, labels([each.series for each in found]), strict=True):
         noise = "?" if each.noise_points is None else f"{each.noise_points:.2f}"
         shown.add_row(
-            series_label(known(each.series)),
+            label,
             format_batch_size(each.peak),
             f"{each.peak_percent:.1f}",
             _place(each),
             _interval(each),
-            _fit(each),
+            "–" if each.fit_point is None else _between(each.fit_point),
             f"{each.margin_points:.2f}",
             noise,
-            each.noise_source,
         )
     return shown
 
 
 def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
-    """A row for each pair: what it was matched on, both percents, the difference and its interval."""
-    from repro.series import series_label, signed
+    """A row for each pair: what tells the pairs apart, both percents, the difference and its interval."""
+    from repro.series import signed
 
+    named = [name for name in by if name != "batch_size"]
+    told = [name for name in _telling(rows[list(by)].to_dict("records")) if name in named]
+    told = [name for name in told if rows[name].nunique(dropna=False) > 1] or named[:1]
     shown = _table()
-    names = (*(column.replace("_", " ") for column in by), "A %", "B %", "B − A", "95 %", "p (Holm)", "seeds", "")
-    for column in names:
-        shown.add_column(column, justify="right", overflow="fold")
+    shown.add_column("pair", overflow="fold", min_width=14)
+    for column in ("batch size", "A %", "B %", "B − A", "95 %", "seeds"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("ahead", no_wrap=True)
     for row in rows.to_dict("records"):
         interval = (
             f"{signed(row['low_points'])} to {signed(row['high_points'])}" if is_known(row["low_points"]) else "–"
         )
-        p = f"{row['p_holm']:.3f}" if is_known(row["p_holm"]) else "–"
-        cells = [series_label({column: row[column]}) if is_known(row[column]) else "" for column in by]
-        cells = [
-            format_batch_size(int(row[column])) if column == "batch_size" else cell
-            for column, cell in zip(by, cells, strict=True)
-        ]
         numbers = (f"{row['a_percent']:.1f}", f"{row['b_percent']:.1f}", signed(row["difference_points"]))
-        shown.add_row(*cells, *numbers, interval, p, str(row["seeds"]), row["verdict"])
+        values = [value_of(name.removesuffix("_a").removesuffix("_b"), row[name]) for name in told]
+        size = format_batch_size(int(row["batch_size"]))
+        shown.add_row(", ".join(filter(None, values)), size, *numbers, interval, str(row["seeds"]), row["verdict"])
     return shown
+
+
+def value_of(column: str, value: Any) -> str:
+    """A column's value as people write it, without the column's name."""
+    from repro.series import series_label
+
+    if not is_known(value):
+        return ""
+    if column == "batch_size":
+        return format_batch_size(int(value))
+    return series_label({column: value}).removeprefix(f"{column.replace('_', ' ')} ").removeprefix(f"{column} ")
+
+
+def labels(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Each series by what tells it from the others."""
+    from repro.series import series_label
+
+    kept = _telling(found)
+    return [series_label(known({name: series[name] for name in kept})) for series in found]
+
+
+def _telling(found: Sequence[dict[str, Any]]) -> list[str]:
+    """The columns of these rows without those that follow from the others, such as the model of a setup."""
+    kept = list(found[0]) if found else []
+    for column in FOLLOWING:
+        fewer = [name for name in kept if name != column]
+        if len({tuple(str(row[name]) for name in fewer) for row in found}) == len(found):
+            kept = fewer
+    return kept
 
 
 def known(series: dict[str, Any]) -> dict[str, Any]:
@@ -92,13 +121,6 @@ def _interval(each: "Saturation") -> str:
     if each.low == each.high:
         return f"{below}{format_batch_size(each.low)}"
     return f"{below}{format_batch_size(each.low)} to {format_batch_size(each.high)}"
-
-
-def _fit(each: "Saturation") -> str:
-    if each.fit_point is None:
-        return "–"
-    text = _between(each.fit_point)
-    return text if each.fit_low is None else f"{text} ({_between(each.fit_low)} to {_between(each.fit_high)})"
 
 
 def _between(size: float) -> str:

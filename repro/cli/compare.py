@@ -29,8 +29,8 @@ def compare(
 ) -> None:
     """B minus A in points at each batch size, with intervals: ours against others', the paper's, an earlier table.
 
-    A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both tables have;
-    what they were matched on is said, and which rows have no partner.
+    A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both have; what
+    that was is said, and which rows have no partner.
     """
     from repro import sources
     from repro.analysis import match
@@ -96,7 +96,7 @@ def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparis
     for each in compared:
         metrics = each.metric_a if each.metric_a == each.metric_b else f"{each.metric_a} of A, {each.metric_b} of B"
         click.echo(f"\n{metrics}")
-        by = [column for column in each.rows.columns[: each.rows.columns.get_loc("a_percent")]]
+        by = list(each.rows.columns[: each.rows.columns.get_loc("a_percent")])
         if len(each.rows):
             Console().print(comparison_table(each.rows, by))
             click.echo(f"Noise: {'; '.join(each.rows['noise_source'].unique())}.")
@@ -107,17 +107,18 @@ def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparis
                 click.echo(f"Only in {letter}: {_alone(alone)}.")
 
 
-def _alone(rows: "pd.DataFrame") -> str:
+def _alone(rows: "pd.DataFrame", most: int = 6) -> str:
     """'siglip, softmax at 32 and 64': rows without a partner, by series."""
     from repro.analysis.words import batch_sizes
-    from repro.cli.analysis_tables import known
-    from repro.series import series_label, split
+    from repro.cli.analysis_tables import labels
+    from repro.series import split
 
-    parts = []
-    for series, part in split(rows, [column for column in rows.columns if column != "batch_size"]):
-        sizes = batch_sizes(sorted(int(size) for size in part["batch_size"].unique()))
-        parts.append(f"{series_label(known(series))} at {sizes}")
-    return "; ".join(parts)
+    parts = split(rows, [column for column in rows.columns if column != "batch_size"])
+    told = [
+        f"{label} at {batch_sizes(sorted({int(size) for size in part['batch_size']}))}"
+        for (_, part), label in zip(parts[:most], labels([series for series, _ in parts])[:most], strict=True)
+    ]
+    return "; ".join(told) + (f"; and {len(parts) - most} more series" if len(parts) > most else "")
 
 
 def _read(column: str) -> str:
@@ -125,10 +126,9 @@ def _read(column: str) -> str:
 
 
 def _told(column: str, values: Sequence[object], most: int = 4) -> str:
-    from repro.series import series_label
+    from repro.cli.analysis_tables import value_of
 
-    told = [series_label({column: value}).removeprefix(f"{_read(column)} ") for value in values[:most]]
-    return ", ".join(told) + (" …" if len(values) > most else "")
+    return ", ".join(value_of(column, value) for value in values[:most]) + (" …" if len(values) > most else "")
 
 
 def _plain(a: str, b: str, found: "Matching", compared: "Sequence[Comparison]") -> dict:

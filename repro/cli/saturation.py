@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--metric", "metrics", cls=Several, metavar="COLUMN", help="Metrics.  [default: each data set's]")
 @click.option("--by", cls=Several, metavar="COLUMN", help="What tells series apart.  [default: all that differs]")
 @click.option(
-    "--margin", type=float, metavar="POINTS", help="What counts as no loss.  [default: 0.5, or twice the noise]"
+    "--margin", type=float, metavar="POINTS", help="What counts as no loss.  [default: 0.5, or twice a mean's noise]"
 )
 @click.option("--reference", default="32k", show_default=True, help="Batch size that larger ones are held against.")
 @click.option("--json", "as_json", is_flag=True, help="For machines: everything, as one JSON object.")
@@ -70,23 +70,23 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     from rich.console import Console
 
     from repro.analysis.words import compare
-    from repro.cli.analysis_tables import known, saturation_table
+    from repro.cli.analysis_tables import labels, saturation_table
     from repro.report.tables import metric_title
-    from repro.series import series_label, split
+    from repro.series import split
 
     curves = [each for each in found if len(each.sizes) > 1]
     if found:
         click.echo(f"{', '.join(metric_title(metric))}  ({metric})")
     if curves:
         Console().print(saturation_table(curves))
-    for each in curves:
-        click.echo(f"\n{series_label(known(each.series))}: {each.conclusion}.")
+    for each, label in zip(curves, labels([each.series for each in curves]), strict=True):
+        click.echo(f"\n{label}: {each.conclusion}.")
     if len(found) > len(curves):
         several = f"{len(found) - len(curves)} series have" if len(found) - len(curves) > 1 else "1 series has"
         click.echo(f"\n{several} one batch size only: nothing to say of growth.")
     by = list(losses.columns[: losses.columns.get_loc("batch_size")])
-    for series, rows in split(losses, by) if len(losses) else []:
-        label = series_label(known(series))
+    compared = split(losses, by) if len(losses) else []
+    for (_, rows), label in zip(compared, labels([series for series, _ in compared]), strict=True):
         click.echo(f"\nsigmoid − softmax{f', {label}' if label else ''}: {compare(rows)}.")
     if found:
         click.echo("")

@@ -1,0 +1,44 @@
+"""The intervals hold as often as they say: a small version of `repro bench saturation`."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from repro.analysis.crossing import crossings, intervals
+from repro.bench.saturation import INVERSION, compare
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return compare(60, 2, shapes=["fast rise", "plateau and fall", "parabola"], seeds=(3,), laws=["normal"])
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5, 1.5])
+def test_the_interval_holds_the_true_crossing_in_90_to_97_percent(simulated, noise):
+    rows = simulated[(simulated["method"] == INVERSION) & (simulated["noise_points"] == noise)]
+    total = int(rows["simulations"].sum())
+    held = round((rows["coverage_percent"] / 100 * rows["simulations"]).sum())
+
+    assert total == 540
+    assert binom.ppf(0.001, total, 0.90) <= held <= binom.ppf(0.999, total, 0.97)
+
+
+def test_the_seed_bootstrap_would_not(simulated):
+    rows = simulated[simulated["method"] == "seed bootstrap"]
+
+    assert rows["coverage_percent"].mean() < 90
+
+
+def test_the_crossing_lies_on_the_line_between_two_batch_sizes():
+    # From 40 to 50 over one octave, with the peak 50: within 2.5 points three quarters of the way.
+    (place,) = crossings(np.array([[40.0, 50.0, 49.0]]), 2.5, np.array([5.0, 6.0, 7.0]))
+
+    assert place == pytest.approx(5.75)
+
+
+def test_a_wider_confidence_is_a_wider_interval():
+    curve = np.array([[40.0, 47.0, 50.0, 50.0]]), np.full(4, 3), np.array([0.5]), 8, np.arange(4.0), 0.5, 0
+
+    (low, high), (lower, higher) = (intervals(*curve, confidence=level)[0] for level in (0.8, 0.99))
+
+    assert lower < low < high < higher
