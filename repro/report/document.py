@@ -30,12 +30,13 @@ def write(
     """report.md and report.tex beside figures/ and tables/, to which they refer."""
     summary, cautions = words.summary(found.runs), words.cautions(found.runs)
     counted = words.verdict_counts([claim.evidence.verdict for claim in said])
-    lines = [f"# {title}", summary, *(f"> {text}" for text in cautions), "## At a glance", counted]
+    lines = [f"# {_markdown(title)}", _markdown(summary), *(f"> {_markdown(text)}" for text in cautions)]
+    lines += ["## At a glance", counted]
     lines += [(folder / "tables/claims.md").read_text()]
     for exhibit in exhibits:
-        lines += [f"## {numbered(exhibit)}"]
+        lines += [f"## {_markdown(numbered(exhibit))}"]
         if exhibit.figure is not None:
-            lines += [f"![{exhibit.title}](figures/{exhibit.name}.png)"]
+            lines += [f"![{_markdown(exhibit.title)}](figures/{exhibit.name}.png)"]
         if exhibit.table is not None:
             lines += [written.markdown(exhibit.table)]
         lines += [_markdown(exhibit.caption)]

@@ -98,6 +98,7 @@ def _curves(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, dict[str, lis
         return {}
     names = [name for name in CURVES if name in curves]
     known, found = set(runs["run_id"]), {}
+    curves = curves.drop_duplicates(["run_id", "examples_seen_at"])  # the same run may stand in two sweeps
     for run, lines in curves.groupby("run_id", sort=False):
         if run not in known:
             continue

@@ -45,7 +45,9 @@ def report(tmp_path_factory):
     """(page file, its table) of 500 runs with training curves."""
     table = table_of_500_runs()
     folder = tmp_path_factory.mktemp("report")
-    found = Found(tables.with_mean_recall(table), pd.DataFrame(), pd.DataFrame(), results.published(), {}, curves_of(table))
+    found = Found(
+        tables.with_mean_recall(table), pd.DataFrame(), pd.DataFrame(), results.published(), {}, curves_of(table)
+    )
     return page.write(found, folder, "test"), table
 
 

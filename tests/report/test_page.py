@@ -1,6 +1,7 @@
 """The report's folder: what the page says, that it needs nothing else, and that no table can break it."""
 
 import html
+import json
 import re
 from html.parser import HTMLParser
 
@@ -8,72 +9,84 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import figures, page, tables
+from repro.report import figures, page, rows, tables, words
+from repro.report.found import Found
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
 
 
 class Page(HTMLParser):
-    """The page as a browser reads it: tags with attributes, ids, and table cells."""
+    """The page as a browser reads it: tags with attributes, and the text of each script."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.cells, self.in_cell = [], [], False
+        self.tags, self.scripts, self.in_script = [], {}, None
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag == "td":
-            self.cells.append("")
-        self.in_cell = tag == "td"
+        self.in_script = dict(attributes).get("id", "") if tag == "script" else None
 
     def handle_endtag(self, tag):
-        self.in_cell = False
+        self.in_script = None
 
     def handle_data(self, data):
-        if self.in_cell:
-            self.cells[-1] += data
+        if self.in_script is not None:
+            self.scripts[self.in_script] = self.scripts.get(self.in_script, "") + data
+
+
+def found_in(table, **more):
+    empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}}
+    return Found(tables.with_mean_recall(table), published=results.published(), **(empty | more))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The report of fourteen finished runs with one seed."""
     folder = tmp_path_factory.mktemp("report")
-    page.write(sweep_table(), results.published(), folder, "batch-size")
+    page.write(found_in(sweep_table()), folder, "batch-size", "repro report batch-size")
     return folder
 
 
 @pytest.fixture
-def write(published, tmp_path, monkeypatch):
-    """write(table) → the page's text. PNG files, which take longest, are left out."""
+def write(tmp_path, monkeypatch):
+    """write(table) → the page's text. PNG and PDF files, which take longest, are left out."""
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
 
     def write_page(table, **options):
-        return page.write(table, published, tmp_path, "batch-size", **options).read_text()
+        return page.write(found_in(table, **options), tmp_path, "test").read_text()
 
     return write_page
 
 
 def test_the_folder_holds_figures_tables_and_one_page(folder):
-    drawn = {f"{name}.{kind}" for name in ("accuracy", "throughput", "memory") for kind in ("png", "svg")}
-    found = {f"{name}.{kind}" for name in ("runs", "results", "differences", "provenance") for kind in ("csv", "md")}
-    assert drawn | found | {"index.html"} <= {file.name for file in folder.iterdir()}
-    assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+    figures_ = {f"figure-2{column}.{kind}" for column in ("", "-column") for kind in ("png", "svg", "pdf")}
+    tables_ = {f"{name}.{kind}" for name in ("table-5", "claims", "saturation-points") for kind in ("csv", "md", "tex")}
+
+    assert figures_ <= {file.name for file in (folder / "figures").iterdir()}
+    assert tables_ <= {file.name for file in (folder / "tables").iterdir()}
+    assert {"index.html", "report.md", "report.tex", "runs.csv"} <= {file.name for file in folder.iterdir()}
 
 
 def test_the_page_loads_nothing(folder):
     text = (folder / "index.html").read_text()
 
     tags = Page(text).tags
-    assert "script" not in {tag for tag, _ in tags}
-    loading = [value for tag, values in tags for name, value in values.items() if name in ("src", "srcset", "data")]
+    loading = [value for _, values in tags for name, value in values.items() if name in ("src", "srcset", "data")]
     links = [values.get("href", "") for tag, values in tags if tag in ("link", "use", "image")]
-    links += [values.get("xlink:href", "") for _, values in tags]
     assert loading == []
     assert all(link == "" or link.startswith(("#", "data:")) for link in links)
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
     assert "@import" not in text
+
+
+def test_what_the_page_links_to_is_in_the_folder(folder):
+    hrefs = {values.get("href", "") for tag, values in Page((folder / "index.html").read_text()).tags if tag == "a"}
+    files = {href for href in hrefs if href and not href.startswith("#")}
+
+    assert len(files) > 20
+    assert [file for file in files if not (folder / file).is_file()] == []
 
 
 def test_ids_are_unique_though_figures_share_a_page(folder):
@@ -82,79 +95,119 @@ def test_ids_are_unique_though_figures_share_a_page(folder):
     assert len(ids) == len(set(ids))
 
 
-def test_what_comes_from_runs_is_text(write):
+def test_the_same_runs_give_the_same_bytes(folder, tmp_path):
+    page.write(found_in(sweep_table()), tmp_path, "batch-size", "repro report batch-size")
+
+    for file in folder.rglob("*.*"):
+        assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
+
+
+def test_what_comes_from_runs_is_text(write, tmp_path):
     table = sweep_table()
-    table.loc[len(table)] = run_row("sigmoid", 4096, status="failed", run_id="<script>alert(1)</script>")
+    table.loc[len(table)] = run_row("sigmoid", 4096, status="failed", run_id="</script><script>alert(1)</script>")
     table.loc[0, "reason"] = "<img src=x onerror=alert(1)> & $x$"
-    table = table.rename(columns={ACCURACY: "<b>$a$</b>/acc1"}).assign(setup="<i>siglip</i>")
+    table = table.rename(columns={ACCURACY: "<b>$a$</b>/acc1"}).assign(setup="<i>siglip</i>", sweep="<u>mine</u>")
 
-    text = write(table, command="repro report '<u>'")
+    text = write(table)
 
-    tags = {tag for tag, _ in Page(text).tags}
-    assert not tags & {"script", "img", "b", "i", "u"}
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "<b>$a$</b>, top-1 accuracy" in html.unescape(text)
-
-
-def test_runs_csv_is_the_table_and_the_page_shows_its_numbers(folder, table):
-    again = pd.read_csv(
-        folder / "runs.csv", keep_default_na=False, na_values={"init_logit_bias": "", "final_logit_bias": ""}
-    )
-    cells = Page((folder / "index.html").read_text()).cells
-
-    pd.testing.assert_frame_equal(again, table, check_dtype=False)
-    assert all(f"{100 * value:.1f}" in cells for value in table[ACCURACY])
-    assert all(run in cells for run in table["run_id"])
+    read = Page(text)
+    assert not {tag for tag, _ in read.tags} & {"img", "b", "i", "u"}
+    assert len(read.scripts) == 2
+    assert "</script><script>alert(1)</script>" in json.loads(read.scripts["data"])["columns"][0]["values"]
+    assert "<u>" not in (tmp_path / "report.md").read_text()
 
 
-def test_results_csv_and_markdown_hold_the_same_numbers(write, tmp_path):
-    write(sweep_table(seeds=(0, 1, 2)))
-
-    csv = pd.read_csv(tmp_path / "results.csv")
-    row = csv[(csv["metric"] == ACCURACY) & (csv["loss"] == "softmax") & (csv["batch_size"] == 1024)].iloc[0]
-    (line,) = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("| 1k ")]
-    assert f"{row['mean_percent']:.1f} ± {row['std_percent']:.1f}" in line
-    assert len(csv) == 8 * 2 * 7  # the metrics, with both mean recalls; losses; batch sizes
-
-
-def test_the_page_says_what_was_run(write):
+def test_the_pages_data_are_the_table_and_so_is_runs_csv(folder):
     table = sweep_table()
-    table.loc[len(table)] = run_row("softmax", 4096, status="oom")
+    data = json.loads(Page((folder / "index.html").read_text()).scripts["data"])
+    csv = pd.read_csv(folder / "runs.csv")
 
-    text = html.unescape(write(table, command="repro report batch-size --runs elsewhere"))
+    (accuracies,) = [column for column in data["columns"] if column["name"] == ACCURACY]
+    (shown,) = [column for column in data["shown"] if column["by"] == ACCURACY]
+    assert accuracies["values"] == pytest.approx(list(table[ACCURACY]), rel=1e-5)
+    assert shown["values"] == [f"{100 * value:.1f}" for value in table[ACCURACY]]
+    assert list(csv[ACCURACY]) == list(table[ACCURACY])
+    assert list(csv["run_id"]) == list(table["run_id"])
 
-    assert "15 runs: 14 finished, 1 oom." in text
-    assert "Setup siglip at laptop scale; sigmoid and softmax loss; batch sizes 32 to 4k" in text
+
+@pytest.mark.parametrize(
+    ("values", "packed"),
+    [
+        (["a"] * 9, {"name": "x", "same": "a"}),
+        (["a", "b", "a", "a", "b", "a"], {"name": "x", "levels": ["a", "b"], "codes": [0, 1, 0, 0, 1, 0]}),
+        ([0.123456789, float("nan"), 3.0], {"name": "x", "values": [0.123457, None, 3]}),
+    ],
+)
+def test_a_column_travels_small(values, packed):
+    assert rows._packed("x", values) == packed
+
+
+def test_a_training_curve_is_thinned_and_keeps_its_end(table):
+    lines = [
+        {"run_id": table["run_id"][0], "examples_seen_at": step, "training_loss": 1 / step} for step in range(1, 1001)
+    ]
+
+    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines))["curves"][table["run_id"][0]]
+
+    assert len(curve["examples"]) == rows.MOST_POINTS
+    assert (curve["examples"][-1], curve["training_loss"][-1]) == (1000, 0.001)
+
+
+def test_the_page_says_what_was_run(folder):
+    text = html.unescape((folder / "index.html").read_text())
+
+    assert "14 runs of 1 sweep (batch-size), all finished." in text
+    assert "Setup siglip at laptop scale; sigmoid and softmax loss; batch sizes 32 to 2k" in text
     assert "do not reproduce the paper's absolute ones" in text
-    assert "the reason of oom" in text
-    assert "repro report batch-size --runs elsewhere" in text
-    assert "arXiv 2303.15343, table 8" in text
+    assert "repro report batch-size" in text
+    assert "arXiv 2303.15343" in text
 
 
-def test_findings_are_computed_from_the_table(write):
-    rows = [run_row("sigmoid", size, accuracy=value) for size, value in ((64, 0.40), (128, 0.50), (256, 0.45))]
-    rows += [run_row("softmax", size, accuracy=value) for size, value in ((64, 0.30), (128, 0.45), (256, 0.46))]
+def test_what_is_odd_about_runs_is_said():
+    table = sweep_table()
+    table.loc[len(table)] = run_row("softmax", 4096, status="oom", git_commit="another")
+    table.loc[len(table)] = {"run_id": "x", "status": "corrupt", "reason": "spec.json: not JSON"}
 
-    findings = page.findings(pd.DataFrame(rows), [ACCURACY])
+    said = " ".join(words.cautions(table))
 
-    assert findings[0] == (
-        "shapes_objects top-1 accuracy: sigmoid is best at batch size 128 (50.0%, 1 seed), softmax is best at batch "
-        "size 256 (46.0%, 1 seed), where the grid ends, so the best may lie beyond; sigmoid is ahead at 2 of 3 batch "
-        "sizes, by −1.0 to +10.0 points."
+    assert words.summary(table).startswith("16 runs of 1 sweep (batch-size): 14 finished, 1 oom, 1 corrupt.")
+    assert "Runs were made by 2 versions of the code" in said
+    assert "1 run cannot be read" in said
+
+
+def test_verdicts_are_counted_in_words():
+    assert words.verdict_counts(["agrees", "agrees", "contradicts", "not run"]) == (
+        "Of the paper's 4 claims 2 agree, 1 contradicts, 1 was not run."
     )
-    assert "none of these differences can be told from chance" in findings[1]
 
 
-def test_the_interval_is_named_only_where_there_is_one(table):
-    assert "no interval can be given" in page.interval_sentence(table)
-    assert "95% intervals of the mean (Student's t)" in page.interval_sentence(sweep_table(seeds=(0, 1)))
+def test_the_claims_stand_with_verdict_and_figure(folder):
+    text = (folder / "index.html").read_text()
+    csv = pd.read_csv(folder / "tables/claims.csv").set_index("name")
+
+    assert csv.loc["small-batches", "verdict"] == "too few runs"
+    assert csv.loc["noise", "verdict"] == "not run"
+    assert '<a href="#figure-2">Below 16k the sigmoid loss is clearly ahead' in text
 
 
-def test_a_metric_can_be_chosen(table, write, tmp_path):
-    write(table, metrics=["wds_shapes_objects/acc5"])
+def test_the_report_is_a_document_of_markdown_and_of_latex(folder):
+    markdown, latex = (folder / "report.md").read_text(), (folder / "report.tex").read_text()
 
-    assert "top-5 accuracy" in (tmp_path / "results.md").read_text()
-    assert "top-1 accuracy (%)" not in (tmp_path / "runs.md").read_text()
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", markdown):
+        assert (folder / picture).is_file()
+    assert "| too few runs |" in markdown
+    inputs = re.findall(r"\\(?:input|includegraphics\[.*?\])\{(.*?)\}", latex)
+    assert len(inputs) >= 10
+    assert all((folder / name).is_file() for name in inputs)
+    assert latex.count(r"\begin{figure}") == latex.count(r"\end{figure}") > 2
+
+
+def test_a_metric_can_be_chosen(table, write):
+    text = write(table, metrics=("wds_shapes_objects/acc5",))
+
+    titles = [column["name"] for column in json.loads(Page(text).scripts["data"])["shown"]]
+    assert "shapes_objects top-5 accuracy (%)" in titles
+    assert "shapes_objects top-1 accuracy (%)" not in titles
 
 
 def broken_tables():
@@ -168,6 +221,7 @@ def broken_tables():
     mixed = pd.concat([sweep_table(), corrupt], ignore_index=True)
     odd = sweep_table().astype({ACCURACY: object, "examples_per_second": object})
     odd.loc[0, [ACCURACY, "examples_per_second"]] = "not a number"
+    imported = sweep_table(origin="theirs", sweep="theirs").drop(columns=["machine", "git_commit"])
     return {
         "no run finished": failed,
         "all corrupt": corrupt.reindex(columns=results.FIRST_COLUMNS),
@@ -177,6 +231,8 @@ def broken_tables():
         "one run": sweep_table(batch_sizes=(64,)).iloc[:1],
         "one loss": sweep_table().query("loss == 'sigmoid'"),
         "odd batch sizes": sweep_table(batch_sizes=(48, 64, 100, 98304)),
+        "only imported": imported,
+        "ours and imported": pd.concat([sweep_table(), imported], ignore_index=True),
     }
 
 
@@ -187,11 +243,11 @@ def test_no_table_stops_a_report(name, write):
     text = write(table)
 
     assert f"{len(table)} run" in text
+    assert json.loads(Page(text).scripts["data"])["count"] == len(table)
     if not len(tables.finished(table)):
         assert "No run has finished" in text
 
 
-def test_what_stands_in_for_what_is_private_is_said(published, tmp_path):
-    text = page.write(sweep_table(scale="paper"), published, tmp_path, "batch-size").read_text()
-    assert "WebLI, which the paper trains on, is private" in text
-    assert "is private" not in page.write(sweep_table(), published, tmp_path, "batch-size").read_text()
+def test_what_stands_in_for_what_is_private_is_said(write):
+    assert "WebLI, which the paper trains on, is private" in html.unescape(write(sweep_table(scale="paper")))
+    assert "is private" not in write(sweep_table())
