@@ -18,6 +18,13 @@ SECTIONS = {
         "collect": ("repro.cli.collect:collect", "Write the results table, results/<sweep>.csv."),
         "report": ("repro.cli.report:report", "Draw the figures beside the paper's and write the page."),
     },
+    "From results": {
+        "import": (
+            "repro.cli.importing:import_",
+            "Make results of others rows of a table: clip-benchmark, open_clip, CSV.",
+        ),
+        "publish": ("repro.cli.publish:publish", "Write results/ as a data set: tables, LaTeX, data card; push it."),
+    },
     "One run": {
         "run": ("repro.cli.run:run", "Run one spec in the foreground, also under torchrun."),
         "eval": ("repro.cli.evaluate:evaluate", "Evaluate a run or a checkpoint with clip-benchmark."),
