@@ -10,7 +10,7 @@ from typing import Any
 from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.results import FIRST_COLUMNS
-from repro.spec import RunSpec
+from repro.spec import SCALES, SETUPS, RunSpec
 
 RESERVED = ("run_id", "sweep", "origin", "source_file")
 """Columns that an import writes itself."""
@@ -30,6 +30,7 @@ NUMBERS = (
 )
 LOSSES = {"siglip": "sigmoid", "clip": "softmax", "infonce": "softmax", "info_nce": "softmax", "contrastive": "softmax"}
 """Other names of the two losses; any other loss keeps its own."""
+CHOICES = {"setup": (*SETUPS, "unknown"), "scale": (*SCALES, "imported")}
 MISSING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null")
 
 
@@ -84,6 +85,8 @@ def parsed(column: str, value: Any, where: str) -> Any:
     except (ValueError, OverflowError) as error:
         said = str(error) if isinstance(error, InputError) else f"'{text}' is not {_expected(column)}"
         raise InputError(f"{where}: {column}: {said}") from None
+    if column in CHOICES and text not in CHOICES[column]:
+        raise InputError(f"{where}: {column} '{text}' is unknown{nearest(text, CHOICES[column])}")
     return _loss(text, where) if column == "loss" else (text if isinstance(value, str) else value)
 
 
@@ -105,7 +108,7 @@ def as_number(value: Any) -> float | None:
 
 
 def kept(name: str, prefix: str) -> str:
-    """The column in which a value that is none of ours is kept: without '/', as only metrics have, and no name of ours."""
+    """The column of a value that is none of ours: without '/', which only metrics have, and under no name of ours."""
     own = f"{prefix}_{name}" if prefix else name
     own = own.replace("/", "_")
     return f"imported_{own}" if own in OURS or own in RESERVED else own

@@ -33,7 +33,8 @@ def with_mean_recall(table: pd.DataFrame) -> pd.DataFrame:
         other = f"{dataset}/{RETRIEVALS[1]}@{k}"
         if dataset and metric == RETRIEVALS[0] and other in table:
             added[f"{dataset}/mean_recall@{k}"] = (numbers(table[column]) + numbers(table[other])) / 2
-    return table.assign(**added)
+    kept = [column for column in table.columns if column not in added]
+    return pd.concat([table[kept], pd.DataFrame(added, index=table.index)], axis=1)
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
