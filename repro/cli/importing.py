@@ -11,12 +11,10 @@ from repro.cli.options import CommandWithSeveral, Several
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMATS = ("clip-benchmark", "open_clip", "big_vision", "csv")
-
 
 @click.command("import", cls=CommandWithSeveral)
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", metavar="|".join(FORMATS), help="Of the files.  [default: told from each]")
+@click.option("--format", "form", help="clip-benchmark, open_clip, big_vision or csv.  [default: told from each file]")
 @click.option("--name", help="Whose results these are: the column origin.  [default: the first file's name]")
 @click.option("--map", "mapping", cls=Several, paths=True, metavar="OURS=THEIRS", help="Columns of a CSV.")
 @click.option("--set", "values", cls=Several, paths=True, metavar="KEY=VALUE", help="What the files do not say.")

@@ -86,7 +86,7 @@ def _row(result: Mapping[str, Any], where: str, source: str | None = None) -> Ro
         raise InputError(f"{where}: no dataset is named")
     dataset = names.dataset(about["dataset"], _language(result.get("language")))
     shots = as_number(result["metrics"].get("fewshot_k"))
-    values: dict[str, Any] = {"setup": "released", "model": about["model"], "pretrained": about["pretrained"]}
+    values: dict[str, Any] = {"setup": "released", **_without_places(about["model"], about["pretrained"])}
     for metric, value in result["metrics"].items():
         number = csv_table.metric(value, f"{where}: {metric}") if names.is_accuracy(metric) else as_number(value)
         if number is None or metric in DETAILS:
@@ -98,10 +98,15 @@ def _row(result: Mapping[str, Any], where: str, source: str | None = None) -> Ro
     if not any(names.is_metric(column) for column in values):
         raise InputError(f"{where}: no metric from 0 to 1, such as acc1 or image_retrieval_recall@5")
     values["source_file"] = source or where
-    weights = Path(about["pretrained"]).name if "/" in about["pretrained"] else about["pretrained"]
-    model = about["model"].removeprefix("local-dir:").rstrip("/")
-    model = "-".join(Path(model).parts[-2:]) if model.startswith("/") else model
-    return Row(values, where, tuple(filter(None, (slug(model), slug(weights)))))
+    return Row(values, where, tuple(filter(None, (slug(values["model"]), slug(values["pretrained"])))))
+
+
+def _without_places(model: str, pretrained: str) -> dict[str, str]:
+    """Names of models and weights as they are; of folders and files on somebody's machine their last parts."""
+    folder = model.removeprefix("local-dir:").rstrip("/")
+    if folder != model or model.startswith("/"):
+        model = "/".join(Path(folder).parts[-2:])
+    return {"model": model, "pretrained": Path(pretrained).name if pretrained.startswith(("/", ".")) else pretrained}
 
 
 def _language(value: Any) -> str:

@@ -78,4 +78,4 @@ def _plain(character: str) -> str:
     if character in "\n\r\t":
         return " "
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return "".join(ESCAPES.get(c, c) for c in letters) or f"[U+{ord(character):04X}]"
+    return "".join(ESCAPES.get(c, c) for c in letters) or f"{{[}}U+{ord(character):04X}{{]}}"
