@@ -76,7 +76,7 @@ def _print(table: "pd.DataFrame") -> None:
     for row in table[:MOST_LINES].to_dict("records"):
         examples = format_examples(row["examples_seen"]) if is_number(row["examples_seen"]) else ""
         accuracies = [f"{row[metric]:.1%}" if is_number(row[metric]) else "" for metric in metrics]
-        run, size = row["run_id"], format_batch_size(int(row["batch_size"]))
+        run, size = row["run_id"].removeprefix(f"{row['origin']}-"), format_batch_size(int(row["batch_size"]))
         shown.add_row(run, row["loss"], size, examples, row["status"], *accuracies)
     Console().print(shown)
     if len(table) > MOST_LINES:

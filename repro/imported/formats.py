@@ -24,6 +24,10 @@ def units(path: Path, form: str | None = None) -> list[tuple[str, Path]]:
         raise InputError(f"{path}: no such file or folder{nearest(str(path), beside) if beside else ''}")
     if path.is_file():
         return [_unit(path, form)]
+    if (path / "spec.json").is_file():
+        raise InputError(
+            f"{path}: is a run of this project, which repro collect makes a row of; its evaluations are in evals/"
+        )
     found = _in_folder(path, form)
     for folder in sorted(child for child in path.iterdir() if child.is_dir()) if not found else ():
         found += _in_folder(folder, form)
