@@ -43,6 +43,8 @@ class Written:
     replaced: int
     unchanged: int
     from_before: int
+    left: list[str]
+    """Of those from before, the runs that came from the same files: their rows have other ids since."""
 
 
 def read(
@@ -79,7 +81,7 @@ def read(
     evaluations: list[Row] = []
     for kind, path in dict.fromkeys(found):
         try:
-            read_rows, told = _read(kind, path, mapping)
+            read_rows, told = _read(kind, path, mapping, values)
             read_rows, converted = in_shares(read_rows, str(path), units)
         except InputError as error:
             problems.append(str(error))
@@ -125,7 +127,10 @@ def write(imported: Imported, file: Path) -> Written:
         results.write_csv(table, file)
     except OSError as error:
         raise InputError(f"{file}: cannot be written: {error.strerror}") from None
-    return Written(file, **counts, from_before=len(after) - len(imported.table))
+    new = set(imported.table["run_id"])
+    stay = [row for run_id, row in before.items() if run_id not in new]
+    left = [row["run_id"] for row in stay if row.get("source_file") in set(imported.table["source_file"])]
+    return Written(file, **counts, from_before=len(stay), left=left)
 
 
 def parse_values(pairs: Iterable[str], option: str) -> dict[str, str]:
@@ -142,12 +147,12 @@ def parse_values(pairs: Iterable[str], option: str) -> dict[str, str]:
     return found
 
 
-def _read(kind: str, path: Path, mapping: Mapping[str, str]) -> tuple[list[Row], list[str]]:
+def _read(kind: str, path: Path, mapping: Mapping[str, str], values: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
     if kind == "open_clip":
         return open_clip.read(path)
     if kind == "big_vision":
         return big_vision.read(path)
-    return (clip_benchmark.read(path) if kind == "clip-benchmark" else csv_table.read(path, mapping)), []
+    return (clip_benchmark.read(path) if kind == "clip-benchmark" else csv_table.read(path, mapping, values)), []
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

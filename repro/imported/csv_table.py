@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_cells(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
         ]
     except csv.Error as error:
         raise InputError(f"{file}: cannot be read as a CSV table: {error}") from None
-    columns = [name.strip() for name in lines[0]]
+    columns = [name.strip() or "unnamed" for name in lines[0]]  # a table's index, as pandas writes it
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise InputError(f"{file}: two columns are called '{twice[0]}'")
     rows = []
@@ -42,8 +43,11 @@ def read_cells(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     return columns, rows
 
 
-def read(file: Path, mapping: Mapping[str, str] | None = None) -> list[Row]:
-    """mapping: our column → theirs. Columns that are neither mapped nor ours are kept. Raises InputError."""
+def read(file: Path, mapping: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None) -> list[Row]:
+    """mapping: our column → theirs; given: what --set says of all rows, which tells them from another file's.
+
+    Columns that are neither mapped nor ours are kept. Raises InputError.
+    """
     columns, lines = read_cells(file)
     if set(LONG) <= set(columns):
         raise InputError(f"{file}: is in the paper's form, one number a row, which needs no import: name it as it is")
@@ -53,7 +57,8 @@ def read(file: Path, mapping: Mapping[str, str] | None = None) -> list[Row]:
             f"{file}: no column is a metric; expected one named like imagenet1k/acc1, or --map imagenet1k/acc1=THEIRS "
             f"with one of its columns: {', '.join(columns[:12])}"
         )
-    return [_row(line, own, f"{file.name}, row {number}", file.name) for number, line in lines]
+    rows = [_row(line, own, f"{file.name}, row {number}", file.name) for number, line in lines]
+    return [row if row.identity else replace(row, identity=_identity({**row.values, **(given or {})})) for row in rows]
 
 
 def check_mapping(mapping: Mapping[str, str]) -> None:
@@ -119,7 +124,7 @@ def _row(line: Mapping[str, str], own: Mapping[str, str], where: str, source: st
             number = as_number(line[theirs])
             values[name] = None if is_missing(line[theirs]) else line[theirs] if number is None else number
     given = next((line[theirs] for theirs, name in own.items() if name == "run_id" and line[theirs]), None)
-    identity = (slug(given),) if given else _identity(values)
+    identity = (slug(given),) if given else ()
     return Row({**values, "source_file": source}, where, identity, {name: theirs for theirs, name in own.items()})
 
 

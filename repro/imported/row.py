@@ -184,6 +184,11 @@ def _loss(text: str, where: str) -> str:
     name = text.lower()
     if name in known:
         return known[name]
+    if as_number(text) is not None:
+        raise InputError(
+            f"{where}: loss '{text}' is a number, not which loss it is; expected sigmoid or softmax. A training loss: "
+            "--map final_loss=THEIRS, and --set loss=sigmoid"
+        )
     if "the nearest" in (near := nearest(name, known)):
         raise InputError(f"{where}: loss '{text}' is unknown{near}")
     return text

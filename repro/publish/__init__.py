@@ -5,6 +5,7 @@ folder are left alone: a file in the place of one of ours that carries no mark o
 """
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,7 @@ def _read(text: str, file: Path) -> "pd.DataFrame":
 
 
 def _is_runs(name: str, table: "pd.DataFrame") -> bool:
-    return not name.endswith(KINDS) and {"run_id", "sweep", "status"} <= set(table.columns)
+    return not name.endswith(KINDS) and set(results.FIRST_COLUMNS) <= set(table.columns)
 
 
 def _together(tables: "Mapping[str, pd.DataFrame]", texts: Mapping[str, str]) -> "pd.DataFrame":
@@ -162,7 +163,9 @@ def _readable(tables: "Mapping[str, pd.DataFrame]", runs: "Mapping[str, pd.DataF
         title = card.title(name)
         caption = f"{title}. {card.caption(table)}" if name in runs else f"{title}."
         heads, rows = list(shown.columns), [list(map(str, row)) for row in shown.itertuples(index=False)]
-        files[f"tables/{name}.tex"] = latex.table(heads, rows, caption, f"tab:{name}", MARK)
+        files[f"tables/{name}.tex"] = latex.table(
+            heads, rows, caption, f"tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}", MARK
+        )
         files[f"tables/{name}.md"] = f"<!-- {MARK} -->\n{caption}\n\n{card.markdown(shown)}"
     return files
 

@@ -74,6 +74,17 @@ def test_importing_twice_changes_nothing_and_a_mended_number_replaces_its_row(ma
     assert 0.726 in pd.read_csv(out)["imagenet1k/acc1"].tolist()
 
 
+def test_files_that_are_told_apart_by_what_is_given_do_not_replace_each_other(made, tmp_path):
+    out = tmp_path / "out.csv"
+    for loss in ("sigmoid", "softmax"):
+        file = made(f"{loss}.csv", "model,batch_size,a/acc1\nB/16,1k,0.5\n")
+        imported.write(imported.read([file], name="t", values={"loss": loss}), out)
+    assert pd.read_csv(out)["loss"].tolist() == ["sigmoid", "softmax"]
+
+    mended = imported.read([file], name="t", values={"loss": "softmax", "batch_size": "2k"})
+    assert imported.write(mended, out).left == ["t-B-16-softmax-bs1024"]
+
+
 def test_rows_of_another_import_are_not_written_over(made, tmp_path):
     out = tmp_path / "out.csv"
     imported.write(imported.read([made("theirs.csv", THEIRS)], mapping=MAP), out)
@@ -188,6 +199,7 @@ def test_a_mistake_names_the_nearest_that_works(made, options, message):
         ("a.csv", "loss,loss,a/acc1\n1,2,3\n", "two columns are called 'loss'"),
         ("a.csv", "loss,batch_size,a/acc1\nsigmoid,64\n", "a.csv, row 1: 2 cells under 3 columns"),
         ("a.csv", "loss,batch_size,top1\nsigmoid,64,0.5\n", "no column is a metric"),
+        ("a.csv", "loss,batch_size,a/acc1\n2.31,64,0.5\n", "loss '2.31' is a number, not which loss it is"),
         ("a.csv", "loss,source,dataset,metric,value\nsigmoid,x,a,b,5\n", "is in the paper's form"),
         ("a.txt", "hello", "a format that is not known; expected clip-benchmark's"),
     ],

@@ -1,5 +1,7 @@
 """results/ as a folder to publish: what is written, what is left alone, what is said to have changed."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -160,6 +162,21 @@ def test_what_tex_reads_as_a_command_is_escaped():
     assert r"50 \% \& \_more\_ \#1 \{x\} \textasciicircum{} \textasciitilde{} \textbackslash{} \$" in body
     assert r"{[}1{]} $\pm$ $-$2 e {[}U+4E2D{]}" in body
     assert r"a\_b (\%)" in text and r"\caption{100 \%}" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+@pytest.mark.parametrize("rows", [3, 60])
+def test_tables_compile(tmp_path, rows):
+    cells = ['[1] 50 % & _more_ #1 {x} ^ ~ \\ $ < > | " é 中 ± − … β', "1.0 ± 0.1"]
+    table = latex.table(["a_b (%)\nsecond, and quite a long line", "c & d"], [cells] * rows, "100 % _", "tab:x")
+    document = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs,longtable}}\\begin{{document}}{table}\\end{{document}}"
+    )
+    (tmp_path / "x.tex").write_text(document)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "x.tex"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_table_longer_than_a_page_breaks_between_pages():
