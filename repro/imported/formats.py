@@ -77,7 +77,7 @@ def _detected(file: Path) -> str:
         return "big_vision"
     if isinstance(values, dict) and "epoch" in values:
         raise InputError(
-            f"{file}: looks like open_clip's results.jsonl out of its folder; expected the log folder, or --format"
+            f"{file}: looks like open_clip's results.jsonl out of its folder; expected the whole log folder"
         )
     raise InputError(
         f"{file}: a format that is not known; expected {EXPECTED}. Name it with --format {'|'.join(FORMATS)}"

@@ -124,7 +124,7 @@ def cautions(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     """What the person who publishes should look at first: columns nobody described, places of their machine."""
     every = [column for table in tables.values() for column in table.columns]
     going = sum(int(table["status"].isin(UNFINISHED).sum()) for table in tables.values() if "spec_hash" in table)
-    notes = [f"{going} runs have not ended; publish again when they have"] if going else []
+    notes = [f"{going} of the runs not ended yet; publish again when they have"] if going else []
     notes += [f"column '{name}' is not described in the data card" for name in columns.undescribed(every)]
     for column in PLACES:
         cells = [str(cell) for table in tables.values() if column in table for cell in table[column].dropna().unique()]
