@@ -56,7 +56,7 @@ def workdir(tmp_path):
     folder.mkdir(parents=True)
     last = {"step": 5000, "training_loss": 0.9, "examples_seen": 2560000, "progress": 1.0, "z/secs/eval/x": 3.0}
     last |= {"z/0shot/imagenet2012_accuracy": 0.312, "z/retr/coco_img2txt_recall@1": 0.3, "uptime": 9.0}
-    last |= {"z/imagenet_10shot-seed-0": 0.4, "z/imagenet_10shot-seed-1": 0.42}
+    last |= {"z/imagenet_10shot-seed-0": 0.4, "z/imagenet_10shot-seed-1": 0.42, "z/0shot/imagenet_v2_test_acc": 0.25}
     lines = [{"step": 0, "num_params": 1e8}, {"step": 50, "examples_seen": 25600, "progress": 0.01}, last]
     (folder / "big_vision_metrics.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = {"input": {"batch_size": 512}, "lr": 0.001, "wd": 0.01, "optax_name": "scale_by_adam"}
@@ -119,7 +119,7 @@ def test_a_big_vision_metrics_file_is_a_run_with_its_config(workdir):
     read = imported.read([workdir])
     (row,) = read.table.to_dict("records")
 
-    assert row["imagenet1k/acc1"] == 0.312
+    assert (row["imagenet1k/acc1"], row["imagenetv2/acc1"]) == (0.312, 0.25)
     assert row["imagenet1k/10shot_acc1"] == pytest.approx(0.41)
     assert row["mscoco_captions/text_retrieval_recall@1"] == 0.3
     assert (row["loss"], row["batch_size"], row["examples_seen"]) == ("sigmoid", 512, 2_560_000)
