@@ -29,9 +29,13 @@ TOLD = ("setup", "scale", "loss", "batch_size", "examples_seen", "seed")
 
 
 def load(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
-    """The runs of one sweep (or of all) as a table; metrics are columns named <dataset>/<metric>, from 0 to 1."""
+    """The runs of one sweep (or of all) as a table; metrics are columns named <dataset>/<metric>, from 0 to 1.
+
+    Raises InputError where there is no such folder, or no such sweep in it, with the nearest.
+    """
     import pandas as pd  # takes longer than choosing a sweep of 1,000 runs, which is all that `repro status` needs
 
+    _check_folder(Path(runs), sweep)
     rows = [row(directory) for directory in run_directories(Path(runs), sweep)]
     table = pd.DataFrame(rows)
     metrics = sorted(column for column in table.columns if "/" in column)
@@ -69,8 +73,8 @@ def _fields(spec: RunSpec) -> dict[str, Any]:
     return {name: " ".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
 
 
-def load_evaluations(runs: Path | str, sweep: str) -> "pd.DataFrame":
-    """Accuracy along the way: a row for each run and point of its evaluate_at, and for its end.
+def load_evaluations(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
+    """Accuracy along the way, of one sweep or of all: a row for each run and point of its evaluate_at, and for its end.
 
     examples_seen_at is the point, metrics are columns; beside them what tells the runs apart. Runs that name no point
     have no rows, and where none does the table is empty.
@@ -78,18 +82,18 @@ def load_evaluations(runs: Path | str, sweep: str) -> "pd.DataFrame":
     return _long(runs, sweep, _evaluations_of)
 
 
-def load_curves(runs: Path | str, sweep: str, columns: Sequence[str]) -> "pd.DataFrame":
+def load_curves(runs: Path | str, sweep: str | None, columns: Sequence[str]) -> "pd.DataFrame":
     """Columns of the runs' logs against the examples seen (examples_seen_at): a row for each run and log line.
 
-    The logged loss becomes training_loss, since loss is which one a run has.
+    The log's loss is the column training_loss: loss says which of the two it is. sweep: None for all.
     """
-    named = {column: "training_loss" if column == "loss" else column for column in columns}
+    names = {column: "training_loss" if column == "loss" else column for column in columns}
 
     def lines_of(directory: RunDirectory, _: RunSpec) -> Iterator[dict[str, Any]]:
         for line in directory.read_log():
             yield {
                 "examples_seen_at": line["examples_seen"],
-                **{name: line.get(column) for column, name in named.items()},
+                **{own: line.get(column) for column, own in names.items()},
             }
 
     return _long(runs, sweep, lines_of)
@@ -105,11 +109,12 @@ def _evaluations_of(directory: RunDirectory, spec: RunSpec) -> Iterator[dict[str
 
 
 def _long(
-    runs: Path | str, sweep: str, rows_of: Callable[[RunDirectory, RunSpec], Iterator[dict[str, Any]]]
+    runs: Path | str, sweep: str | None, rows_of: Callable[[RunDirectory, RunSpec], Iterator[dict[str, Any]]]
 ) -> "pd.DataFrame":
     """Many rows a run, beside the columns that tell runs apart: those of TOLD, and the fields that differ."""
     import pandas as pd
 
+    _check_folder(Path(runs), sweep)
     found: list[tuple[RunDirectory, RunSpec, list[dict[str, Any]]]] = []
     for directory in run_directories(Path(runs), sweep):
         with contextlib.suppress(CorruptRun):  # a row of the runs' own table says what is corrupt
@@ -119,13 +124,45 @@ def _long(
     differing = [name for name in values[0] if len({str(each[name]) for each in values}) > 1] if values else []
     names = list(dict.fromkeys([*TOLD, *differing]))
     table = [
-        {"run_id": directory.path.name, "sweep": sweep, **{name: own[name] for name in names}, **row}
+        {
+            "run_id": directory.path.name,
+            "sweep": directory.path.parent.name,
+            **{name: own[name] for name in names},
+            **row,
+        }
         for (directory, _, rows), own in zip(found, values, strict=True)
         for row in rows
     ]
     order = ["run_id", "sweep", *names, "examples_seen_at"]
     metrics = sorted({column for row in table for column in row} - set(order))
     return pd.DataFrame(table, columns=[*order, *metrics])
+
+
+def tables_of(runs: Path | str, sweep: str) -> "dict[str, pd.DataFrame]":
+    """All tables of a sweep by what their file is called after its name: '', '-evaluations', '-curves'.
+
+    The last two where runs were evaluated on the way, and where the sweep's file, found by its name, names columns of
+    the logs that belong to its result.
+    """
+    from repro.sweep import load_sweep
+
+    try:
+        columns = load_sweep(sweep).curves
+    except InputError:
+        columns = ()
+    found = {"": load(runs, sweep), "-evaluations": load_evaluations(runs, sweep)}
+    found |= {"-curves": load_curves(runs, sweep, columns)} if columns else {}
+    return {kind: table for kind, table in found.items() if len(table) or not kind}
+
+
+def _check_folder(runs: Path, sweep: str | None) -> None:
+    if not runs.is_dir():
+        raise InputError(
+            f"{runs}: no folder of runs here ({Path.cwd()}); expected one that `repro sweep` made, such as "
+            "results.load('path/to/runs')"
+        )
+    if sweep is not None and not (runs / sweep).is_dir():
+        raise InputError(f"no runs of a sweep '{sweep}' in {runs}{nearest(sweep, sweeps(runs))}")
 
 
 def sweeps(runs: Path | str = "runs") -> list[str]:

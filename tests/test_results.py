@@ -55,6 +55,27 @@ def test_the_most_recent_sweep_is_chosen_and_a_wrong_name_is_answered_with_the_n
         results.choose_sweep(tmp_path / "nothing", None)
 
 
+def test_a_folder_that_is_not_there_and_a_sweep_without_runs_say_what_would_work(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "runs")
+    with pytest.raises(InputError, match=r"runs: no folder of runs here \(.*\); expected one"):
+        results.load()
+    with pytest.raises(InputError, match=r"no runs of a sweep 'mime' in .*; the nearest is 'mine'"):
+        results.load(runs, "mime")
+
+
+def test_all_sweeps_are_read_at_once_where_none_is_named(runs, make_spec):
+    spec = make_spec(batch_size=32, evaluate_at=(256,))
+    directory = RunDirectory(runs / "other" / spec.run_id)
+    directory.write_spec(spec)
+    directory.write_result({"status": "finished", "reason": "", "metrics": {"wds_x/acc1": 0.25}})
+    directory.log({"step": 1, "examples_seen": 32, "loss": 3.5})
+
+    assert set(results.load(runs)["sweep"]) == {"mine", "other"}
+    assert results.load_evaluations(runs)[["sweep", "wds_x/acc1"]].values.tolist() == [["other", 0.25]]
+    curves = results.load_curves(runs, None, ["loss"])
+    assert curves[["sweep", "loss", "training_loss"]].values.tolist() == [["other", "sigmoid", 3.5]]
+
+
 def test_the_papers_tables_come_along():
     published = results.published()
     row = published.query("source == 'table-5' and loss == 'sigmoid' and batch_size == 32768 and examples_seen == 9e9")

@@ -21,6 +21,11 @@ SECTIONS = {
     "From results": {
         "saturation": ("repro.cli.saturation:saturation", "Say where growing the batch stops paying, and how surely."),
         "compare": ("repro.cli.compare:compare", "Compare two tables row by row: ours, others', the paper's."),
+        "import": (
+            "repro.cli.importing:import_",
+            "Make results of others rows of a table: clip-benchmark, open_clip, CSV.",
+        ),
+        "publish": ("repro.cli.publish:publish", "Write results/ as a data set: tables, LaTeX, data card; push it."),
     },
     "One run": {
         "run": ("repro.cli.run:run", "Run one spec in the foreground, also under torchrun."),

@@ -1,14 +1,10 @@
 """repro collect: run directories → results/<sweep>.csv."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from repro.cli.options import runs_option
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @click.command()
@@ -28,7 +24,8 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
     from repro.cli.tables import results_table
 
     name = results.choose_sweep(runs, sweep)
-    table = results.load(runs, name)
+    tables = results.tables_of(runs, name)
+    table = tables.pop("")
     file = out or Path("results") / f"{name}.csv"
     results.write_csv(table, file)
     Console().print(results_table(table[:MOST_LINES]))
@@ -36,21 +33,7 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
         click.echo(f"corrupt: {row.reason}", err=True)
     shown = f"; the first {MOST_LINES} are shown" if len(table) > MOST_LINES else ""
     click.echo(f"\n{len(table):,} runs in {file}{shown}")
-    for kind, more in (("evaluations", results.load_evaluations(runs, name)), ("curves", _curves(runs, name))):
-        if len(more):
-            beside = file.with_name(f"{file.stem}-{kind}.csv")
-            results.write_csv(more, beside)
-            click.echo(f"{len(more):,} rows of {kind} in {beside}")
-
-
-def _curves(runs: Path, name: str) -> "pd.DataFrame | tuple[()]":
-    """Of the columns that the sweep's file names; none for a sweep whose file is not found by name."""
-    from repro import results
-    from repro.errors import InputError
-    from repro.sweep import load_sweep
-
-    try:
-        columns = load_sweep(name).curves
-    except InputError:
-        return ()
-    return results.load_curves(runs, name, columns) if columns else ()
+    for kind, more in tables.items():
+        beside = file.with_name(f"{file.stem}{kind}.csv")
+        results.write_csv(more, beside)
+        click.echo(f"{len(more):,} rows of {kind.removeprefix('-')} in {beside}")

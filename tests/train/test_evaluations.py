@@ -195,5 +195,6 @@ def test_curves_are_columns_of_the_log_against_examples(make_spec, tmp_path):
         trained(spec, tmp_path / "runs" / "mine" / spec.run_id)
     table = results.load_curves(tmp_path / "runs", "mine", ["loss", "update_norm"])
     assert table.groupby("beta2")["examples_seen_at"].apply(list).tolist() == [[64, 128, 192, 256]] * 2
-    assert table[["loss", "update_norm"]].gt(0).all().all()
+    assert table[["training_loss", "update_norm"]].gt(0).all().all()
+    assert set(table["loss"]) == {"sigmoid"}
     assert len(results.load_evaluations(tmp_path / "runs", "mine")) == 0
