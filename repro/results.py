@@ -5,6 +5,7 @@ One row a run, whatever became of it (docs/architecture.md, law 6): a directory 
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,9 +63,17 @@ def row(directory: RunDirectory) -> dict[str, Any]:
     except CorruptRun as error:
         return values | {"status": "corrupt", "reason": str(error)}
     try:
-        return values | (read_object(directory.provenance_file) if directory.provenance_file.exists() else {})
+        origin = read_object(directory.provenance_file) if directory.provenance_file.exists() else {}
+        return values | origin | ({"command": without_places(str(origin["command"]))} if "command" in origin else {})
     except CorruptRun as error:  # the numbers are good, and where they came from is not known
         return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
+
+
+def without_places(command: str) -> str:
+    """A command as it is published: of absolute paths, which mean something on one machine only, the last part."""
+    program, *arguments = command.split(" ")
+    names = [os.path.basename(word) if os.path.isabs(word) else word for word in arguments]
+    return " ".join(["repro" if program == "__main__.py" else program, *names])
 
 
 def _fields(spec: RunSpec) -> dict[str, Any]:

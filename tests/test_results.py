@@ -89,3 +89,9 @@ def test_a_csv_reads_back_as_the_table(runs, tmp_path):
     results.write_csv(table, tmp_path / "results" / "mine.csv")
     again = pd.read_csv(tmp_path / "results" / "mine.csv")
     assert again["run_id"].tolist() == table["run_id"].tolist()
+
+
+def test_a_published_command_names_no_place_of_a_machine():
+    command = "__main__.py sweep noise --runs /home/me/runs --data shards/{000..012}.tar"
+
+    assert results.without_places(command) == "repro sweep noise --runs runs --data shards/{000..012}.tar"

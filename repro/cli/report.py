@@ -19,7 +19,7 @@ from repro.cli.options import CommandWithSeveral, Several, runs_option
     type=click.Path(path_type=Path),
     default=Path("results"),
     show_default=True,
-    help="Folder of imported tables and of benchmarks, which join.",
+    help="Folder of tables: those imported and of benchmarks join.",
 )
 def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[str, ...], tables: Path) -> None:
     """Set runs beside the paper: claims and verdicts, its figures and tables redrawn, where growing stops paying, cost.
@@ -30,7 +30,7 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     """
     from repro.report import inputs, page
 
-    found = inputs.read(names, runs, tables / "bench", tables / "imported", metrics)
+    found = inputs.read(names, runs, tables, metrics)
     name = inputs.name_of(found, names)
     command = ["repro", "report", *names]
     command += ["--runs", str(runs)] if runs != Path("runs") else []

@@ -14,7 +14,7 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,margin=2cm]{geometry}
-\usepackage{booktabs,graphicx,multirow,textcomp}
+\usepackage{booktabs,graphicx,longtable,multirow,textcomp}
 """
 
 

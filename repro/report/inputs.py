@@ -13,7 +13,7 @@ from repro import results, sources
 from repro.errors import InputError
 from repro.report import tables
 from repro.report.found import Found
-from repro.sweep import load_sweep
+from repro.sweep import Sweep, list_sweeps, load_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,12 @@ BESIDE = ("evaluations", "curves")
 def read(
     names: Sequence[str] = (),
     runs: Path = Path("runs"),
-    bench: Path = Path("results/bench"),
-    imported: Path = Path("results/imported"),
+    tables_folder: Path = Path("results"),
     metrics: Sequence[str] = (),
 ) -> Found:
     """names: sweeps with runs, or CSV files of `repro collect`; none means every sweep. Raises InputError.
 
-    Tables in `imported` (repro import) join whatever is named.
+    Tables in tables_folder/imported (repro import) and bench (repro bench) join whatever is named.
     """
     files = [name for name in names if name.endswith(".csv")]
     sweeps = [results.choose_sweep(runs, name) for name in names if name not in files]
@@ -42,7 +41,7 @@ def read(
         results.choose_sweep(runs, None)  # says how to make some, where there are none
     parts = [results.load(runs)] if not names else [results.load(runs, sweep) for sweep in sweeps]
     parts += [sources.load(file) for file in files]
-    parts += [_of_origin(file) for file in sorted(imported.glob("*.csv"))]
+    parts += [_of_origin(file) for file in sorted((tables_folder / "imported").glob("*.csv"))]
     table = tables.with_mean_recall(_together(parts))
     tables.check_metrics(table, metrics)
     evaluations = [results.load_evaluations(runs, sweep) for sweep in sweeps]
@@ -55,9 +54,24 @@ def read(
         curves=_together([*curves, *_beside(files, "curves")]),
         logs=_together(logs),
         published=results.published(),
-        bench={file.stem: table for file in sorted(bench.glob("*.csv")) if (table := _read_csv(file)) is not None},
+        bench=_benchmarks(tables_folder),
         metrics=tuple(metrics),
     )
+
+
+def _benchmarks(folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of `repro bench` by name; what a sweep that is a measurement left stands before them, under its command's."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    measured = [(folder / f"{sweep.name}.csv", command) for sweep in list_sweeps() for command in _commands(sweep)]
+    for file, name in [*measured, *((file, file.stem) for file in sorted((folder / "bench").glob("*.csv")))]:
+        if file.exists() and (table := _read_csv(file)) is not None:
+            found.setdefault(name, []).append(table)
+    return {name: _together(parts) for name, parts in found.items()}
+
+
+def _commands(sweep: Sweep) -> set[str]:
+    measured = (sweep.bench(scale) for scale in sweep.scales)
+    return {command for command, _ in filter(None, measured)}
 
 
 def _together(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:

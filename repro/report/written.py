@@ -1,20 +1,27 @@
 """Tables as other programs read them: Markdown, and LaTeX with booktabs."""
 
+import unicodedata
+
 import pandas as pd
 
-LATEX_CHARACTERS = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
+ESCAPES = {
+    **{character: f"\\{character}" for character in "%$&#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
-        "`": r"\textasciigrave{}",
-    },
-    **{"±": r"$\pm$", "−": r"$-$", "×": r"$\times$", "→": r"$\to$", "β": r"$\beta$", "²": r"$^2$", "≤": r"$\leq$"},
-    **{"–": "--", "—": "---", "…": r"\ldots{}", "µ": r"$\mu$", "·": r"$\cdot$", "≥": r"$\geq$", "≈": r"$\approx$"},
+    **{"[": "{[}", "]": "{]}"},  # after a line break TeX takes [ for a distance
+    **{"<": "$<$", ">": "$>$", "|": "$|$", '"': "''", "µ": r"$\mu$", "≈": r"$\approx$"},
+    **{"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "÷": r"$\div$", "·": r"$\cdot$", "…": r"\ldots{}"},
+    **{"β": r"$\beta$", "ε": r"$\varepsilon$", "λ": r"$\lambda$", "σ": r"$\sigma$", "≤": r"$\le$", "≥": r"$\ge$"},
+    **{"²": "$^2$", "³": "$^3$", "₂": "$_2$", "→": r"$\to$", "°": r"$^\circ$", "–": "--", "—": "---"},
+    **{"“": "``", "”": "''", "‘": "`", "’": "'", "\u00a0": "~"},
 }
+
+
+LONG_ROWS = 45
+"""More rows than fit a page become a longtable, which breaks between pages."""
+WIDE_COLUMNS = 9
+"""A table of more columns is scaled to the width of the text."""
+LONG_CELL = 48
+"""Characters: longer ones are sentences."""
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -33,19 +40,35 @@ def _markdown_cell(value: object) -> str:
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
-    """A table of LaTeX: booktabs, headers of several levels, everything escaped. Needs booktabs and multirow."""
+    """A table of LaTeX: booktabs, headers of several levels, everything escaped.
+
+    Needs booktabs, graphicx, longtable and multirow. A wide one is scaled to the text, a long one breaks between pages.
+    """
     plain = frame.reset_index() if frame.index.name else frame
     cells = plain.map(lambda value: latex_text(_plain_cell(value)))
     cells.columns = _latex_headers(plain.columns)
-    return cells.style.hide(axis="index").to_latex(
+    long = len(cells) > LONG_ROWS
+    text = cells.style.hide(axis="index").to_latex(
         hrules=True,
         multicol_align="c",
-        column_format="l" * len(cells.columns),
-        position="htbp",
-        position_float="centering",
+        column_format=_column_format(plain),
+        environment="longtable" if long else None,
+        position=None if long else "htbp",
+        position_float=None if long else "centering",
         caption=latex_text(caption),
         label="".join(character if character.isalnum() or character in "-:." else "-" for character in label),
     )
+    if long or len(cells.columns) <= WIDE_COLUMNS:
+        return text
+    text = text.replace(r"\begin{tabular}", "\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}")
+    return text.replace(r"\end{tabular}", r"\end{tabular}}")
+
+
+def _column_format(frame: pd.DataFrame) -> str:
+    """Columns of sentences share three quarters of the text's width, and break their lines."""
+    long = [frame.iloc[:, place].astype(str).str.len().max() > LONG_CELL for place in range(frame.shape[1])]
+    wide = rf"p{{{0.75 / max(1, sum(long)):.2f}\linewidth}}"
+    return "".join(wide if is_long else "l" for is_long in long)
 
 
 def _latex_headers(columns: pd.Index) -> pd.Index:
@@ -55,9 +78,15 @@ def _latex_headers(columns: pd.Index) -> pd.Index:
 
 
 def latex_text(text: str) -> str:
-    """Characters of LaTeX's own made to be read; others outside Latin as a question mark, which any font has."""
-    escaped = (LATEX_CHARACTERS.get(c, c if ord(c) < 0x180 else "?") for c in text.replace("\n", " "))
-    return "".join(escaped)
+    """Text that LaTeX prints as it is. Letters that pdflatex lacks lose their marks, or are named by their number."""
+    return "".join(ESCAPES.get(c) or (c if " " <= c <= "~" else _without_marks(c)) for c in text)
+
+
+def _without_marks(character: str) -> str:
+    if character in "\n\r\t":
+        return " "
+    letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(ESCAPES.get(c, c) for c in letters) or f"{{[}}U+{ord(character):04X}{{]}}"
 
 
 def _plain_cell(value: object) -> str:
