@@ -18,6 +18,9 @@ PREAMBLE = r"""\documentclass{article}
 """
 
 
+FLOATS = 4
+
+
 def write(
     folder: Path,
     title: str,
@@ -55,17 +58,17 @@ def write(
             rf"\emph{{Ours:}} {latex(ours)}."
         )
     body += [r"\end{description}", r"\section*{Figures and tables}"]
-    for exhibit in exhibits:
+    for place, exhibit in enumerate(exhibits, start=1):
         if exhibit.figure is not None:
             body += [
                 r"\begin{figure}[htbp]\centering",
                 rf"\includegraphics[width=\linewidth,height=.8\textheight,keepaspectratio]{{figures/{exhibit.name}.pdf}}",
-                rf"\caption{{{latex(numbered(exhibit))}. {latex(exhibit.caption)}}}\label{{fig:{exhibit.name}}}",
+                rf"\caption{{{latex(exhibit.title)}. {latex(exhibit.caption)}}}\label{{fig:{exhibit.name}}}",
                 r"\end{figure}",
             ]
         if exhibit.table is not None:
             body += [rf"{{\footnotesize\setlength{{\tabcolsep}}{{3pt}}\input{{tables/{exhibit.name}.tex}}}}"]
-        body += [r"\clearpage"]
+        body += [r"\clearpage"] * (place % FLOATS == 0)  # or TeX runs out of room for what waits for a page
     text = "\n".join([PREAMBLE, *body, r"\end{document}"])
     write_text(folder / "report.tex", text + "\n")
 

@@ -63,7 +63,7 @@ def write_table(exhibit: Exhibit, folder: Path) -> list[tuple[str, str]]:
     found = [("CSV", f"{place}.csv")]
     if exhibit.table is not None:
         write_text(folder / f"{place}.md", written.markdown(exhibit.table))
-        latex = written.latex(exhibit.table, f"{numbered(exhibit)}. {exhibit.caption}", f"tab:{exhibit.name}")
+        latex = written.latex(exhibit.table, f"{exhibit.title}. {exhibit.caption}", f"tab:{exhibit.name}")
         write_text(folder / f"{place}.tex", latex)
         found += [("Markdown", f"{place}.md"), ("LaTeX", f"{place}.tex")]
     return found

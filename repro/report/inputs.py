@@ -60,7 +60,7 @@ def read(
 
 
 def _benchmarks(folder: Path) -> dict[str, pd.DataFrame]:
-    """Tables of `repro bench` by name; what a sweep that is a measurement left stands before them, under its command's."""
+    """Tables of `repro bench` by name, and under its command's name what a sweep that is a measurement left."""
     found: dict[str, list[pd.DataFrame]] = {}
     measured = [(folder / f"{sweep.name}.csv", command) for sweep in list_sweeps() for command in _commands(sweep)]
     for file, name in [*measured, *((file, file.stem) for file in sorted((folder / "bench").glob("*.csv")))]:

@@ -47,11 +47,12 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
     plain = frame.reset_index() if frame.index.name else frame
     cells = plain.map(lambda value: latex_text(_plain_cell(value)))
     cells.columns = _latex_headers(plain.columns)
-    long = len(cells) > LONG_ROWS
+    columns = _column_format(plain)
+    long = len(cells) > (LONG_ROWS if "p" not in columns else LONG_ROWS // 4)
     text = cells.style.hide(axis="index").to_latex(
         hrules=True,
         multicol_align="c",
-        column_format=_column_format(plain),
+        column_format=columns,
         environment="longtable" if long else None,
         position=None if long else "htbp",
         position_float=None if long else "centering",
