@@ -11,7 +11,7 @@ import yaml
 from repro.counts import format_batch_size, format_examples
 from repro.errors import InputError
 from repro.publish import columns
-from repro.report import page
+from repro.report import words
 from repro.report.tables import markdown as markdown_table
 from repro.rundir import UNFINISHED
 from repro.sweep import load_sweep
@@ -51,7 +51,7 @@ def render(tables: Mapping[str, pd.DataFrame], runs: Mapping[str, pd.DataFrame],
         front=yaml.safe_dump(front_matter(tables), sort_keys=False, allow_unicode=True).strip(),
         mark=mark,
         title=TITLE,
-        summary=page.summary(together) if len(together) else "",
+        summary=words.summary(together) if len(together) else "",
         tables=markdown(_contents(tables, runs)),
         columns=markdown(_dictionary(named, len(tables))),
         metrics=markdown(_metrics(named)),
@@ -60,7 +60,7 @@ def render(tables: Mapping[str, pd.DataFrame], runs: Mapping[str, pd.DataFrame],
         ),
         provenance=markdown(_provenance(runs)),
         versions=_versions(together),
-        limits=page.cautions(together) if len(together) else [],
+        limits=words.cautions(together) if len(together) else [],
         citation=bibtex(runs),
         first=next(iter(tables)),
         has_all=bool(runs),
