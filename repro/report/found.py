@@ -18,7 +18,15 @@ NEEDED = {
     **dict.fromkeys(("loss", "batch_size", "examples_seen", "seed"), np.nan),
 }
 """Columns that exhibits count on, and what stands in a table that lacks them."""
-NUMBERS = ("batch_size", "examples_seen", "seed", "learning_rate", "weight_decay", "ranks", "threads", "step_seconds")
+NUMBERS = (
+    *("batch_size", "micro_batch", "examples_seen", "seed", "threads", "ranks", "steps", "step_seconds"),
+    *("learning_rate", "weight_decay", "image_weight_decay", "beta1", "beta2", "token_bottleneck"),
+    *("image_learning_rate_multiplier", "text_learning_rate_multiplier", "init_logit_scale", "init_logit_bias"),
+    *("negatives_share", "corruption_probability"),
+)
+TEXTS = ("run_id", "sweep", "setup", "scale", "reason")
+DEFAULTS = {"negatives": "all", "negatives_share": 1.0, "corruption": "none", "corruption_probability": 0.0}
+"""Of columns that rows of an older version lack."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Found:
         runs = self.runs.assign(**{name: value for name, value in NEEDED.items() if name not in self.runs})
         runs = runs.assign(**{name: tables.numbers(runs[name]) for name in NUMBERS if name in runs})
         origin = runs[ORIGIN].fillna("").astype(str) if ORIGIN in runs else ""
-        texts = {name: runs[name].fillna("").astype(str) for name in ("run_id", "sweep", "setup", "scale", "reason")}
+        texts = {name: runs[name].fillna("").astype(str) for name in TEXTS}
+        texts |= {name: runs[name].fillna(value) for name, value in DEFAULTS.items() if name in runs}
         status = runs["status"].fillna("finished").replace("", "finished").astype(str)
         return runs.assign(**texts, status=status, origin=origin).reset_index(drop=True)
 

@@ -26,7 +26,7 @@ def with_ratios(table: pd.DataFrame) -> pd.DataFrame:
     lengths = tables.numbers(runs["examples_seen"])
     base = lengths.where(runs["negatives"] == ALL).groupby([runs["scale"], runs["batch_size"]]).transform("max")
     base = base.fillna(lengths.groupby([runs["scale"], runs["batch_size"]]).transform("min"))
-    longer = lengths / base
+    longer = (lengths / base).fillna(1)
     matched = (longer * share - 1).abs() < 0.05
     kinds = [
         str(kind) if ratio == 1 else f"{kind}, {'matched pairs' if is_matched else format_examples(length)}"
@@ -66,7 +66,8 @@ def by_ratio(
 def kinds_of(runs: pd.DataFrame) -> list[str]:
     """Choices of negatives but all: the paper's order, longer trained ones last."""
     found = [str(kind) for kind in runs["kind"].unique() if kind != ALL]
-    return sorted(found, key=lambda kind: ("," in kind, [*KINDS, kind].index(kind.partition(",")[0]), kind))
+    place = {kind: number for number, kind in enumerate(KINDS)}
+    return sorted(found, key=lambda kind: ("," in kind, place.get(kind.partition(",")[0], len(KINDS)), kind))
 
 
 def kind_styles(runs: pd.DataFrame) -> dict[str, dict[str, object]]:

@@ -45,6 +45,8 @@ def _by_batch_size(found: Found, number: int, setup: str, title: str) -> Iterato
         drawn.append(tidy(part, [metric], told, ("origin", "loss", "batch_size")))
         for key, series in tables.split(tables.placed(part), told):
             blocks.append((f"{name}, {tables.series_label(key)}", series, metric))
+    if not main:
+        return
     cells: dict[tuple[str, str], dict[int, str]] = {}
     for head, series, metric in blocks:
         for (loss, size), runs in series.groupby(["loss", "batch_size"]):

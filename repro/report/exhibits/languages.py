@@ -17,6 +17,8 @@ from repro.report.found import Found
 from repro.report.style import OTHER_STYLE, look
 
 RECALL = "mean_recall@1"
+NONE = "none/acc1"
+"""The accuracy of runs that have none."""
 WAYS = ("image_retrieval_recall@1", "text_retrieval_recall@1")
 
 
@@ -108,20 +110,20 @@ def table_2(found: Found) -> Iterator[Exhibit]:
         return
     columns, drawn = {}, []
     parts = [(ours[ours["scale"] == scale], f"ours, {scale}") for scale in scales_of(ours)]
-    paper = curves_of(found, "table-2").merge(
-        curves_of(found, "table-9").dropna(axis=1, how="all"),
-        on=["loss", "batch_size"],
-        how="outer",
-        suffixes=("", "_9"),
-    )
+    paper = pd.concat([curves_of(found, source) for source in ("table-2", "table-9")])
+    paper = paper.groupby(["loss", "batch_size"], as_index=False).first() if len(paper) else paper
     for part, whose_part in [*parts, (paper.assign(status="finished"), "paper")]:
         accuracy, dataset = _accuracy_of(part), dataset_of(part)
+        if accuracy == NONE and not dataset:
+            continue
         rows = {"0-shot accuracy": accuracy}
         rows |= {f"{way.partition('_')[0]} retrieval R@1": f"{dataset}_mean/{way}" for way in WAYS if dataset}
         for (loss, size), runs in tables.placed(part).groupby(["loss", "batch_size"]):
             head = (f"{whose_part}, {loss}", format_batch_size(int(size)))
             columns[head] = {name: cell(runs, metric) for name, metric in rows.items()}
         drawn.append(tidy(part.assign(origin=whose_part), list(rows.values()), (), ("origin", "loss", "batch_size")))
+    if not any(name.startswith("ours") for name, _ in columns):
+        return
     frame = pd.DataFrame(columns).fillna("")
     frame.index.name = "metric (%)"
     text = sentences(
@@ -137,7 +139,7 @@ def table_2(found: Found) -> Iterator[Exhibit]:
 
 def _accuracy_of(part: pd.DataFrame) -> str:
     have = (metric for metric in tables.main_metrics(part) if metric.endswith("/acc1"))
-    return next((metric for metric in have if part[metric].notna().any()), "none/acc1")
+    return next((metric for metric in have if part[metric].notna().any()), NONE)
 
 
 def _both_ways(runs: pd.DataFrame, dataset: str) -> str:

@@ -34,7 +34,7 @@ def table_3(found: Found) -> Iterator[Exhibit]:
     own = [m for m in (found.metrics or tables.main_metrics(ours)) if m not in COLUMNS and m in ours]
     own = [metric for metric in own if ours[metric].notna().any()]
     names = {
-        run: identity(str(row["model"]), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()
+        run: identity(str(row.get("model")), str(row.get("pretrained"))) for run, row in given.to_dict("index").items()
     }
     known = {_paper_identity(row) for row in paper.to_dict("records")}
     rows = []
@@ -43,6 +43,7 @@ def table_3(found: Found) -> Iterator[Exhibit]:
         rows.append(_row(same, own) | {"model": row["model"], "image tower": row["image_tower"]})
         rows[-1] |= {"patches": f"{row['patches']:g}"}
         rows[-1] |= {("paper", head): percent(row[m]) for m, head in COLUMNS.items() if m in row}
+    given = given if "model" in given else given.assign(model="")
     others = given[[names[run] not in known for run in given.index]]
     weights = [column for column in ("model", "pretrained") if column in others]
     for key, runs in tables.split(others, weights) if len(others) else ():

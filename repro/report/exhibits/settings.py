@@ -24,6 +24,8 @@ def table_1(found: Found) -> Iterator[Exhibit]:
     if tables.finished(ours).empty:
         return
     metric = main_metric(ours, found.metrics)
+    if not metric:
+        return
     rows = []
     told = ["setup", "scale", "model", "pretrained", "batch_size", "examples_seen", "image_weight_decay"]
     for key, runs in tables.split(tables.placed(ours), [column for column in told if column in ours]):
@@ -81,7 +83,9 @@ def table_4(found: Found) -> Iterator[Exhibit]:
     is_prior = (bias - prior).abs() < 1e-6
     names = ["prior" if at else _bias(value) for at, value in zip(is_prior, bias, strict=True)]
     ours = ours.assign(b=names, t=[_scale(value) for value in tables.numbers(ours["init_logit_scale"])])
-    metrics = [m for m in (found.metrics or tables.main_metrics(ours)) if m in ours and ours[m].notna().any()]
+    metrics = _metrics(ours, found)
+    if not metrics:
+        return
     paper = found.paper_table("table-4")
     columns: dict[tuple[str, str], dict[tuple[str, str], str]] = {}
     by = ["scale", *(c for c in tables.series_columns(ours, within=("b", "t", "loss")) if c not in _STARTS)]
@@ -105,7 +109,7 @@ def table_4(found: Found) -> Iterator[Exhibit]:
         "prior is b = −log(B − 1).",
         whose(ours),
         "± is the standard deviation over seeds.",
-        unfinished(ours, metrics[0] if metrics else "final_loss"),
+        unfinished(ours, metrics[0]),
         claim(found.claim("table 4")),
     )
     data = tidy(ours, metrics, by, ("b", "t", "loss"))
@@ -159,7 +163,9 @@ def table_7(found: Found) -> Iterator[Exhibit]:
     settings = [c for c in ("scale", "loss", "optimizer", "schedule", "learning_rate", "weight_decay") if c in ours]
     if tables.finished(ours).empty:
         return
-    metrics = [m for m in (found.metrics or tables.main_metrics(ours)) if m in ours and ours[m].notna().any()]
+    metrics = _metrics(ours, found)
+    if not metrics:
+        return
     apart = [c for c in tables.series_columns(ours, within=("loss", "batch_size")) if c not in settings]
     rows = []
     for key, runs in tables.split(tables.placed(ours), [*settings, *apart]):
@@ -183,7 +189,7 @@ def table_7(found: Found) -> Iterator[Exhibit]:
         "As in the paper's table 7: 0-shot accuracy in percent, mean ± standard deviation over seeds, by loss, "
         "optimizer and schedule. A difference within two standard deviations can be chance.",
         whose(ours),
-        unfinished(ours, metrics[0] if metrics else "final_loss"),
+        unfinished(ours, metrics[0]),
         claim(found.claim("table 7")),
     )
     data = tidy(ours, metrics, [c for c in [*settings, *apart] if c != "loss"], ("loss", "batch_size"))
@@ -197,7 +203,9 @@ def vocabulary(found: Found) -> Iterator[Exhibit]:
     ours = found.of("section 4.3")
     if tables.finished(ours).empty or "model" not in ours:
         return
-    metrics = [m for m in (found.metrics or tables.main_metrics(ours)) if m in ours and ours[m].notna().any()]
+    metrics = _metrics(ours, found)
+    if not metrics:
+        return
     ours = ours if "token_bottleneck" in ours else ours.assign(token_bottleneck=math.nan)
     told = ["scale", "model", "token_bottleneck", "loss"]
     apart = [c for c in tables.series_columns(ours) if c not in told]
@@ -217,11 +225,17 @@ def vocabulary(found: Found) -> Iterator[Exhibit]:
         "Section 4.3: what a large multilingual vocabulary is worth, and what its token embedding costs when it is "
         "squeezed through a few columns; in percent. The paper gives differences only.",
         whose(ours),
-        unfinished(ours, metrics[0] if metrics else "final_loss"),
+        unfinished(ours, metrics[0]),
         claim(found.claim("section 4.3")),
     )
     data = tidy(ours, metrics, ["scale", "model", "token_bottleneck", *apart], ("loss", "batch_size"))
     yield Exhibit("vocabulary", "Vocabulary and bottleneck", text, None, None, pd.DataFrame(rows), data)
+
+
+def _metrics(runs: pd.DataFrame, found: Found) -> list[str]:
+    """Those that were asked for, else each data set's main one; of them what these runs have."""
+    have = [m for m in found.metrics if m in runs and runs[m].notna().any()]
+    return have or [m for m in tables.main_metrics(runs) if runs[m].notna().any()]
 
 
 def _metric_head(metric: str) -> str:

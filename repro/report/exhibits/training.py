@@ -25,13 +25,15 @@ def figure_4(found: Found) -> Iterator[Exhibit]:
     evaluations = _of(found.evaluations, names)
     if evaluations.empty or POINT not in evaluations:
         return
-    evaluations = tables.with_mean_recall(evaluations).dropna(subset=[POINT])
+    evaluations = tables.with_mean_recall(evaluations)
+    evaluations = evaluations.assign(**{POINT: tables.numbers(evaluations[POINT])}).dropna(subset=[POINT])
+    evaluations = evaluations if "scale" in evaluations else evaluations.assign(scale="")
     evaluations = evaluations.assign(case=[_case(row) for row in evaluations.to_dict("records")])
     metrics = [m for m in tables.metric_columns(evaluations) if m.endswith("acc1") and evaluations[m].notna().any()]
     metrics = sorted(metrics, key=lambda metric: ("shot" in metric, metric))
     draws: list[Draw] = []
     drawn = []
-    for scale, part in evaluations.groupby("scale") if "scale" in evaluations else [("", evaluations)]:
+    for scale, part in evaluations.groupby("scale"):
         for metric in metrics:
             draws.append(_along(part, metric, (_metric_title(metric), f"{dataset_title(metric)}, {scale}")))
             drawn.append(tidy(part, [metric], ("scale",), ("case", POINT)))
@@ -96,6 +98,7 @@ def _curves(
     """Panels of each curve for each setting beside `by`; legend, numbers, and the settings' names. None where empty."""
     if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
         return None
+    table = table.assign(**{POINT: tables.numbers(table[POINT])})
     known = {*RunSpec.model_fields, "run_id", "sweep", POINT}
     columns = [c for c in CURVES if c in table] + [c for c in table.columns if c not in known and c not in CURVES]
     columns = [c for c in columns if tables.numbers(table[c]).notna().any()]
