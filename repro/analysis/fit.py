@@ -164,7 +164,7 @@ def _shapes(octaves: np.ndarray) -> list[Shape]:
 
 @functools.lru_cache(maxsize=64)
 def _shapes_on(octaves: tuple[float, ...]) -> list[Shape]:
-    """Those whose parameters the cells can bear, the flat one always among them. Terms count from the plateau down."""
+    """Those with no more parameters than there are cells. Terms count from the plateau down."""
     first, last = octaves[0], octaves[-1]
     bends = np.linspace(first, last, BENDS)
 
@@ -188,4 +188,4 @@ def _shapes_on(octaves: tuple[float, ...]) -> list[Shape]:
         Shape("plateau and fall", 5, (rise, fall), (RATES, POWERS)),
         Shape("rise and fall by lines", 5, (below, beyond), (bends[2::2], bends[:-2:2])),
     ]
-    return [shape for shape in shapes if shape.parameters < len(octaves) or shape.parameters == 1]
+    return [shape for shape in shapes if shape.parameters <= len(octaves)]
