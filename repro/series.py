@@ -18,9 +18,9 @@ SPLITS = (ORIGIN, "setup", "scale", "examples_seen", "model", "data_fingerprint"
 MACHINE = ("machine", "gpu")
 """What splits speed and memory as well: they say as much about the machine as about the loss."""
 NOT_A_SPLIT = ("format", "seed", "data", "evals", "loss", "batch_size")
-PUBLISHED = ("source", "image_tower", "text_tower", "patches", "chips", "days")
-PUBLISHED += ("init_bias", "init_log_temperature", "note")
-"""Columns of published tables that tell rows apart where no field of a run does."""
+ROWS_APART = ("source", "examples_seen_at", "image_tower", "text_tower", "patches", "chips", "days")
+ROWS_APART += ("init_bias", "init_log_temperature", "note")
+"""Columns that are no field of a run and tell rows apart: of published tables, and of evaluations on the way."""
 
 
 def placed(table: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def series_columns(table: pd.DataFrame, also: Iterable[str] = ()) -> list[str]:
     runs = placed(table)
     always = [column for column in (*SPLITS, *also) if column in runs]
     columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
-    for column in (PUBLISHED[0], *RunSpec.model_fields, *PUBLISHED[1:]):
+    for column in (ROWS_APART[0], *RunSpec.model_fields, *ROWS_APART[1:]):
         if column in runs and column not in (*NOT_A_SPLIT, *always):
             cells = runs.groupby(["loss", "batch_size", *columns], dropna=False)[column]
             if (cells.nunique(dropna=False) > 1).any():
@@ -56,6 +56,8 @@ def series_label(values: dict[str, object]) -> str:
 def _label(column: str, value: object) -> str:
     if column == "examples_seen" and not pd.isna(value):
         return format_examples(float(value))
+    if column == "examples_seen_at" and not pd.isna(value):
+        return f"at {format_examples(float(value))}"
     if column == ORIGIN:
         return "ours" if pd.isna(value) or value == "" else str(value)
     if column == "data_fingerprint":
