@@ -18,9 +18,9 @@ SPLITS = (ORIGIN, "setup", "scale", "examples_seen", "model", "data_fingerprint"
 MACHINE = ("machine", "gpu")
 """What splits speed and memory as well: they say as much about the machine as about the loss."""
 NOT_A_SPLIT = ("format", "seed", "data", "evals")
-PUBLISHED = ("source", "image_tower", "text_tower", "patches", "chips", "days")
-PUBLISHED += ("init_bias", "init_log_temperature", "note")
-"""Columns of published tables that tell rows apart where no field of a run does."""
+ROWS_APART = ("source", "examples_seen_at", "image_tower", "text_tower", "patches", "chips", "days")
+ROWS_APART += ("init_bias", "init_log_temperature", "note")
+"""Columns that are no field of a run and tell rows apart: of published tables, and of evaluations on the way."""
 GREEK = {"beta1": "β1", "beta2": "β2"}
 
 
@@ -49,7 +49,7 @@ def series_columns(
     runs = placed(table)
     always = [column for column in (*SPLITS, *also) if column in runs and column not in within]
     columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
-    for column in (PUBLISHED[0], *RunSpec.model_fields, *PUBLISHED[1:]):
+    for column in (ROWS_APART[0], *RunSpec.model_fields, *ROWS_APART[1:]):
         if column not in runs or column in (*NOT_A_SPLIT, *within, *always) or _is_constant(runs[column]):
             continue
         cells = runs.groupby([*within, *columns], dropna=False)[column]
@@ -71,6 +71,8 @@ def series_label(values: dict[str, object]) -> str:
 def _label(column: str, value: object) -> str:
     if column == "examples_seen" and not pd.isna(value):
         return format_examples(float(value))
+    if column == "examples_seen_at" and not pd.isna(value):
+        return f"at {format_examples(float(value))}"
     if column == ORIGIN:
         return "ours" if pd.isna(value) or value == "" else str(value)
     if column == "data_fingerprint":

@@ -40,9 +40,15 @@ def grid_of(octaves: np.ndarray, steps: int = STEPS) -> Grid:
     return Grid(weights @ octaves, weights)
 
 
-def crossings(means: np.ndarray, margins: np.ndarray | float, octaves: np.ndarray) -> np.ndarray:
-    """The exact crossing of each curve, in octaves. means: [curves, cells]; margins: [curves] or one, in points."""
-    level = means.max(1) - np.broadcast_to(margins, len(means)) - TINY
+def crossings(
+    means: np.ndarray, margins: np.ndarray | float, octaves: np.ndarray, peaks: np.ndarray | None = None
+) -> np.ndarray:
+    """The exact crossing of each curve, in octaves. means: [curves, cells]; margins: [curves] or one, in points.
+
+    peaks: [curves], what the margin is taken from; None for each curve's highest cell.
+    """
+    peaks = means.max(1) if peaks is None else peaks
+    level = peaks - np.broadcast_to(margins, len(means)) - TINY
     first = (means >= level[:, None]).argmax(1)
     before = np.maximum(first - 1, 0)
     rows = np.arange(len(means))

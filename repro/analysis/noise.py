@@ -41,21 +41,36 @@ class Noise:
 NONE = Noise(None, 0, UNKNOWN)
 
 
-def noise_of(cells: Cells, series: dict[str, object], table: pd.DataFrame, metric: str) -> Noise:
-    """The noise of a series' runs, from its own seeds, the table's or the paper's; see the module.
-
-    series: its columns and values; table: all runs, of which it is a part.
+class Lenders:
+    """The noise of a table's series in one metric. Keeps what cells of an origin, setup and scale lend: it is asked for
+    by every series that has too few seeds.
     """
-    own = _pooled([cells], "its seeds")
-    if own.degrees >= ENOUGH_DEGREES:
-        return own
-    of_series = rows_of(table, series)
-    if not own.degrees and ORIGIN in of_series and len(of_series) and (of_series[ORIGIN] == PAPER).all():
-        return published_noise()
-    lent = _lent(series, table, metric)
-    if lent.degrees > own.degrees:
-        return lent
-    return own
+
+    def __init__(self, table: pd.DataFrame, metric: str):
+        self.table, self.metric = table, metric
+        self._lent: dict[tuple[str, ...], Noise] = {}
+
+    def noise_of(self, cells: Cells, series: dict[str, object]) -> Noise:
+        """From the series' own seeds, the table's or the paper's; see the module. series: its columns and values."""
+        own = _pooled([cells], "its seeds")
+        if own.degrees >= ENOUGH_DEGREES:
+            return own
+        rows = rows_of(self.table, series)
+        if not own.degrees and ORIGIN in rows and len(rows) and (rows[ORIGIN] == PAPER).all():
+            return published_noise()
+        lent = self._lent_to(rows)
+        return lent if lent.degrees > own.degrees else own
+
+    def _lent_to(self, rows: pd.DataFrame) -> Noise:
+        """Pooled over all cells with several seeds that agree with these rows in LENDERS."""
+        columns = [column for column in LENDERS if column in rows]
+        key = tuple(str(sorted(map(str, rows[column].unique()))) for column in columns)
+        if key not in self._lent:
+            alike = self.table
+            for column in columns:
+                alike = alike[alike[column].isin(rows[column].unique())]
+            self._lent[key] = _of_table(alike, self.metric)
+        return self._lent[key]
 
 
 @functools.cache
@@ -70,22 +85,14 @@ def published_noise() -> Noise:
     )
 
 
-def _lent(series: dict[str, object], table: pd.DataFrame, metric: str) -> Noise:
-    """Pooled over all cells with several seeds that agree with the series in LENDERS."""
-    alike = _alike(table, rows_of(table, series))
-    by = list(dict.fromkeys(["loss", *series, *series_columns(alike)]))
-    parts = split(runs_in_percent(alike, metric, by), by)
-    found = [cells_of(part) for _, part in parts if len(part)]
+def _of_table(table: pd.DataFrame, metric: str) -> Noise:
+    """Pooled over the cells of all series of a table of one setup."""
+    by = list(dict.fromkeys(["loss", *series_columns(table)]))
+    runs = runs_in_percent(table, metric, by)
+    found = [cells_of(part) for _, part in split(runs, by)] if len(runs) else []
     lending = sum(int((each.degrees > 0).sum()) for each in found)
-    setup = f" of {alike['setup'].iloc[0]}" if "setup" in alike and len(alike) else ""
+    setup = f" of {table['setup'].iloc[0]}" if "setup" in table and len(table) else ""
     return _pooled(found, f"{POOLED} {lending} {'cell' if lending == 1 else 'cells'}{setup}")
-
-
-def _alike(table: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    for column in LENDERS:
-        if column in table and len(rows):
-            table = table[table[column].isin(rows[column].unique())]
-    return table
 
 
 def _pooled(found: Sequence[Cells], source: str) -> Noise:

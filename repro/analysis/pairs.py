@@ -12,7 +12,7 @@ import pandas as pd
 
 from repro.analysis.cells import cells_of, runs_in_percent
 from repro.analysis.differences import half_width, p_difference
-from repro.analysis.noise import ENOUGH_DEGREES, Noise, noise_of
+from repro.analysis.noise import ENOUGH_DEGREES, Lenders, Noise
 from repro.series import split
 
 PAIRED = "paired by seed"
@@ -20,11 +20,11 @@ PAIRED = "paired by seed"
 
 def measured(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """One row for each series and batch size: `by`, batch_size, percent, runs, noise (Noise), percents (by seed)."""
-    every = runs_in_percent(table, metric, by)
+    every, lenders = runs_in_percent(table, metric, by), Lenders(table, metric)
     rows = []
     for series, runs in split(every, by) if len(every) else []:
         cells = cells_of(runs)
-        noise = noise_of(cells, series, table, metric)
+        noise = lenders.noise_of(cells, series)
         for position, (size, group) in enumerate(runs.groupby("batch_size")):
             percents = dict(zip(group["seed"], group["percent"], strict=True))
             numbers = {"percent": cells.means[position], "runs": int(cells.runs[position])}

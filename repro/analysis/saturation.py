@@ -14,7 +14,7 @@ from repro.analysis import fit
 from repro.analysis.cells import Cells, cells_of, default_by, rows_of, runs_in_percent
 from repro.analysis.crossing import crossings, intervals, may_be_best
 from repro.analysis.differences import Difference, half_width, holm, p_difference, p_equal, verdicts
-from repro.analysis.noise import Noise, noise_of
+from repro.analysis.noise import Lenders, Noise
 from repro.analysis.words import conclude
 from repro.series import missing, placed, split
 
@@ -82,13 +82,13 @@ def analyse(
     larger ones are compared with, where the series has it; otherwise its saturation point. seed: of the bootstrap.
     """
     by = default_by(table) if by is None else [*(column for column in by if column != "loss"), "loss"]
-    every = placed(table)
+    every, lenders = placed(table), Lenders(table, metric)
     found = []
     measured = runs_in_percent(table, metric, by)
     for series, runs in split(measured, by) if len(measured) else []:
         failed = _without_result(rows_of(every, series), metric)
         cells = cells_of(runs)
-        noise = noise_of(cells, series, table, metric)
+        noise = lenders.noise_of(cells, series)
         found.append(_analyse(cells, series, metric, noise, margin_points, reference, failed, seed))
     return found
 

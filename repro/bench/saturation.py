@@ -89,7 +89,7 @@ def _rows(kind: Mapping[str, object], simulations: int, fits: int, draws: np.ran
     crossing = crossings(truth[None], margin, octaves)[0]
     everywhere = np.linspace(0, 1, 4001)
     along = octaves[0] + everywhere * (octaves[-1] - octaves[0])
-    smooth = crossings(SHAPES[kind["shape"]](everywhere)[None], margin, along)[0]
+    smooth = crossings(SHAPES[kind["shape"]](everywhere)[None], margin, along, truth.max(keepdims=True))[0]
     limits = intervals(means, runs, noise, degrees, octaves, LEAST_MARGIN, noises)
     bootstrapped = _seed_bootstrap(means[: 4 * fits], noise[: 4 * fits], runs, octaves, draws)
     fitted = np.array(

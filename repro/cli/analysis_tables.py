@@ -38,7 +38,7 @@ def saturation_table(found: "Sequence[Saturation]") -> Table:
 
 def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
     """A row for each pair: what tells the pairs apart, both percents, the difference and its interval."""
-    from repro.series import signed
+    from repro.series import series_label, signed
 
     named = [name for name in by if name != "batch_size"]
     told = [name for name in _telling(rows[list(by)].to_dict("records")) if name in named]
@@ -53,9 +53,9 @@ def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
             f"{signed(row['low_points'])} to {signed(row['high_points'])}" if is_known(row["low_points"]) else "–"
         )
         numbers = (f"{row['a_percent']:.1f}", f"{row['b_percent']:.1f}", signed(row["difference_points"]))
-        values = [value_of(name.removesuffix("_a").removesuffix("_b"), row[name]) for name in told]
+        pair = series_label(known({name.removesuffix("_a").removesuffix("_b"): row[name] for name in told}))
         size = format_batch_size(int(row["batch_size"]))
-        shown.add_row(", ".join(filter(None, values)), size, *numbers, interval, str(row["seeds"]), row["verdict"])
+        shown.add_row(pair, size, *numbers, interval, str(row["seeds"]), row["verdict"])
     return shown
 
 

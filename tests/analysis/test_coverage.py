@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from repro.analysis.cells import Cells
 from repro.analysis.crossing import crossings, intervals
+from repro.analysis.noise import Noise
+from repro.analysis.saturation import differences_beyond
 from repro.bench.saturation import INVERSION, compare
 
 
@@ -42,3 +45,30 @@ def test_a_wider_confidence_is_a_wider_interval():
     (low, high), (lower, higher) = (intervals(*curve, confidence=level)[0] for level in (0.8, 0.99))
 
     assert lower < low < high < higher
+
+
+def verdicts_of(truth, simulations=2000, seeds=3, noise=0.5):
+    """Words for each larger batch size against the first, in series whose true means are known. [simulations, sizes]"""
+    draws = np.random.default_rng(0)
+    sizes, degrees = 64 * 2 ** np.arange(len(truth)), len(truth) * (seeds - 1)
+    words = []
+    for _ in range(simulations):
+        runs = truth + noise * draws.standard_normal((seeds, len(truth)))
+        spread = np.sqrt(runs.var(0, ddof=1).mean())
+        every = np.full(len(truth), seeds)
+        cells = Cells(sizes, runs.mean(0), every, np.zeros(len(truth)), every - 1)
+        beyond = differences_beyond(cells, Noise(float(spread), degrees, ""), 64, margin=1.0)
+        words.append([each.verdict for each in beyond])
+    return np.array(words)
+
+
+def test_on_a_plateau_a_difference_is_claimed_of_any_batch_size_in_at_most_5_percent():
+    false = np.isin(verdicts_of(np.full(6, 50.0)), ["higher", "lower"]).any(1)
+
+    assert false.sum() <= binom.ppf(0.999, len(false), 0.05)
+
+
+def test_equality_is_claimed_of_a_batch_size_a_margin_away_in_at_most_5_percent():
+    false = verdicts_of(np.array([50.0, 51.0]), seeds=5, noise=0.3) == "equal"
+
+    assert 0 < false.sum() <= binom.ppf(0.999, len(false), 0.05)

@@ -25,7 +25,8 @@ def test_a_rise_to_a_plateau_saturates_where_the_plateau_begins():
     assert 128 < found.crossing_low < found.crossing < found.crossing_high <= 256
     assert set(found.peak_set) == {256, 512, 1024}
     assert found.noise_source == "its seeds"
-    assert 128 < found.fit_low <= found.fit_point <= found.fit_high < 512
+    assert found.fit_low <= found.fit_point <= found.fit_high
+    assert 128 < found.fit_point < 512
     assert sum(found.fit_weights.values()) == pytest.approx(1)
     assert found.conclusion.startswith("saturates at 256; ")
 

@@ -134,3 +134,13 @@ def test_a_set_in_several_languages_is_summed_up_by_its_mean_and_only_runs_that_
 def test_runs_that_all_failed_keep_their_place():
     failed = sweep_table().assign(status="oom", **{"wds_shapes_objects/acc1": math.nan})
     assert tables.is_evaluated_on(failed, "wds_shapes_objects/acc1", ["wds_shapes_objects/acc1"])
+
+
+def test_published_tables_and_evaluations_on_the_way_are_told_apart_by_columns_of_their_own():
+    from repro import sources
+
+    on_the_way = pd.concat([sweep_table(examples_seen_at=at) for at in (8192, 65536)], ignore_index=True)
+
+    assert tables.series_columns(on_the_way) == ["examples_seen_at"]
+    assert tables.series_columns(sources.load("paper:table-6")) == ["learning_rate", "note"]
+    assert tables.series_columns(pd.concat([sweep_table(), sweep_table(origin="other-lab")])) == ["origin"]
