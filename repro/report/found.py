@@ -57,7 +57,7 @@ class Found:
         texts = {name: runs[name].fillna("").astype(str) for name in TEXTS}
         texts |= {name: runs[name].fillna(value) for name, value in DEFAULTS.items() if name in runs}
         status = runs["status"].fillna("finished").replace("", "finished").astype(str)
-        return runs.assign(**texts, status=status, origin=origin).reset_index(drop=True)
+        return runs.assign(**texts, status=status, origin=origin).reset_index(drop=True).copy()
 
     @functools.cached_property
     def ours(self) -> pd.DataFrame:

@@ -16,10 +16,10 @@ MOST_TICKS = 4
 
 def pareto_front(table: pd.DataFrame, cost: str, metric: str) -> pd.Series:
     """Whether each run is on the front: none is as good or better that cost as little or less."""
-    order = table.assign(cost_=tables.numbers(table[cost]), metric_=-tables.numbers(table[metric]))
-    order = order.dropna(subset=["cost_", "metric_"]).sort_values(["cost_", "metric_"])
-    best_before = (-order["metric_"]).cummax().shift(fill_value=-math.inf)
-    return (-order["metric_"] > best_before).reindex(table.index, fill_value=False)
+    order = pd.DataFrame({"cost": tables.numbers(table[cost]), "worse": -tables.numbers(table[metric])})
+    order = order.dropna().sort_values(["cost", "worse"])
+    best_before = (-order["worse"]).cummax().shift(fill_value=-math.inf)
+    return (-order["worse"] > best_before).reindex(table.index, fill_value=False)
 
 
 def pareto(

@@ -38,7 +38,7 @@ def _by_batch_size(found: Found, number: int, setup: str, title: str) -> Iterato
         metric = PAPER_METRIC if name == "paper" else main_metric(part, found.metrics)
         if not metric:
             continue
-        main = main or metric
+        main = main or (metric if name != "paper" else "")
         by = tables.series_columns(part)
         # The number of examples is said even where there is one only.
         told = list(dict.fromkeys(["examples_seen", *by]))

@@ -138,7 +138,7 @@ def _panel(part: pd.DataFrame, cost: str, metric: str, label: str, heads: tuple[
 
 
 def _trained(found: Found) -> pd.DataFrame:
-    return tables.placed(found.ours[found.ours["setup"] != "released"])
+    return tables.placed(found.ours[found.ours["setup"] != "released"]).copy()
 
 
 def _column(runs: pd.DataFrame, name: str) -> pd.Series:

@@ -110,7 +110,7 @@ def table_2(found: Found) -> Iterator[Exhibit]:
         return
     columns, drawn = {}, []
     parts = [(ours[ours["scale"] == scale], f"ours, {scale}") for scale in scales_of(ours)]
-    paper = pd.concat([curves_of(found, source) for source in ("table-2", "table-9")])
+    paper = pd.concat([curves_of(found, source) for source in ("table-2", "table-9")]).copy()
     paper = paper.groupby(["loss", "batch_size"], as_index=False).first() if len(paper) else paper
     for part, whose_part in [*parts, (paper.assign(status="finished"), "paper")]:
         accuracy, dataset = _accuracy_of(part), dataset_of(part)
