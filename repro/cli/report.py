@@ -38,6 +38,7 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     command += ["--metric", *metrics] if metrics else []
     command += ["--results", str(tables)] if tables != Path("results") else []
     file = page.write(found, out or Path("reports") / name, inputs.title_of(found, names), shlex.join(command))
-    done = int((found.runs["status"] == "finished").sum())
-    click.echo(f"{done} of {len(found.runs)} runs finished; figures and tables in {file.parent}")
+    done = int((found.ours["status"] == "finished").sum())
+    others = f", and {len(found.imported)} imported rows" if len(found.imported) else ""
+    click.echo(f"{done} of {len(found.ours)} runs finished{others}; figures and tables in {file.parent}")
     click.echo(f"Open {file}")

@@ -7,11 +7,15 @@ import pandas as pd
 
 from repro.counts import format_batch_size, format_examples
 from repro.report import tables
+from repro.sources import ORIGIN
 from repro.sweep import stands_in
 
 
 def summary(runs: pd.DataFrame) -> str:
-    """What was run, in a sentence or two, counted from the table."""
+    """What was run, in a sentence or two, counted from the table; imported rows are no runs of ours."""
+    if ORIGIN in runs and runs[ORIGIN].notna().any():
+        others = int(runs[ORIGIN].notna().sum())
+        return f"{summary(runs[runs[ORIGIN].isna()])} Beside them {count(others, 'imported row')}."
     statuses = runs["status"].value_counts()
     done = int(statuses.get("finished", 0))
     others = ", ".join(f"{number} {status}" for status, number in statuses.items() if status != "finished")
@@ -58,7 +62,7 @@ def cautions(runs: pd.DataFrame) -> list[str]:
         found.append(f"Runs were made by {len(several)} versions of the code (see provenance).")
     if len(broken := runs[runs["status"] == "corrupt"]):
         found.append(f"{count(len(broken), 'run')} cannot be read; they are listed with the reason, and count nowhere.")
-    if "origin" in runs and (names := sorted(runs["origin"].dropna().astype(str).unique())):
+    if ORIGIN in runs and (names := sorted(runs[ORIGIN].dropna().astype(str).unique())):
         found.append(
             f"Imported from elsewhere: {', '.join(names)}. How those numbers were made is their makers' to say."
         )
