@@ -36,7 +36,8 @@ def with_mean_recall(table: pd.DataFrame) -> pd.DataFrame:
         other = f"{dataset}/{RETRIEVALS[1]}@{k}"
         if dataset and metric == RETRIEVALS[0] and other in table:
             added[f"{dataset}/mean_recall@{k}"] = (numbers(table[column]) + numbers(table[other])) / 2
-    return pd.concat([table, pd.DataFrame(added, index=table.index)], axis=1) if added else table
+    rest = table.drop(columns=list(added), errors="ignore")
+    return pd.concat([rest, pd.DataFrame(added, index=table.index)], axis=1) if added else table
 
 
 def metric_columns(table: pd.DataFrame) -> list[str]:
