@@ -59,7 +59,7 @@ def loss(found: Found) -> Iterator[Exhibit]:
     full, column = full_and_column(draws, len(losses), looks_of | {"the products by torch.mm": LIMIT}, row_cm=5.0)
     text = sentences(
         "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars "
-        "are the least and the most that was measured; the dashed line is what torch.mm takes for the matrix products alone.",
+        "are the least and the most that was measured; the dashed line is torch.mm on the matrix products.",
         _machine(shown),
     )
     yield Exhibit("cost-loss", "Implementations of the loss", text, full, column, None, shown)
