@@ -27,6 +27,8 @@ def draw(table: pd.DataFrame) -> Figure:
     The scale of a row is one, so that the losses can be read off against each other.
     """
     losses = sorted(table["loss"].unique())
+    measured = table.dropna(subset="seconds") if "seconds" in table else table[:0]
+    order = _order(measured["implementation"])  # of all, so that a name looks the same in every panel
     blocks = list(table.groupby(PANELS_BY, sort=True))
     size = (PANEL[0] * len(losses) + 0.4, 2 * PANEL[1] * len(blocks) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
@@ -36,14 +38,11 @@ def draw(table: pd.DataFrame) -> Figure:
             part = block[block["loss"] == loss]
             time, memory = grid[2 * number][column], grid[2 * number + 1][column]
             time.set_title(f"{loss}\n{place(dict(zip(PANELS_BY, key, strict=True)))}", loc="left")
-            order = _order(part["implementation"])
             loss_cost(part, "seconds", time, order)
             loss_cost(part, "peak_memory_bytes", memory, order)
         label_log_rows(grid[2 * number][0], "forward + backward", format_seconds)
         label_log_rows(grid[2 * number + 1][0], "peak extra memory", format_bytes, 4)
-    measured = table.dropna(subset="seconds") if "seconds" in table else table[:0]
-    names = _order(measured["implementation"])
-    add_legend(figure, styles(names) | {"the products by torch.mm": LIMIT})
+    add_legend(figure, styles(order) | {"the products by torch.mm": LIMIT})
     return figure
 
 

@@ -1,5 +1,5 @@
-"""The report of a sweep: figures, tables, and the page that holds them.
+"""The report: figures and tables of the paper that there are runs for, costs, and the page that holds them.
 
-Each function here takes the DataFrame of `repro.results.load` (or any of that shape) and works in a notebook as well:
-figures.py returns matplotlib figures, tables.py returns DataFrames, page.py writes the folder.
+draw/ draws a DataFrame of runs on Axes and works in a notebook; exhibits/ makes of it each figure and table with its
+caption and numbers; figures.py and written.py save them; page.py writes the folder.
 """

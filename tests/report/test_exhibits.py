@@ -207,18 +207,18 @@ def test_figure_8_names_languages_and_draws_their_mean(made):
 
 def test_a_table_by_batch_size_has_ours_and_the_papers_under_heads_of_their_own(made):
     table = made["table-5"].table
-    assert list(table.columns.get_level_values(0).unique()) == ["ours, laptop, 65.5k", "paper, 3B", "paper, 9B"]
+    assert list(table.columns.get_level_values(0).unique()) == ["ours, laptop scale, 65.5k", "paper, 3B", "paper, 9B"]
     assert table.loc["32k", ("paper, 9B", "sigmoid")] == "73.4"
-    assert table.loc["64", ("ours, laptop, 65.5k", "sigmoid")] == "13.5"
+    assert table.loc["64", ("ours, laptop scale, 65.5k", "sigmoid")] == "13.5"
     assert table.loc["64", ("paper, 3B", "sigmoid")] == ""
 
 
 def test_tables_of_settings_say_means_best_values_and_seeds(made):
     start = made["table-4"].table.loc["b −10, t′ log 10"]
-    assert start["ours, laptop", "shapes_objects accuracy"] == "10.2 ± 0.7"
+    assert start["ours, laptop scale", "shapes_objects accuracy"] == "10.2 ± 0.7"
     assert start["paper", "ImageNet accuracy"] == "63.0"
     grid = made["table-6"].table
-    assert [cell.count("best") for cell in grid["ours, laptop", "64"]].count(1) == 1
+    assert [cell.count("best") for cell in grid["ours, laptop scale", "64"]].count(1) == 1
     assert grid.loc["0.001, 0.0001", ("paper, 3B", "8k")] == "70.1 (best)"
     seeds = made["table-7"].table
     assert list(seeds.columns)[-1] == "seeds" and set(seeds["seeds"]) == {"5"}

@@ -131,7 +131,7 @@ def piled(axes: Axes, heights: Sequence[float]) -> list[float]:
         blocks.append((level, size))
     levels = [level for level, size in blocks for _ in range(size)]
     highest = high - (len(levels) - 0.5) * apart
-    return [max(low, min(level, highest)) + place * apart for place, level in enumerate(levels)]
+    return [max(low + apart / 2, min(level, highest)) + place * apart for place, level in enumerate(levels)]
 
 
 def _rows(axes: Axes) -> int:

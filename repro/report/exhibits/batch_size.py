@@ -264,8 +264,9 @@ def dataset_title(metric: str) -> str:
 
 
 def panel_name(key: Mapping[str, object]) -> str:
-    """{'setup': 'siglip', 'scale': 'laptop'} → 'SigLIP, laptop'."""
-    return ", ".join(filter(None, (setup_name(value) for value in key.values())))
+    """{'setup': 'siglip', 'scale': 'laptop'} → 'SigLIP, laptop scale'."""
+    scale = f"{key['scale']} scale" if key.get("scale") else ""
+    return ", ".join(filter(None, [setup_name(key.get("setup", "")), scale]))
 
 
 def setup_name(setup: object) -> str:

@@ -31,7 +31,7 @@ def _by_batch_size(found: Found, number: int, setup: str, title: str) -> Iterato
     blocks, drawn, main = [], [], ""
     imported = found.imported[found.imported["setup"] == setup]
     for part, name in [
-        *((ours[ours["scale"] == scale], f"ours, {scale}") for scale in scales_of(ours)),
+        *((ours[ours["scale"] == scale], f"ours, {scale} scale") for scale in scales_of(ours)),
         *((imported[imported["origin"] == origin], origin) for origin in sorted(imported["origin"].unique())),
         (paper, "paper"),
     ]:

@@ -48,19 +48,18 @@ def loss(found: Found) -> Iterator[Exhibit]:
     several = table.groupby(PANELS_BY)["local_batch"].transform("nunique") > 1
     shown = table[several] if several.any() else table
     draws: list[Draw] = []
-    losses = sorted(shown["loss"].unique())
+    losses, names = sorted(shown["loss"].unique()), in_order(shown["implementation"])
     for key, block in shown.groupby(PANELS_BY, sort=True):
         for value, label in (("seconds", "forward + backward"), ("peak_memory_bytes", "peak extra memory")):
             for name in losses:
                 part = block[block["loss"] == name]
                 heads = (name, place(dict(zip(PANELS_BY, key, strict=True))))
-                draws.append(_cost(part, value, label, heads) if len(part) else None)
-    names = in_order(shown["implementation"])
+                draws.append(_cost(part, value, label, heads, names) if len(part) else None)
     looks_of = {name: {k: v for k, v in style.items() if k != "zorder"} for name, style in styles(names).items()}
     full, column = full_and_column(draws, len(losses), looks_of | {"the products by torch.mm": LIMIT}, row_cm=5.0)
     text = sentences(
         "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars "
-        "are the least and the most that was measured; the dashed line is what the matrix products alone take.",
+        "are the least and the most that was measured; the dashed line is torch.mm on the matrix products.",
         _machine(shown),
     )
     yield Exhibit("cost-loss", "Implementations of the loss", text, full, column, None, shown)
@@ -104,9 +103,9 @@ def place(key: dict[str, object]) -> str:
     return f"{ranks}{threads}, d {key['dim']}, {key['dtype']}{device}"
 
 
-def _cost(part: pd.DataFrame, value: str, label: str, heads: tuple[str, str]) -> Draw:
+def _cost(part: pd.DataFrame, value: str, label: str, heads: tuple[str, str], order: list[str]) -> Draw:
     def drawn(axes: Axes) -> None:
-        draw.loss_cost(part, value, axes)
+        draw.loss_cost(part, value, axes, order)
         write, base = (format_seconds, 10) if value == "seconds" else (format_bytes, 4)
         label_log_rows(axes, label, write, base)
         title(axes, *heads)

@@ -78,7 +78,7 @@ def table_9(found: Found) -> Iterator[Exhibit]:
         return
     columns, drawn = {}, []
     for part, whose_part in [
-        *((ours[ours["scale"] == s], f"ours, {s}") for s in scales_of(ours)),
+        *((ours[ours["scale"] == s], f"ours, {s} scale") for s in scales_of(ours)),
         (_paper(found), "paper"),
     ]:
         dataset = dataset_of(part)
@@ -109,7 +109,7 @@ def table_2(found: Found) -> Iterator[Exhibit]:
     if tables.finished(ours).empty:
         return
     columns, drawn = {}, []
-    parts = [(ours[ours["scale"] == scale], f"ours, {scale}") for scale in scales_of(ours)]
+    parts = [(ours[ours["scale"] == scale], f"ours, {scale} scale") for scale in scales_of(ours)]
     paper = pd.concat([curves_of(found, source) for source in ("table-2", "table-9")]).copy()
     paper = paper.groupby(["loss", "batch_size"], as_index=False).first() if len(paper) else paper
     for part, whose_part in [*parts, (paper.assign(status="finished"), "paper")]:

@@ -52,12 +52,12 @@ def figure_6(found: Found) -> Iterator[Exhibit]:
         metric = main_metric(part, found.metrics)
         if metric:
             draws.append(
-                _ratio(part, metric, 100, metric_label(metric), ("accuracy", f"{dataset_title(metric)}, {scale}"))
+                _ratio(part, metric, 100, metric_label(metric), ("accuracy", f"{dataset_title(metric)}, {scale} scale"))
             )
             drawn.append(tidy(part, [metric], ("scale",), ("kind", "ratio")))
         for value, (name, label) in LOGITS.items():
             if value in part and tables.numbers(tables.finished(part)[value]).notna().any():
-                draws.append(_ratio(part, value, 1, label, (name, scale)))
+                draws.append(_ratio(part, value, 1, label, (name, f"{scale} scale")))
                 found_values = tables.summarise(part, value, ("scale",), ("kind", "ratio"))
                 drawn.append(found_values.assign(metric=value))
     if not draws:
@@ -93,7 +93,9 @@ def figure_7(found: Found) -> Iterator[Exhibit]:
         part = ours[ours["scale"] == scale]
         by = tables.series_columns(part, within=("loss", "corruption", "corruption_probability"))
         for kind in kinds:
-            draws.append(_noise(part, metric, kind, by, (KINDS.get(kind, kind), f"{dataset_title(metric)}, {scale}")))
+            draws.append(
+                _noise(part, metric, kind, by, (KINDS.get(kind, kind), f"{dataset_title(metric)}, {scale} scale"))
+            )
         draws += [None] * (-len(draws) % 3)
         drawn.append(tidy(part, [metric], by, ("scale", "loss", "corruption", "corruption_probability")))
     full, column = full_and_column(draws, 3, loss_looks(ours), row_cm=4.6)

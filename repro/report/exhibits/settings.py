@@ -5,7 +5,7 @@ after ours where its settings are others.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -34,7 +34,7 @@ def table_1(found: Found) -> Iterator[Exhibit]:
         ranks = tables.values_of(done, "ranks")
         rows.append(
             {
-                "whose": f"ours, {key['scale']}",
+                "whose": _ours(key),
                 "setup": key["setup"],
                 "image tower": _text(key.get("pretrained")) or _text(key.get("model")),
                 "text tower": _text(key.get("model")),
@@ -91,7 +91,7 @@ def table_4(found: Found) -> Iterator[Exhibit]:
     by = ["scale", *(c for c in tables.series_columns(ours, within=("b", "t", "loss")) if c not in _STARTS)]
     for key, part in tables.split(tables.placed(ours), by):
         for metric in metrics:
-            head = f"ours, {tables.series_label(key)}"
+            head = _ours(key, by)
             settings = part.groupby(["b", "t"])
             columns[head, _metric_head(metric)] = {start: cell(runs, metric) for start, runs in settings}
     for metric in tables.metric_columns(paper):
@@ -134,7 +134,7 @@ def table_6(found: Found) -> Iterator[Exhibit]:
         size = format_batch_size(int(key.pop("batch_size")))
         means = tables.summarise(part, metric, (), grid).set_index(grid)["mean"]
         best = means.idxmax() if len(means) else None
-        columns[f"ours, {tables.series_label(key)}", size] = {
+        columns[_ours(key, by), size] = {
             setting: cell(runs, metric) + (" (best)" if setting == best else "") for setting, runs in part.groupby(grid)
         }
     for row in found.paper_table("table-6").to_dict("records"):
@@ -171,7 +171,7 @@ def table_7(found: Found) -> Iterator[Exhibit]:
     for key, runs in tables.split(tables.placed(ours), [*settings, *apart]):
         rows.append(
             {
-                "whose": f"ours, {key['scale']}",
+                "whose": _ours(key),
                 **{name: _text(key.get(name)) for name in ("loss", "optimizer", "schedule")},
                 "learning rate": f"{key['learning_rate']:g}" if "learning_rate" in key else "",
                 **({"also": tables.series_label({c: key[c] for c in apart})} if apart else {}),
@@ -214,7 +214,7 @@ def vocabulary(found: Found) -> Iterator[Exhibit]:
         columns = key["token_bottleneck"]
         rows.append(
             {
-                "whose": f"ours, {key['scale']}",
+                "whose": _ours(key),
                 "text tower": str(key["model"]),
                 "token embedding": "whole table" if columns != columns else f"bottleneck of {columns:g} columns",
                 **({"also": tables.series_label({c: key[c] for c in apart})} if apart else {}),
@@ -230,6 +230,12 @@ def vocabulary(found: Found) -> Iterator[Exhibit]:
     )
     data = tidy(ours, metrics, ["scale", "model", "token_bottleneck", *apart], ("loss", "batch_size"))
     yield Exhibit("vocabulary", "Vocabulary and bottleneck", text, None, None, pd.DataFrame(rows), data)
+
+
+def _ours(key: dict[str, object], by: Sequence[str] = ()) -> str:
+    """'ours, laptop scale', and what else tells this series apart."""
+    also = tables.series_label({column: key[column] for column in by if column in key and column != "scale"})
+    return ", ".join(filter(None, ["ours", f"{key['scale']} scale", also]))
 
 
 def _metrics(runs: pd.DataFrame, found: Found) -> list[str]:

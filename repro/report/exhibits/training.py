@@ -35,7 +35,7 @@ def figure_4(found: Found) -> Iterator[Exhibit]:
     drawn = []
     for scale, part in evaluations.groupby("scale"):
         for metric in metrics:
-            draws.append(_along(part, metric, (_metric_title(metric), f"{dataset_title(metric)}, {scale}")))
+            draws.append(_along(part, metric, (_metric_title(metric), f"{dataset_title(metric)}, {scale} scale")))
             drawn.append(tidy(part, [metric], ("scale",), ("case", POINT)))
     if not draws:
         return
