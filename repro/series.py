@@ -93,12 +93,6 @@ def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object
     return [(dict(zip(by, key, strict=True)), part) for key, part in groups]
 
 
-def split_placed(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
-    """The runs that have a place in a figure, split; one part without any where no run has."""
-    runs = placed(table)
-    return split(runs, by) if len(runs) else [({}, runs)]
-
-
 def part_of(table: pd.DataFrame, key: Mapping[str, object]) -> pd.DataFrame:
     """The rows that have these values."""
     for column, value in key.items():

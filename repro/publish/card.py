@@ -12,7 +12,7 @@ from repro.counts import format_batch_size, format_examples
 from repro.errors import InputError
 from repro.publish import columns
 from repro.report import words
-from repro.report.tables import markdown as markdown_table
+from repro.report.written import markdown as markdown_table
 from repro.rundir import UNFINISHED
 from repro.sweep import load_sweep
 
@@ -45,7 +45,7 @@ def render(tables: Mapping[str, pd.DataFrame], runs: Mapping[str, pd.DataFrame],
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 Markdown, whose cells tables.markdown escapes
+        autoescape=False,  # noqa: S701 Markdown, whose cells written.markdown escapes
     )
     return environment.get_template("card.md.j2").render(
         front=yaml.safe_dump(front_matter(tables), sort_keys=False, allow_unicode=True).strip(),

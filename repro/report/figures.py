@@ -19,8 +19,6 @@ from matplotlib.lines import Line2D
 
 from repro.report import tables
 from repro.report.draw.axes import label_batch_sizes as label_batch_sizes
-from repro.report.draw.axes import title
-from repro.report.draw.batch_size import accuracy_by_batch_size, by_batch_size
 from repro.report.style import COLUMN_CM, FULL_CM, GRID, INK, LOSS_STYLES, PAPER, STYLE, look
 
 __all__ = ["GRID", "INK", "LOSS_STYLES", "PAPER", "STYLE", "label_batch_sizes"]
@@ -32,10 +30,6 @@ FORMATS = ("png", "svg", "pdf")
 DPI, LARGE_DPI = 200, 130
 LARGE_CM = 40
 """Taller figures have fewer pixels a centimetre."""
-PAPER_PANELS = {
-    "table-8": ("Paper: SigLiT, ImageNet", "table 8, by examples seen"),
-    "table-5": ("Paper: SigLIP, ImageNet", "table 5, by examples seen"),
-}
 Draw = Callable[[Axes], object]
 NO_RESULT = {"color": INK, "marker": "x", "linestyle": "none", "markeredgewidth": 1.6}
 
@@ -124,71 +118,10 @@ def save(figure: Figure, folder: Path, name: str) -> str:
     return (folder / f"{name}.svg").read_text()
 
 
-def accuracy(table: pd.DataFrame, published: pd.DataFrame, metrics: Sequence[str], columns: int = 2) -> Figure:
-    """The paper's figure 2: a panel for each of our metrics (and setup and scale), then the paper's own curves.
-
-    columns: panels a row; 1 for a phone, or one column of a printed page.
-    """
-    if not metrics:
-        metrics = ["no evaluation/accuracy"]
-        table = table.assign(**{metrics[0]: math.nan})
-    draws: list[Draw] = []
-    for metric in metrics:
-        for key, part in tables.split_placed(table, ["setup", "scale"]):
-            if tables.is_evaluated_on(part, metric, metrics):
-                titles = (f"Ours: {tables.metric_title(metric)[0]}", _panel_name(key))
-                draws.append(lambda axes, p=part, m=metric, t=titles: _titled(accuracy_by_batch_size(p, m, axes), t))
-    label = "0-shot top-1 accuracy (%)"
-    for source, titles in PAPER_PANELS.items():
-        curves = paper_curves(published, source)
-        draws.append(lambda axes, c=curves, t=titles: _titled(by_batch_size(c, "value", 1, label, axes), t))
-    width = FULL_CM if columns > 1 else COLUMN_CM
-    return panels(
-        draws, columns, width, loss_looks(table, *(paper_curves(published, source) for source in PAPER_PANELS))
-    )
-
-
-def _titled(axes: Axes, titles: Sequence[str]) -> Axes:
-    title(axes, *titles)
-    return axes
-
-
-def throughput(table: pd.DataFrame) -> Figure:
-    """Training speed in examples per second."""
-    return _cost(table, "examples_per_second", 1, "speed (examples/s)")
-
-
-def memory(table: pd.DataFrame) -> Figure:
-    """Peak memory of a rank, in MiB or GiB."""
-    unit, size = memory_unit(table)
-    return _cost(table, "peak_memory_bytes", 1 / size, f"peak memory ({unit})")
-
-
 def memory_unit(table: pd.DataFrame) -> tuple[str, int]:
     done = tables.finished(table)
     largest = tables.numbers(done["peak_memory_bytes"]).max() if "peak_memory_bytes" in done else 0
     return ("GiB", 2**30) if largest >= 4 * 2**30 else ("MiB", 2**20)
-
-
-def _cost(table: pd.DataFrame, value: str, factor: float, label: str) -> Figure:
-    def draw(axes: Axes, key: dict[str, object], part: pd.DataFrame) -> None:
-        by_batch_size(part, value, factor, label, axes, also=tables.MACHINE, from_zero=True)
-        title(axes, f"Ours: {_panel_name(key)}")
-
-    parts = tables.split_placed(table, ["setup", "scale"])
-    draws = [lambda axes, k=key, p=part: draw(axes, k, p) for key, part in parts]
-    return panels(draws, 2, FULL_CM if len(parts) > 1 else 9.0, loss_looks(table))
-
-
-def paper_curves(published: pd.DataFrame, source: str) -> pd.DataFrame:
-    """The ImageNet rows of one of the paper's tables, in the shape of our own table; `value` in percent."""
-    rows = published[published["source"] == source]
-    rows = rows[(rows["metric"] == "zeroshot_top1_percent") & rows["loss"].isin(LOSS_STYLES)]
-    return rows.dropna(subset=["batch_size", "value"]).assign(origin="paper")
-
-
-def _panel_name(key: dict[str, object]) -> str:
-    return ", ".join(str(value) for value in key.values()) or "no run"
 
 
 def share_heights(figure: Figure, columns: int) -> None:

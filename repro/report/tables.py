@@ -1,29 +1,33 @@
-"""Tables of a report: what was found at each batch size, the losses compared, and where every number comes from.
+"""Metrics of a table of runs: which there are, which sum a data set up, how they are called.
 
-What a series is stands in repro/series.py.
+Beside them stands what repro.series says of a table's series, so that the report takes both from here.
 """
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_examples
 from repro.data.evalsets import but_languages
 from repro.errors import InputError, nearest
-from repro.report.written import latex as latex
-from repro.report.written import markdown as markdown
-from repro.series import MACHINE, numbers, placed, signed, summarise
-from repro.series import finished as finished
-from repro.series import lacks as lacks
-from repro.series import missing as missing
-from repro.series import part_of as part_of
-from repro.series import series_columns as series_columns
-from repro.series import series_label as series_label
-from repro.series import split as split
-from repro.series import split_placed as split_placed
+from repro.series import (
+    MACHINE,
+    finished,
+    lacks,
+    missing,
+    numbers,
+    part_of,
+    placed,
+    series_columns,
+    series_label,
+    signed,
+    split,
+    summarise,
+)
+
+__all__ = ["MACHINE", "finished", "lacks", "missing", "numbers", "part_of", "placed", "series_columns", "series_label"]
+__all__ += ["signed", "split", "summarise"]
 
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
-PAPER = "arXiv 2303.15343"
 LOSSES = ("sigmoid", "softmax")
 
 
@@ -79,145 +83,6 @@ def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> 
     """Whether these runs were to have the metric: not where they have others and none of them has it."""
     done = finished(runs)
     return done[metric].notna().any() or not done[list(metrics)].notna().any(axis=None)
-
-
-def results(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Tidy numbers in percent: one row for each metric, series, loss and batch size that has a result."""
-    by = series_columns(table)
-    parts = [summarise(table, metric, by).assign(metric=metric) for metric in metrics]
-    columns = ["metric", *by, "loss", "batch_size", "seeds"]
-    found = pd.concat(parts) if parts else pd.DataFrame(columns=[*columns, "mean", "std", "low", "high"])
-    for name in ("mean", "std", "low", "high"):
-        found[f"{name}_percent"] = 100 * found[name]
-        columns.append(f"{name}_percent")
-    return found[columns].reset_index(drop=True)
-
-
-def results_by_batch_size(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """The paper's layout, to be read: batch sizes down, losses across. A cell says '34.1 ± 0.4', or what became of it.
-
-    Columns: (metric and series, loss or 'difference'). ± is the standard deviation over seeds; the difference is
-    sigmoid minus softmax in points, with its interval where there is one.
-    """
-    runs = placed(table)
-    by = series_columns(table)
-    cells: dict[tuple[str, str], dict[int, str]] = {}
-    for metric in metrics:
-        for key, part in split(runs, by):
-            if not is_evaluated_on(part, metric, metrics):
-                continue
-            head = ", ".join(filter(None, [*metric_title(metric), series_label(key)]))
-            found = summarise(part, metric).set_index(["loss", "batch_size"])
-            for (loss, size), group in part.groupby(["loss", "batch_size"]):
-                number = found.loc[(loss, size)] if (loss, size) in found.index else None
-                cells.setdefault((head, loss), {})[size] = _cell(number, group, metric)
-            for row in differences(part, [metric]).itertuples():
-                cells.setdefault((head, "difference"), {})[row.batch_size] = _difference(row)
-    layout = pd.DataFrame(cells, index=sorted(runs["batch_size"].unique())).fillna("")
-    layout.index = pd.Index([format_batch_size(int(size)) for size in layout.index], name="batch size")
-    return layout
-
-
-def _cell(number: pd.Series | None, group: pd.DataFrame, metric: str) -> str:
-    parts = []
-    if number is not None:
-        parts.append(f"{100 * number['mean']:.1f}")
-        if number["seeds"] > 1:
-            parts[0] += f" ± {100 * number['std']:.1f}"
-    parts += [f"{count} {name}" if len(group) > 1 else name for name, count in missing(group, metric).items()]
-    return "; ".join(parts)
-
-
-def _difference(row: object) -> str:
-    interval = f" ({signed(row.low_points)} to {signed(row.high_points)})" if row.seeds > 1 else ""
-    return signed(row.difference_points) + interval
-
-
-def best(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """For each series and loss: the batch size of best mean, and whether the grid ends there."""
-    by = series_columns(table)
-    rows = []
-    for key, part in split(summarise(table, metric, by), [*by, "loss"]):
-        row = part.loc[part["mean"].idxmax()]
-        sizes = part["batch_size"]
-        at_edge = len(sizes) > 1 and row["batch_size"] in (sizes.min(), sizes.max())
-        rows.append({**key, **row[["batch_size", "mean", "seeds"]], "at_edge": at_edge})
-    return pd.DataFrame(rows, columns=[*by, "loss", "batch_size", "mean", "seeds", "at_edge"])
-
-
-def differences(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Sigmoid minus softmax in points at each batch size, over the seeds that both losses have.
-
-    low and high: 95 % interval (Student's t) of the mean paired difference; NaN with one seed.
-    """
-    by = series_columns(table)
-    parts = []
-    for metric in metrics:
-        runs = finished(table)
-        runs = runs.assign(percent=100 * numbers(runs[metric])).dropna(subset=["percent"])
-        losses = [runs[runs["loss"] == loss] for loss in LOSSES]
-        pairs = losses[0].merge(losses[1], on=[*by, "batch_size", "seed"], suffixes=("_sigmoid", "_softmax"))
-        pairs = pairs.assign(loss="", status="finished", points=pairs["percent_sigmoid"] - pairs["percent_softmax"])
-        found = summarise(pairs, "points", by).drop(columns="loss").rename(columns={"mean": "difference"})
-        means = pairs.groupby([*by, "batch_size"], dropna=False)[["percent_sigmoid", "percent_softmax"]].mean()
-        parts.append(means.reset_index().merge(found, on=[*by, "batch_size"]).assign(metric=metric))
-    renamed = {"percent_sigmoid": "sigmoid_percent", "percent_softmax": "softmax_percent"}
-    renamed |= {name: f"{name}_points" for name in ("difference", "std", "low", "high")}
-    columns = [
-        "metric",
-        *by,
-        "batch_size",
-        "sigmoid_percent",
-        "softmax_percent",
-        "difference_points",
-        "seeds",
-    ]
-    columns += ["std_points", "low_points", "high_points"]
-    found = pd.concat(parts).rename(columns=renamed) if parts else pd.DataFrame(columns=columns)
-    return found[columns].reset_index(drop=True)
-
-
-def provenance(table: pd.DataFrame, curves: Sequence[tuple[str, pd.DataFrame]] = ()) -> pd.DataFrame:
-    """Where every series comes from: a row for each of ours, then one for each of the paper's (title, rows)."""
-    by, rows = series_columns(table, MACHINE), []
-    fields = ["setup", "scale", *(column for column in by if column not in ("setup", "scale"))]
-    for key, part in split(placed(table), [*fields, "loss"]):
-        loss = key.pop("loss")
-        done = int((part["status"] == "finished").sum())
-        dirty = part.get("git_dirty", pd.Series(dtype=object)).eq(True).any()
-        rows.append(
-            {
-                "series": f"ours, {series_label(key)}, {loss}",
-                "source": f"{len(part)} runs, {done} finished",
-                "commit": _distinct(part, "git_commit", 12) + (" (with uncommitted changes)" if dirty else ""),
-                "versions": ", ".join(_versions(part)),
-                "machine": _distinct(part, "machine"),
-                "gpu": _distinct(part, "gpu"),
-                "data": _distinct(part, "data"),
-                "data fingerprint": _distinct(part, "data_fingerprint"),
-                "model": _distinct(part, "model"),
-                "seeds": _distinct(part, "seed"),
-                "last run finished": str(max(values_of(part, "finished_at"), default="")),
-                "spec hashes": _distinct(part, "spec_hash"),
-            }
-        )
-    for title, published in curves:
-        for loss, part in published.groupby("loss"):
-            number = ", ".join(source.replace("-", " ") for source in part["source"].unique())
-            lengths = ", ".join(format_examples(count) for count in sorted(part["examples_seen"].unique()))
-            source = f"{PAPER}, {number}; results/paper/published.csv, {len(part)} numbers"
-            rows.append({"series": f"{title}, {loss} at {lengths} examples", "source": source})
-    return pd.DataFrame(rows).fillna("")
-
-
-def _versions(runs: pd.DataFrame) -> list[str]:
-    """'torch 2.9.0' for each package that the runs name, several versions after one another."""
-    columns = [column for column in runs.columns if column.endswith("_version")]
-    return [f"{c.removesuffix('_version')} {_distinct(runs, c)}" for c in columns if _distinct(runs, c)]
-
-
-def _distinct(runs: pd.DataFrame, column: str, length: int | None = None) -> str:
-    return ", ".join(dict.fromkeys(str(value)[:length] for value in values_of(runs, column)))
 
 
 def values_of(runs: pd.DataFrame, column: str) -> list[object]:

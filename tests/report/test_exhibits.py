@@ -9,7 +9,7 @@ import pytest
 from repro import results
 from repro.model_size import known_size
 from repro.needs import training_flops
-from repro.report import draw, figures, tables
+from repro.report import draw, figures, tables, written
 from repro.report.exhibits import Exhibit, exhibits
 from repro.report.exhibits.compute import training_flops_of
 from repro.report.exhibits.released import identity
@@ -176,7 +176,7 @@ def test_figure_4_tells_decay_on_pretrained_weights_from_none_and_from_scratch(m
 
 def test_figure_5_has_a_row_for_each_learning_rate_and_a_line_for_each_run(made):
     axes = made["figure-5"].figure.axes
-    assert [each.get_ylabel() for each in axes] == ["loss", "gradient norm", "update norm"] * 2
+    assert [each.get_ylabel() for each in axes] == ["training loss", "gradient norm", "update norm"] * 2
     assert [len(each.lines) for each in axes] == [4] * 6  # two values of β2, two seeds
     assert {line.get_label() for line in axes[0].lines} == {"β2 0.95", "β2 0.999"}
 
@@ -334,10 +334,10 @@ def test_a_notebook_draws_without_giving_axes():
 
 
 def test_latex_has_booktabs_and_spanning_heads_and_escapes_what_is_latex(made):
-    text = tables.latex(made["table-5"].table, "50% of a_b", "tab:5")
+    text = written.latex(made["table-5"].table, "50% of a_b", "tab:5")
     assert all(f"\\{rule}" in text for rule in ("toprule", "midrule", "bottomrule", "multicolumn{2}{c}{paper, 9B}"))
     assert "50\\% of a\\_b" in text and "\\label{tab:5}" in text
     hostile = pd.DataFrame({"a&b": ["\\input{x}", "1 ± 2", None]})
-    assert "a\\&b" in tables.latex(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in tables.latex(
+    assert "a\\&b" in written.latex(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in written.latex(
         hostile, "", "t"
     )

@@ -5,7 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from repro.report import figures
+from repro.report import draw, figures, tables
+from repro.report.style import LOSS_STYLES
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -25,29 +26,18 @@ def batch_size_labels(axes):
     return [axes.xaxis.get_major_formatter()(tick, None) for tick in axes.xaxis.get_majorticklocs()]
 
 
-def test_a_panel_shows_the_runs_accuracy_in_percent(table, published):
-    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+def test_a_panel_shows_the_runs_accuracy_in_percent(table):
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
 
     runs = table[table["loss"] == "sigmoid"]
     line = lines_of(axes)["sigmoid"]
-    assert axes.get_title(loc="left") == "Ours: shapes_objects\nsiglip, laptop"
     assert axes.get_ylabel() == "top-1 accuracy (%)"
     assert list(line.get_xdata()) == list(runs["batch_size"])
     assert list(line.get_ydata()) == pytest.approx(list(100 * runs[ACCURACY]))
 
 
-def test_the_papers_curves_stand_beside_ours(table, published):
-    siglit, siglip = figures.accuracy(table, published, [ACCURACY]).axes[1:]
-
-    assert siglit.get_title(loc="left").startswith("Paper: SigLiT, ImageNet")
-    assert {text.get_text() for text in siglit.texts} == {"450M", "900M", "3B", "18B"}
-    assert {text.get_text() for text in siglip.texts} == {"3B", "9B"}
-    line = lines_of(siglip)["softmax, 9B"]
-    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[98304] == 73.2
-
-
-def test_a_loss_looks_the_same_in_every_panel(table, published):
-    panels = [*figures.accuracy(table, published, [ACCURACY]).axes, *figures.memory(table).axes]
+def test_a_loss_looks_the_same_in_every_panel(table):
+    panels = [draw.accuracy_by_batch_size(table, ACCURACY), draw.by_batch_size(table, "peak_memory_bytes", 1, "memory")]
 
     looks = {
         label.split(",")[0]: (to_hex(line.get_color()), line.get_linestyle())
@@ -81,23 +71,22 @@ def test_batch_sizes_are_labelled_as_people_write_them(sizes, labels):
     assert batch_size_labels(axes) == labels
 
 
-def test_a_run_without_a_result_is_a_cross_with_its_status(published):
+def test_a_run_without_a_result_is_a_cross_with_its_status():
     table = sweep_table()
     table.loc[len(table)] = run_row("softmax", 4096, status="oom")
 
-    for figure in (figures.accuracy(table, published, [ACCURACY]), figures.throughput(table), figures.memory(table)):
-        axes = figure.axes[0]
-        (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
-        assert list(cross.get_xdata()) == [4096]
-        assert to_hex(cross.get_color()) == figures.LOSS_STYLES["softmax"]["color"]
-        assert "oom" in {text.get_text() for text in axes.texts}
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sigmoid", "softmax", "no result"]
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
+
+    (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
+    assert list(cross.get_xdata()) == [4096]
+    assert to_hex(cross.get_color()) == LOSS_STYLES["softmax"]["color"]
+    assert "oom" in {text.get_text() for text in axes.texts}
 
 
-def test_seeds_are_points_and_intervals_around_their_mean(published):
+def test_seeds_are_points_and_intervals_around_their_mean():
     table = sweep_table(seeds=(0, 1, 2))
 
-    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
 
     mean = 100 * table[(table["loss"] == "sigmoid") & (table["batch_size"] == 64)][ACCURACY].mean()
     line = lines_of(axes)["sigmoid"]
@@ -107,55 +96,40 @@ def test_seeds_are_points_and_intervals_around_their_mean(published):
     assert sum(len(points.get_offsets()) for points in axes.collections if len(points.get_urls()) == 21) == 42
 
 
-def test_one_seed_is_points_without_bars_and_each_point_links_to_its_run(table, published):
+def test_one_seed_is_points_without_bars_and_each_point_links_to_its_run(table):
     table.loc[0, "run_id"] = "a run/with <odd> characters"
 
-    axes = figures.accuracy(table, published, [ACCURACY]).axes[0]
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
 
     assert "_intervals" not in {drawn.get_label() for drawn in axes.collections}
     assert len(urls_of(axes)) == len(table)
     assert "#run-a%20run%2Fwith%20%3Codd%3E%20characters" in urls_of(axes)
 
 
-def test_setups_have_panels_and_lengths_have_lines(published):
-    longer = sweep_table(examples_seen=131072)
-    other = sweep_table(batch_sizes=(512, 1024), setup="siglit", scale="gpu")
-    table = pd.concat([sweep_table(), longer, other], ignore_index=True)
+def test_lengths_have_lines_of_their_own():
+    table = pd.concat([sweep_table(), sweep_table(examples_seen=131072)], ignore_index=True)
 
-    siglip, siglit = figures.accuracy(table, published, [ACCURACY]).axes[:2]
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
 
-    assert set(lines_of(siglip)) == {"sigmoid, 65.5k", "sigmoid, 131.1k", "softmax, 65.5k", "softmax, 131.1k"}
-    assert set(lines_of(siglit)) == {"sigmoid", "softmax"}
+    assert set(lines_of(axes)) == {"sigmoid, 65.5k", "sigmoid, 131.1k", "softmax, 65.5k", "softmax, 131.1k"}
 
 
 def test_speed_of_two_machines_is_not_averaged():
     table = pd.concat([sweep_table(), sweep_table(machine="Another CPU, 64 cores")], ignore_index=True)
 
-    (axes,) = figures.throughput(table).axes
+    axes = draw.by_batch_size(table, "examples_per_second", 1, "speed (examples/s)", also=tables.MACHINE)
 
     assert len(lines_of(axes)) == 4
 
 
-@pytest.mark.parametrize(("gibibytes", "unit", "shown"), [(0.5, "MiB", 512), (40, "GiB", 40)])
-def test_memory_is_in_the_unit_that_people_would_use(gibibytes, unit, shown):
-    (axes,) = figures.memory(sweep_table(peak_memory_bytes=gibibytes * 2**30)).axes
-
-    assert axes.get_ylabel() == f"peak memory ({unit})"
-    assert list(lines_of(axes)["sigmoid"].get_ydata()) == [shown] * 7
+@pytest.mark.parametrize(("gibibytes", "unit"), [(0.5, "MiB"), (40, "GiB")])
+def test_memory_is_in_the_unit_that_people_would_use(gibibytes, unit):
+    assert figures.memory_unit(sweep_table(peak_memory_bytes=gibibytes * 2**30))[0] == unit
 
 
-def test_a_figure_without_any_result_says_so(published):
+def test_a_figure_without_any_result_says_so():
     table = pd.DataFrame([run_row(loss, 64, status="failed") for loss in ("sigmoid", "softmax")])
 
-    axes = figures.accuracy(table, published, []).axes[0]
+    axes = draw.accuracy_by_batch_size(table, ACCURACY)
 
     assert {"no result", "failed"} <= {text.get_text() for text in axes.texts}
-
-
-def test_the_same_figure_gives_the_same_bytes(table, tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        figures.save(figures.memory(table), tmp_path / folder, "memory")
-
-    for name in ("memory.png", "memory.svg"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()

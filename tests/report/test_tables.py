@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from repro.errors import InputError
-from repro.report import tables
+from repro.report import tables, written
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -55,63 +55,8 @@ def test_an_unknown_metric_names_the_nearest(table):
         tables.check_metrics(table, ["shapes_objects/acc1"])
 
 
-def test_a_cell_says_the_number_or_what_became_of_the_run():
-    rows = [run_row("sigmoid", 1024, 0, 0.50), run_row("sigmoid", 1024, 1, 0.52), run_row("sigmoid", 32768, 0, 0.6)]
-    rows += [run_row("softmax", 1024, 0, 0.45), run_row("softmax", 1024, 1, status="diverged")]
-    rows += [run_row("softmax", 32768, 0, status="oom")]
-
-    layout = tables.results_by_batch_size(pd.DataFrame(rows), [ACCURACY])["shapes_objects, top-1 accuracy"]
-
-    assert list(layout.index) == ["1k", "32k"]
-    assert list(layout["sigmoid"]) == ["51.0 ± 1.4", "60.0"]
-    assert list(layout["softmax"]) == ["45.0; 1 diverged", "oom"]
-    assert list(layout["difference"]) == ["+5.0", ""]
-
-
-def test_differences_are_paired_by_seed():
-    rows = [run_row("sigmoid", 64, seed, 0.5 + 0.1 * seed) for seed in (0, 1, 2)]
-    rows += [run_row("softmax", 64, seed, 0.48 + 0.1 * seed) for seed in (1, 2, 3)]
-
-    (row,) = tables.differences(pd.DataFrame(rows), [ACCURACY]).to_dict("records")
-
-    assert row["seeds"] == 2
-    assert row["difference_points"] == pytest.approx(2)
-    assert row["low_points"] == pytest.approx(row["high_points"])  # both pairs differ by the same
-
-
-def test_the_best_batch_size_says_whether_the_grid_ends_there():
-    rows = [run_row("sigmoid", size, accuracy=value) for size, value in ((64, 0.4), (128, 0.5), (256, 0.45))]
-    rows += [run_row("softmax", size, accuracy=value) for size, value in ((64, 0.4), (128, 0.5), (256, 0.55))]
-
-    best = tables.best(pd.DataFrame(rows), ACCURACY).set_index("loss")
-
-    assert best.loc["sigmoid", ["batch_size", "at_edge"]].tolist() == [128, False]
-    assert best.loc["softmax", ["batch_size", "at_edge"]].tolist() == [256, True]
-
-
-def test_the_papers_table_goes_through_the_same_code(published):
-    rows = published[published["source"] == "table-5"]
-
-    best = tables.best(rows[rows["examples_seen"] == 9e9], "value").set_index("loss")["batch_size"]
-
-    assert best.to_dict() == {"sigmoid": 32768, "softmax": 98304}
-
-
-def test_provenance_names_commit_versions_machine_and_data(table):
-    table.loc[0, "git_dirty"] = True
-
-    sigmoid, softmax = tables.provenance(table).to_dict("records")
-
-    assert sigmoid["series"] == "ours, siglip, laptop, sigmoid"
-    assert sigmoid["source"] == "7 runs, 7 finished"
-    assert sigmoid["commit"] == "0123456789ab (with uncommitted changes)"
-    assert softmax["commit"] == "0123456789ab"
-    assert "torch 2.9.0" in sigmoid["versions"]
-    assert sigmoid["data fingerprint"] == "5f3a9c0d1e2b4a67"
-
-
 def test_markdown_escapes_what_would_break_the_table():
-    text = tables.markdown(pd.DataFrame({"reason": ["a|b\nc", None], "value": [0.25, math.nan]}))
+    text = written.markdown(pd.DataFrame({"reason": ["a|b\nc", None], "value": [0.25, math.nan]}))
 
     assert text.splitlines() == ["| reason | value |", "| --- | --- |", "| a\\|b c | 0.25 |", "|  |  |"]
 
@@ -126,9 +71,6 @@ def test_a_set_in_several_languages_is_summed_up_by_its_mean_and_only_runs_that_
     metrics = tables.main_metrics(both)
     assert "wds_shapes_xm_mean/acc1" in metrics and "wds_shapes_xm_de/acc1" not in metrics
     assert tables.is_evaluated_on(of_one, "wds_shapes_objects/acc1", ["wds_shapes_objects/acc1"])
-    shown = tables.results_by_batch_size(both, ["wds_shapes_objects/acc1", "wds_shapes_xm_mean/acc1"])
-    heads = {head for head, _ in shown.columns}
-    assert heads == {"shapes_objects, top-1 accuracy, siglip", "shapes_xm_mean, top-1 accuracy, msiglip"}
 
 
 def test_runs_that_all_failed_keep_their_place():
