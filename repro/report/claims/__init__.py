@@ -9,13 +9,21 @@ from dataclasses import replace
 
 import pandas as pd
 
-from repro.report.claims import batch_size, recipe, systems
+from repro.report.claims import batch_size, negatives, settings, systems, training
 from repro.report.claims.claim import Claim
 from repro.report.found import Found
 from repro.sources import ORIGIN
 from repro.spec import RunSpec
 
-CLAIMS: tuple[Callable[[Found], Claim], ...] = (*batch_size.CLAIMS, *recipe.CLAIMS, *systems.CLAIMS)
+CLAIMS: tuple[Callable[[Found], Claim], ...] = (
+    *batch_size.CLAIMS,
+    *training.CLAIMS,
+    *negatives.CLAIMS,
+    *settings.BIAS,
+    *training.NOISE,
+    *settings.CLAIMS,
+    *systems.CLAIMS,
+)
 
 
 def claims(found: Found) -> list[Claim]:
