@@ -13,7 +13,7 @@ const element = (tag, text, attributes = {}) => {
   return made;
 };
 const rowOf = new Map();
-for (let row = 0; row < data.count; row++) rowOf.set(String(raw("run_id", row)), row);
+for (let row = data.count - 1; row >= 0; row--) rowOf.set(String(raw("run_id", row)), row); // the same run may stand in two sweeps
 
 const CHUNK = 200; // rows drawn at once: more are asked for, or found by the filter
 const FILTERS = ["sweep", "setup", "loss", "status"];

@@ -63,7 +63,7 @@ def label_rows(axes: Axes, label: str, write: Callable[[float], str] | None = No
     """The vertical axis: its label, few ticks, numbers without exponents."""
     axes.set_ylabel(textwrap.fill(label, wide))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else f"{number:,.6g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else _number(number)))
     axes.grid(False, which="minor")
 
 
@@ -75,7 +75,7 @@ def label_log_rows(axes: Axes, label: str, write: Callable[[float], str] | None 
     subs = (1.0,) if decades > 2 or base != 10 else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(LogLocator(base=base, subs=subs, numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else f"{number:,.6g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else _number(number)))
     axes.set_ylabel(textwrap.fill(label, 28))
     axes.grid(False, which="minor")
 
@@ -158,6 +158,11 @@ def _points_wide(axes: Axes) -> float:
     """About: what a panel's labels leave of its place."""
     place = axes.get_subplotspec()
     return 0.74 * 72 * axes.figure.get_figwidth() / (place.get_gridspec().ncols if place else 1)
+
+
+def _number(value: float) -> str:
+    """1,200 or −5.5, with the sign that print uses."""
+    return f"{value:,.6g}".replace("-", "−")
 
 
 def _label_log(axes: Axes, values: Sequence[float], ticks: Sequence[float], write: Callable[[float], str]) -> None:
