@@ -92,9 +92,9 @@ def _points(results: Sequence[tuple[str, Saturation]]) -> Exhibit:
     figure = draw(results)
     caption = (
         "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice "
-        "the seed noise), with its 95% interval; the peak as a diamond; an arrow where the grid ends too early. "
-        "Where a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells with several "
-        "seeds; where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
+        "the noise of a mean over seeds), with its 95% interval; the peak as a diamond; an arrow where the grid ends "
+        "too early. Where a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells "
+        "with several seeds; where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
     )
     return Exhibit("saturation-points", "Where growing stops paying", caption, figure, None, table, pd.DataFrame(rows))
 
@@ -159,8 +159,8 @@ def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
     noises = ", ".join(sorted(set(data["noise_source"].dropna().astype(str))))
     caption = (
         "Sigmoid minus softmax in points, paired by seed where both have it, with the 95% interval. *: one loss is "
-        "ahead, after Holm's correction over all batch sizes of the series. =: equal, within half a point or twice the "
-        f"seed noise, for sure. Neither: cannot be told. Seed noise: {noises}."
+        "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within the greater of half a "
+        f"point and twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
     )
     return Exhibit(name, title, caption, None, None, table, data.reset_index(drop=True))
 
