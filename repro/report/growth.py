@@ -159,8 +159,8 @@ def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
     noises = ", ".join(sorted(set(data["noise_source"].dropna().astype(str))))
     caption = (
         "Sigmoid minus softmax in points, paired by seed where both have it, with the 95% interval. *: one loss is "
-        "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within the greater of half "
-        f"a point and twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
+        "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within half a "
+        f"point or twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
     )
     return Exhibit(name, title, caption, None, None, table, data.reset_index(drop=True))
 

@@ -1,12 +1,12 @@
 """What runs say of a claim: differences of means with intervals, and the verdicts that they bear.
 
-Seed noise is pooled over all cells of a sweep that have several seeds, so that two or three seeds a cell say something:
-a difference of two cells then has the degrees of freedom of the whole sweep. Where no cell has two seeds there is no
-noise, and so no verdict.
+Seed noise is pooled over all cells of a group of runs that have several seeds, so that two or three seeds a cell say
+something: a difference of two cells then has the degrees of freedom of the whole group. Where no cell has two seeds
+there is no noise, and so no verdict. Rows of the same cell and seed are one draw.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ from repro.report import tables
 
 MARGIN = 0.5
 """Points within which accuracies count as the same, where a claim is that they are."""
+LEVEL = 0.05
 
 
 class Verdict(StrEnum):
@@ -32,9 +33,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """ours: our numbers in words. runs: how many finished runs (or what `of` says) they are of. detail: how the verdict
-    was reached.
-    """
+    """ours: our numbers in words. runs: how many runs (or what `of` says) they are of. detail: how it was judged."""
 
     verdict: Verdict
     ours: str = ""
@@ -48,27 +47,51 @@ NOTHING = Evidence(Verdict.NOT_RUN)
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two means, in points, with the 95 % interval (Student's t); infinite where no cell has two seeds."""
+    """Of two means, in points, by Student's t. error: its standard error; freedom: of the noise, 0 where unknown."""
 
     points: float
-    low: float
-    high: float
-    runs: int
+    error: float
+    freedom: int
+    runs: frozenset[str]
 
-    def __str__(self) -> str:
-        if not math.isfinite(self.low):
+    def interval(self, comparisons: int = 1) -> tuple[float, float]:
+        """The 95 % interval, surer where it is one of several (Bonferroni); infinite where the noise is unknown."""
+        from scipy.special import stdtrit
+
+        if not self.freedom:
+            return -math.inf, math.inf
+        half = float(stdtrit(self.freedom, 1 - LEVEL / 2 / comparisons)) * self.error
+        return self.points - half, self.points + half
+
+    def told(self, comparisons: int = 1) -> str:
+        """'+1.2 (+0.3 to +2.1)'."""
+        if not self.freedom:
             return f"{tables.signed(self.points)} (one seed)"
-        return f"{tables.signed(self.points)} ({tables.signed(self.low)} to {tables.signed(self.high)})"
+        low, high = self.interval(comparisons)
+        return f"{tables.signed(self.points)} ({tables.signed(low)} to {tables.signed(high)})"
 
 
-def seed_noise(pool: pd.DataFrame, metric: str) -> tuple[float, int]:
+@dataclass(frozen=True)
+class Part:
+    """One of the things that a claim rests on. judge: number of parts → verdict; None where it is shown and not judged.
+
+    Each of several parts has to agree, but one alone may contradict: the more parts, the surer it has to be.
+    """
+
+    text: str
+    judge: Callable[[int], Verdict] | None
+    runs: frozenset[str]
+
+
+def seed_noise(pool: pd.DataFrame, metric: str, scale: float = 100) -> tuple[float, int]:
     """Standard deviation over seeds in points, pooled over all cells with several, and its degrees of freedom."""
-    cells = tables.summarise(pool, metric, tables.series_columns(pool))
-    cells = cells[cells["seeds"] > 1]
-    freedom = int((cells["seeds"] - 1).sum())
+    by = ["loss", "batch_size", *tables.series_columns(pool)]
+    cells = _draws(pool, metric, by).groupby(by, dropna=False)["value"].agg(["count", "var"])
+    cells = cells[cells["count"] > 1]
+    freedom = int((cells["count"] - 1).sum())
     if not freedom:
         return math.nan, 0
-    return 100 * math.sqrt(((cells["seeds"] - 1) * cells["std"] ** 2).sum() / freedom), freedom
+    return scale * math.sqrt(((cells["count"] - 1) * cells["var"]).sum() / freedom), freedom
 
 
 def difference(
@@ -77,43 +100,69 @@ def difference(
     metric: str,
     pool: pd.DataFrame,
     on: Sequence[str] = (),
-    comparisons: int = 1,
+    scale: float = 100,
 ) -> Difference | None:
     """Mean of `first` minus mean of `second` in points, averaged over the cells of `on` that both have; None of none.
 
-    pool: the runs whose spread over seeds is the noise of both. comparisons: among how many this one was chosen by
-    looking at the same runs; the interval is that much surer (Bonferroni).
+    pool: the runs whose spread over seeds is the noise of both. scale: of a unit of the metric in points.
     """
-    from scipy.special import stdtrit
-
-    cells = [_cells(runs, metric, on) for runs in (first, second)]
-    both = cells[0].join(cells[1], how="inner", lsuffix="_first", rsuffix="_second")
+    draws = [_draws(runs, metric, on).assign(all=0) for runs in (first, second)]
+    means = [own.groupby(["all", *on], dropna=False)["value"].agg(["mean", "count"]) for own in draws]
+    both = means[0].join(means[1], how="inner", lsuffix="_first", rsuffix="_second")
     if both.empty:
         return None
-    points = 100 * float((both["mean_first"] - both["mean_second"]).mean())
-    noise, freedom = seed_noise(pool, metric)
-    half = math.inf
-    if freedom:
-        variances = noise**2 * (1 / both["count_first"] + 1 / both["count_second"])
-        half = float(stdtrit(freedom, 1 - 0.025 / comparisons)) * math.sqrt(variances.sum()) / len(both)
-    return Difference(points, points - half, points + half, int(both[["count_first", "count_second"]].sum(axis=None)))
+    points = scale * float((both["mean_first"] - both["mean_second"]).mean())
+    noise, freedom = seed_noise(pool, metric, scale)
+    variances = noise**2 * (1 / both["count_first"] + 1 / both["count_second"])
+    error = math.sqrt(variances.sum()) / len(both) if freedom else math.nan
+    return Difference(points, error, freedom, _ids(first, metric) | _ids(second, metric))
 
 
-def _cells(runs: pd.DataFrame, metric: str, on: Sequence[str]) -> pd.DataFrame:
-    runs = tables.finished(runs)
-    runs = runs.assign(value=tables.numbers(runs[metric]), all=0).dropna(subset=["value"])
-    return runs.groupby(["all", *on], dropna=False)["value"].agg(["mean", "count"])
+def _draws(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
+    """One value for each cell and seed, of the finished runs that have one."""
+    done = tables.finished(runs)
+    done = done.assign(value=tables.numbers(done[metric])).dropna(subset=["value"])
+    keys = list(dict.fromkeys([*by, "seed"]))
+    return done.groupby(keys, dropna=False)["value"].mean().reset_index()
 
 
-def judge(found: Difference | None, expected: str, margin: float = MARGIN) -> Verdict:
-    """expected: 'higher' or 'lower' (the interval leaves zero out on that side), 'equal' (it lies within the margin),
-    'not lower' (it lies above −margin).
+def _ids(runs: pd.DataFrame, metric: str) -> frozenset[str]:
+    done = tables.finished(runs)
+    return frozenset(done.loc[tables.numbers(done[metric]).notna(), "run_id"].astype(str))
+
+
+def part(
+    label: str, found: Difference | None, expected: str, margin: float = MARGIN, comparisons: int = 1
+) -> Part | None:
+    """A difference as a part of a claim; None of none.
+
+    expected: 'higher' or 'lower' (the interval leaves zero out on that side), 'equal' (it lies within the margin), 'not
+    lower' (above −margin), '' (shown and not judged). comparisons: among how many this one was chosen by looking at
+    the same runs.
     """
     if found is None:
-        return Verdict.NOT_RUN
-    if not math.isfinite(found.low):
-        return Verdict.TOO_FEW
-    low, high = (-found.high, -found.low) if expected == "lower" else (found.low, found.high)
+        return None
+    text = f"{label}: {found.told(comparisons)}" if label else found.told(comparisons)
+
+    def judged(parts: int) -> Verdict:
+        if not found.freedom:
+            return Verdict.TOO_FEW
+        verdict = judge(found.interval(comparisons), expected, margin)
+        if verdict == Verdict.CONTRADICTS:  # of several parts one by chance would do
+            verdict = judge(found.interval(comparisons * parts), expected, margin)
+        return verdict
+
+    return Part(text, judged if expected else None, found.runs)
+
+
+def said(text: str, verdict: Verdict, runs: Iterable[str] = ()) -> Part:
+    """A part whose verdict is no matter of an interval."""
+    return Part(text, lambda parts: verdict, frozenset(runs))
+
+
+def judge(interval: tuple[float, float], expected: str, margin: float = MARGIN) -> Verdict:
+    """What an interval says of an expectation (see `part`)."""
+    low, high = interval if expected != "lower" else (-interval[1], -interval[0])
     if expected == "equal":
         agrees, contradicts = low > -margin and high < margin, low > margin or high < -margin
     elif expected == "not lower":
@@ -123,17 +172,15 @@ def judge(found: Difference | None, expected: str, margin: float = MARGIN) -> Ve
     return Verdict.AGREES if agrees else Verdict.CONTRADICTS if contradicts else Verdict.NOT_SHOWN
 
 
-def weigh(parts: Iterable[tuple[str, Difference | None, str]], detail: str = "", margin: float = MARGIN) -> Evidence:
-    """Several differences (label, difference, what the claim expects of it) → one verdict: what all say, or 'mixed'.
-
-    Where nothing is expected ('') the difference is shown, and not judged.
-    """
-    parts = [(label, found, expected) for label, found, expected in parts if found is not None]
-    if not parts:
+def weigh(parts: Iterable[Part | None], detail: str = "", of: str = "run") -> Evidence:
+    """Parts → one evidence: agreement needs all that are judged, contradiction one; some of each are mixed."""
+    known = [each for each in parts if each is not None]
+    if not known:
         return NOTHING
-    ours = "; ".join(f"{label}: {found}" if label else str(found) for label, found, _ in parts)
-    verdicts = [judge(found, expected, margin) for _, found, expected in parts if expected]
-    return Evidence(together(verdicts), ours, sum(found.runs for _, found, _ in parts), detail)
+    runs = frozenset().union(*(each.runs for each in known))
+    judges = [each.judge for each in known if each.judge is not None]
+    verdicts = [judged(len(judges)) for judged in judges]
+    return Evidence(together(verdicts), "; ".join(each.text for each in known), len(runs), detail, of)
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
@@ -159,19 +206,3 @@ def where(runs: pd.DataFrame, **conditions: object) -> pd.DataFrame:
         else:
             runs = runs[values == wanted]
     return runs
-
-
-def accuracy_metric(runs: pd.DataFrame) -> str | None:
-    """The zero-shot accuracy that these runs have, ImageNet's first."""
-    return _first(runs, "acc1", "imagenet1k/acc1")
-
-
-def retrieval_metric(runs: pd.DataFrame) -> str | None:
-    """The mean recall at 1 that these runs have, of several languages their mean."""
-    found = _first(runs, "mean_recall@1", "")
-    return found
-
-
-def _first(runs: pd.DataFrame, name: str, preferred: str) -> str | None:
-    metrics = [m for m in tables.main_metrics(runs) if m.rpartition("/")[2] == name and runs[m].notna().any()]
-    return preferred if preferred in metrics else next(iter(metrics), None)

@@ -2,54 +2,49 @@
 
 import math
 
+import pandas as pd
+
+from repro.errors import InputError
+from repro.model_config import is_at_hand, read_config
 from repro.report import tables
 from repro.report.claims.claim import Claim, value
-from repro.report.claims.evidence import (
-    NOTHING,
-    Evidence,
-    Verdict,
-    accuracy_metric,
-    difference,
-    judge,
-    retrieval_metric,
-    seed_noise,
-    together,
-    weigh,
-    where,
-)
-from repro.report.claims.runs import of, pairs
+from repro.report.claims.evidence import Part, Verdict, judge, part, said, weigh, where
+from repro.report.claims.runs import Group, groups
+from repro.report.exhibits.released import identity
 from repro.report.found import Found
 
 LOG_10 = math.log(10)
 SMALL_COST = 1.0
 """Points: what the paper calls a small cost (half a percent), to one digit."""
+EIGHTH = 8
+"""The paper's bottleneck has 96 of 768 columns."""
 
 
 def bias(found: Found) -> Claim:
-    runs = of(found, "bias", init_logit_scale=LOG_10)
-    minus_ten = where(runs, init_logit_bias=-10.0)
-    others = {"without": where(runs, init_logit_bias=None), "from 0": where(runs, init_logit_bias=0.0)}
-    parts = pairs({f"−10 minus {name}": (minus_ten, other) for name, other in others.items()}, found, "bias", "higher")
-    paper = [
-        _bias(found, -10.0),
-        value(found.published, "table-4", dataset="imagenet1k", init_bias=None),
-        _bias(found, 0.0),
-    ]
+    parts = []
+    for group in groups(found, "table 4"):
+        minus_ten, none, zero = (group.of(init_logit_scale=LOG_10, init_logit_bias=b) for b in (-10.0, None, 0.0))
+        for name, other in (("without", none), ("from 0", zero)):
+            parts.append(part(group.named(f"−10 minus {name}"), group.difference(minus_ten, other), "higher"))
+    without = value(found.published, "table-4", dataset="imagenet1k", init_bias=None)
     return Claim(
         "bias",
         "A bias that starts at −10 helps (t' = log 10).",
         "table 4",
-        f"{paper[0]:.1f} with −10, {paper[1]:.1f} without a bias, {paper[2]:.1f} from 0 (ImageNet)",
+        f"{_bias(found, -10.0):.1f} with −10, {without:.1f} without a bias, {_bias(found, 0.0):.1f} from 0 (ImageNet)",
         "table-4",
         weigh(parts),
     )
 
 
 def bias_and_temperature(found: Found) -> Claim:
-    runs = of(found, "bias")
-    both = where(runs, init_logit_bias=0.0, init_logit_scale=0.0)
-    best = where(runs, init_logit_bias=-10.0, init_logit_scale=LOG_10)
-    parts = pairs({"b = 0, t' = log 1 minus b = −10, t' = log 10": (both, best)}, found, "bias", "lower")
+    parts = []
+    for group in groups(found, "table 4"):
+        both = group.of(init_logit_bias=0.0, init_logit_scale=0.0)
+        best = group.of(init_logit_bias=-10.0, init_logit_scale=LOG_10)
+        parts.append(
+            part(group.named("b = 0, t' = log 1 minus b = −10, t' = log 10"), group.difference(both, best), "lower")
+        )
     worst = value(found.published, "table-4", dataset="imagenet1k", init_bias=0.0, init_log_temperature="log 1")
     return Claim(
         "bias-temperature",
@@ -62,12 +57,13 @@ def bias_and_temperature(found: Found) -> Claim:
 
 
 def vocabulary(found: Found) -> Claim:
-    runs = of(found, "vocabulary", token_bottleneck=None)
-    small = runs["model"].astype(str).str.contains("small|49k")  # the models of sweeps/vocabulary.yaml
-    metric = retrieval_metric(runs) or accuracy_metric(runs)
     parts = []
-    if metric:
-        parts = [("retrieval, large minus small", difference(runs[~small], runs[small], metric, runs), "higher")]
+    for group in groups(found, "section 4.3"):
+        full = group.of(token_bottleneck=None)
+        small = full["model"].astype(str).str.contains("small|49k")  # the models of sweeps/vocabulary.yaml
+        for metric, name, expected in _retrieval_first(group):
+            gain = group.difference(full[~small], full[small], metric)
+            parts.append(part(group.named(f"{name}, large minus small"), gain, expected))
     return Claim(
         "vocabulary",
         "A large multilingual vocabulary beats a small one.",
@@ -79,47 +75,29 @@ def vocabulary(found: Found) -> Claim:
 
 
 def bottleneck(found: Found) -> Claim:
-    runs = of(found, "vocabulary")
-    metric = retrieval_metric(runs) or accuracy_metric(runs)
     parts = []
-    squeezed = tables.numbers(runs["token_bottleneck"]).max()
-    if metric and squeezed == squeezed:
-        narrow = where(runs, token_bottleneck=float(squeezed))
-        pair = (narrow, where(runs, token_bottleneck=None, model=narrow["model"].iloc[0]))
-        parts = [(f"K = {squeezed:g} minus the full table", difference(*pair, metric, runs), "not lower")]
+    for group in groups(found, "section 4.3"):
+        for columns in sorted(tables.numbers(group.runs["token_bottleneck"]).dropna().unique(), reverse=True):
+            narrow = group.of(token_bottleneck=float(columns))
+            model = str(narrow["model"].iloc[0])
+            width = _width(model)
+            whole = group.of(token_bottleneck=None, model=model)
+            metric = group.retrieval or group.accuracy
+            expected = "not lower" if columns * EIGHTH == width else ""
+            text = group.named(f"K = {columns:g}{f' of {width}' if width else ''} minus the full table")
+            parts.append(part(text, group.difference(narrow, whole, metric), expected, SMALL_COST))
     return Claim(
         "bottleneck",
         "A bottlenecked token embedding costs little.",
         "section 4.3",
         "about half a percent (K = 96 of 768 columns)",
         "vocabulary",
-        weigh(parts, f"at most {SMALL_COST:g} point", SMALL_COST),
+        weigh(parts, f"an eighth of the columns costs at most {SMALL_COST:g} point; other K are shown"),
     )
 
 
 def default_rates(found: Found) -> Claim:
-    runs = of(found, "hyperparameters")
-    metric = accuracy_metric(runs)
-    evidence = NOTHING
-    if metric is not None and len(runs):
-        recipe = {column: runs[column].median() for column in ("learning_rate", "weight_decay")}
-        verdicts, words, count = [], [], 0
-        for size, grid in tables.placed(runs).groupby("batch_size"):
-            means = tables.summarise(grid, metric, list(recipe)).set_index(list(recipe))["mean"]
-            default = tuple(recipe.values())
-            if default not in means.index:
-                continue
-            best = means.idxmax()
-            cells = [where(grid, **dict(zip(recipe, map(float, key), strict=True))) for key in (default, best)]
-            lost = difference(*cells, metric, runs, comparisons=len(means) - 1)
-            verdicts.append(judge(lost, "not lower", SMALL_COST))
-            if best == default:  # with itself nothing is compared: whether it is the best is the noise's to say
-                verdicts[-1] = Verdict.AGREES if seed_noise(runs, metric)[1] else Verdict.TOO_FEW
-            words.append(f"{tables.signed(100 * (means[default] - means[best]))} from the best at {int(size)}")
-            count += len(tables.finished(grid))
-        evidence = Evidence(
-            together(verdicts), ", ".join(words), count, f"within {SMALL_COST:g} point of the grid's best"
-        )
+    parts = [_default(group, size, grid) for group in groups(found, "table 6") for size, grid in _by_size(group)]
     defaults = where(found.published, source="table-6", note="default").set_index("batch_size")["value"]
     bests = where(found.published, source="table-6", note="best of the 3x3 grid").set_index("batch_size")["value"]
     paper = ", ".join(
@@ -131,19 +109,21 @@ def default_rates(found: Found) -> Claim:
         "table 6",
         f"the default, from the best of the grid: {paper}",
         "table-6",
-        evidence,
+        weigh(parts, f"the default (the middle of the grid) is surely within {SMALL_COST:g} point of every other cell"),
     )
 
 
 def seeds(found: Found) -> Claim:
-    runs = of(found, "seeds")
-    adafactor = where(runs, optimizer="adafactor", schedule="cosine")
-    sigmoid = where(adafactor, loss="sigmoid")
-    variants = {
-        "sigmoid minus softmax": (sigmoid, where(adafactor, loss="softmax")),
-        "AdamW minus Adafactor": (where(runs, optimizer="adamw"), sigmoid),
-        "linear minus cosine": (where(runs, schedule="linear"), sigmoid),
-    }
+    parts = []
+    for group in groups(found, "table 7"):
+        adafactor = group.of(optimizer="adafactor", schedule="cosine")
+        sigmoid = where(adafactor, loss="sigmoid")
+        variants = {
+            "sigmoid minus softmax": (sigmoid, where(adafactor, loss="softmax")),
+            "AdamW minus Adafactor": (group.of(optimizer="adamw"), sigmoid),
+            "linear minus cosine": (group.of(schedule="linear"), sigmoid),
+        }
+        parts += [part(group.named(name), group.difference(*pair), "equal") for name, pair in variants.items()]
     means = {key: value(found.published, "table-7", **conditions) for key, conditions in _TABLE_7.items()}
     return Claim(
         "seeds",
@@ -151,22 +131,34 @@ def seeds(found: Found) -> Claim:
         "table 7",
         ", ".join(f"{name} {mean:.1f}" for name, mean in means.items()) + ", linear schedule 69.9 (text); ± 0.1 to 0.2",
         "table-7",
-        weigh(pairs(variants, found, "seeds", "equal"), "within half a point"),
+        weigh(parts, "within half a point"),
     )
 
 
 def released(found: Found) -> Claim:
-    runs = of(found, "released")
-    metric = accuracy_metric(runs)
-    evidence = NOTHING
-    if metric is not None and len(runs):
-        best = tables.finished(runs).assign(value=tables.numbers(runs[metric])).groupby("loss")["value"].max()
-        words = ", ".join(f"best of {loss} {100 * top:.1f}" for loss, top in best.items())
-        if len(best) < 2:
-            evidence = Evidence(Verdict.TOO_FEW, words, len(runs), "needs public weights of both losses")
-        else:  # weights are what they are: no seeds, the evaluation is exact
-            verdict = Verdict.AGREES if best["sigmoid"] > best["softmax"] else Verdict.CONTRADICTS
-            evidence = Evidence(verdict, words, len(runs), "the same evaluation of all of them")
+    """Weights are what they are: no seeds, and the evaluation is exact."""
+    parts = []
+    for group in groups(found, "table 3"):
+        done = tables.finished(group.runs)
+        done = (
+            done.assign(value=tables.numbers(done[group.accuracy])).dropna(subset=["value"]) if group.accuracy else done
+        )
+        rows: dict[tuple[str, int], dict[bool, float]] = {}
+        for row in done.to_dict("records"):
+            named = identity(str(row.get("model")), str(row.get("pretrained")))
+            if named is not None:
+                family, tower, patches = named
+                best = rows.setdefault((tower, patches), {})
+                best[family == "SigLIP"] = max(row["value"], best.get(family == "SigLIP", 0.0))
+        for (tower, patches), best in rows.items():
+            if len(best) == 2:
+                ahead = best[True] - best[False]
+                verdict = Verdict.AGREES if ahead > 0 else Verdict.CONTRADICTS
+                text = group.named(f"{tower}, {patches} patches: {tables.signed(100 * ahead)}")
+                parts.append(said(text, verdict, done["run_id"].astype(str)))
+        if len(done) and not parts:
+            text = group.named(f"{len(done)} evaluated, no two of one size of which one is SigLIP's")
+            parts.append(said(text, Verdict.TOO_FEW, done["run_id"].astype(str)))
     so400m = value(found.published, "table-3", dataset="imagenet1k", model="SigLIP", image_tower="SO (400M)")
     table = where(found.published, source="table-3", dataset="imagenet1k")
     other = table[table["model"] != "SigLIP"]["value"].max()
@@ -176,7 +168,7 @@ def released(found: Found) -> Claim:
         "table 3",
         f"So400m {so400m:.1f} on ImageNet, the best of the others, which is larger, {other:.1f}",
         "table-3",
-        evidence,
+        weigh(parts, "SigLIP minus the best of the others of the same tower and number of patches"),
     )
 
 
@@ -192,3 +184,41 @@ _TABLE_7 = {
 
 def _bias(found: Found, start: float) -> float:
     return value(found.published, "table-4", dataset="imagenet1k", init_bias=start, init_log_temperature="log 10")
+
+
+def _retrieval_first(group: Group) -> list[tuple[str, str, str]]:
+    """(metric, its name, what is expected): several languages are judged by retrieval, where there is one."""
+    if not group.retrieval:
+        return [(group.accuracy, "accuracy", "higher")]
+    return [(group.retrieval, "retrieval", "higher"), (group.accuracy, "accuracy", "")]
+
+
+def _width(model: str) -> int | None:
+    """Of the text tower; None for a model whose config is not at hand."""
+    try:
+        return int(read_config(model)[0]["model_cfg"]["text_cfg"]["width"]) if is_at_hand(model) else None
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _by_size(group: Group) -> list[tuple[int, pd.DataFrame]]:
+    return [(int(size), grid) for size, grid in group.runs.groupby("batch_size")]
+
+
+def _default(group: Group, size: int, grid: pd.DataFrame) -> Part | None:
+    """The middle of the grid against each of its other cells; None where the grid has no middle."""
+    rates = ["learning_rate", "weight_decay"]
+    middle = {name: float(group.runs[name].median()) for name in rates}
+    own = where(grid, **middle)
+    others = [cell for key, cell in tables.split(grid, rates) if key != middle]
+    rivals = [found for cell in others if (found := group.difference(own, cell)) is not None] if len(own) else []
+    if not rivals:
+        return None
+    worst = min(rivals, key=lambda found: found.points)
+    text = group.named(f"{tables.signed(min(0.0, worst.points))} from the best at {size}")
+    runs = frozenset().union(*(found.runs for found in rivals))
+    if not worst.freedom:
+        return said(f"{text} (one seed)", Verdict.TOO_FEW, runs)
+    verdicts = {judge(found.interval(len(rivals)), "not lower", SMALL_COST) for found in rivals}
+    verdict = next(v for v in (Verdict.CONTRADICTS, Verdict.NOT_SHOWN, Verdict.AGREES) if v in verdicts)
+    return said(text, verdict, runs)

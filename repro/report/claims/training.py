@@ -2,56 +2,48 @@
 
 import math
 
-import pandas as pd
-
 from repro.report import tables
 from repro.report.claims.claim import Claim, value
-from repro.report.claims.evidence import (
-    NOTHING,
-    Difference,
-    Evidence,
-    accuracy_metric,
-    difference,
-    judge,
-    weigh,
-    where,
-)
-from repro.report.claims.runs import of, pairs
+from repro.report.claims.evidence import Difference, Part, Verdict, difference, judge, part, said, weigh, where
+from repro.report.claims.runs import APART, groups
 from repro.report.found import Found
 
 
 def finetune_ramp(found: Found) -> Claim:
-    runs = where(found.evaluations, sweep="finetune")
     parts = []
-    if len(runs) and (metric := accuracy_metric(runs.assign(status="finished"))):
-        early = runs[runs["examples_seen_at"] <= runs["examples_seen"] / 4].assign(status="finished")
-        pair = (where(early, setup="finetune", image_weight_decay=0.0), where(early, setup="siglip"))
-        pool = early.assign(at=early["examples_seen_at"].astype(str))
-        parts = [
-            (
-                "in the first quarter of training",
-                difference(*pair, metric, _cells(pool), ["examples_seen_at"]),
-                "higher",
-            )
-        ]
+    runs = found.evaluations
+    if len(runs) and "sweep" in runs:
+        runs = runs[runs["sweep"].isin(found.sweeps_of("figure 4"))]
+        metrics = [column for column in runs.columns if column.endswith("/acc1") and runs[column].notna().any()]
+        if len(runs) and metrics:
+            early = runs[tables.numbers(runs["examples_seen_at"]) <= tables.numbers(runs["examples_seen"]) / 4]
+            own = ["run_id", "seed", "setup", *(c for c in ("image_weight_decay", *APART) if c in early)]
+            # A run's points are no seeds of each other: each run is one number.
+            means = early.groupby(own, dropna=False)[metrics[0]].mean().reset_index()
+            means = means.assign(loss="sigmoid", batch_size=1, status="finished")
+            by = [column for column in APART if column in means and means[column].nunique(dropna=False) > 1]
+            for key, group in tables.split(means, by):
+                pair = (where(group, setup="finetune", image_weight_decay=0.0), where(group, setup="siglip"))
+                ahead = difference(*pair, metrics[0], group.drop(columns=by)) if all(map(len, pair)) else None
+                parts.append(part(tables.series_label(key), ahead, "higher"))
     return Claim(
         "finetune-ramp",
         "Pretrained weights ramp up quickly.",
         "figure 4",
         "ahead of training from scratch from the first evaluation on (a figure)",
         "figure-4",
-        weigh(parts, "pretrained without decay on it minus from scratch, mean over the evaluations on the way"),
+        weigh(parts, "pretrained (no decay on it) minus from scratch: mean of the evaluations in the first quarter"),
     )
 
 
 def finetune_decay(found: Found) -> Claim:
-    runs = where(found.ours, sweep="finetune")
-    tuned = where(runs, setup="finetune")
-    pair = (where(tuned, image_weight_decay=0.0), where(tuned, image_weight_decay=None))
-    parts = pairs({"without minus with": pair}, found, "finetune", "higher")
-    probes = [column for column in tables.metric_columns(runs) if column.endswith("/10shot_acc1")]
-    for metric in probes if len(tuned) else []:
-        parts.append(("10-shot probe", difference(*pair, metric, runs), "higher"))
+    parts = []
+    for group in groups(found, "figure 4"):
+        tuned = group.of(setup="finetune")
+        pair = (where(tuned, image_weight_decay=0.0), where(tuned, image_weight_decay=None))
+        parts.append(part(group.named("0-shot"), group.difference(*pair), "higher"))
+        for metric in [column for column in group.runs.columns if column.endswith("/10shot_acc1")]:
+            parts.append(part(group.named("10-shot probe"), group.difference(*pair, metric), "higher"))
     return Claim(
         "finetune",
         "A pretrained image tower is fine-tuned best without weight decay on it.",
@@ -59,64 +51,52 @@ def finetune_decay(found: Found) -> Claim:
         "0-shot and the 10-shot probe stay good only without it (a figure; "
         f"{value(found.published, 'table-1', setup='finetune'):.1f} on ImageNet, table 1)",
         "figure-4",
-        weigh(parts),
+        weigh(parts, "without minus with decay on the pretrained weights"),
     )
 
 
 def beta2(found: Found) -> Claim:
-    curves = where(found.curves, sweep="beta2")
-    evidence = NOTHING
-    if len(curves) and {"gradient_norm", "beta2"} <= set(curves.columns):
-        spikes = curves.groupby(["beta2", "learning_rate", "seed"], dropna=False)["gradient_norm"].agg(
-            lambda norms: norms.max() / norms.median()
-        )
-        spikes = spikes.reset_index(name="spike/log").assign(loss="sigmoid", batch_size=1, status="finished")
-        spikes["spike/log"] = spikes["spike/log"].map(math.log) / 100  # differences come in hundredths
-        pair = (where(spikes, beta2=0.999), where(spikes, beta2=0.95))
-        found_here = difference(*pair, "spike/log", spikes, on=["learning_rate"])
-        if found_here is not None:
-            ratio, low, high = (math.exp(min(v, 99)) for v in (found_here.points, found_here.low, found_here.high))
-            words = (
-                f"largest gradient norm over the median, 0.999 over 0.95: {ratio:.2f} ({low:.2f} to {high:.2f}) times"
-            )
-            evidence = Evidence(
-                judge(found_here, "higher"), words, found_here.runs, "ratio of geometric means, 95 % interval"
-            )
+    parts = []
+    curves = found.curves
+    if len(curves) and {"gradient_norm", "beta2", "sweep"} <= set(curves.columns):
+        curves = curves[curves["sweep"].isin(found.sweeps_of("figure 5"))]
+        settings = [c for c in ("scale", "model", "batch_size", "learning_rate") if c in curves]
+        norms = curves.assign(norm=tables.numbers(curves["gradient_norm"])).dropna(subset=["norm"])
+        spikes = norms.groupby(["run_id", "beta2", "seed", *settings], dropna=False)["norm"]
+        runs = spikes.agg(lambda each: math.log(each.max() / each.median())).reset_index(name="spike")
+        runs = runs.assign(loss="sigmoid", status="finished")
+        runs = runs if "batch_size" in runs else runs.assign(batch_size=1)
+        pair = (where(runs, beta2=0.999), where(runs, beta2=0.95))
+        parts.append(_ratio(difference(*pair, "spike", runs, on=settings, scale=1) if len(runs) else None))
     return Claim(
         "beta2",
         "β2 = 0.95 avoids the spikes that β2 = 0.999 has with large batches.",
         "figure 5",
         "spikes of gradient and update norm with 0.999, none with 0.95 (a figure)",
         "figure-5",
-        evidence,
+        weigh(parts, "the largest gradient norm of a run over its median: ratio of geometric means"),
     )
 
 
 def noise(found: Found) -> Claim:
-    runs = of(found, "noise")
-    metric = accuracy_metric(runs)
     parts = []
-    if metric is not None:
-        spoilt = runs[runs["corruption_probability"] > 0]
-        on = ["corruption", "corruption_probability"]
-        pair = [where(spoilt, loss=loss) for loss in tables.LOSSES]
-        plain = difference(*(where(runs, loss=loss, corruption="none") for loss in tables.LOSSES), metric, runs)
-        kept = difference(*pair, metric, runs, on=on)
+    for group in groups(found, "figure 7"):
+        spoilt = group.runs[tables.numbers(group.runs["corruption_probability"]) > 0]
+        plain = group.difference(*(group.of(loss=loss, corruption="none") for loss in tables.LOSSES))
+        on = ("corruption", "corruption_probability")
+        kept = group.difference(*(where(spoilt, loss=loss) for loss in tables.LOSSES), on=on)
         if plain and kept:
             # Lost by the softmax minus lost by the sigmoid = what the sigmoid gains on the softmax by the noise.
-            half = math.hypot(plain.high - plain.points, kept.high - kept.points)
-            points = kept.points - plain.points
-            gained = Difference(points, points - half, points + half, plain.runs + kept.runs)
-            parts = [
-                ("points that the softmax loses beyond the sigmoid, mean over all kinds of noise", gained, "higher")
-            ]
+            error = math.hypot(plain.error, kept.error)
+            gained = Difference(kept.points - plain.points, error, kept.freedom, plain.runs | kept.runs)
+            parts.append(part(group.label, gained, "higher"))
     return Claim(
         "noise",
         "The sigmoid loss is more robust to noise than the softmax loss.",
         "figure 7",
         "the sigmoid stays ahead under every kind of noise (a figure; no numbers are published)",
         "figure-7",
-        weigh(parts),
+        weigh(parts, "points that the softmax loses beyond those that the sigmoid loses, mean over all kinds of noise"),
     )
 
 
@@ -124,6 +104,12 @@ CLAIMS = (finetune_ramp, finetune_decay, beta2)
 NOISE = (noise,)
 
 
-def _cells(runs: pd.DataFrame) -> pd.DataFrame:
-    """Evaluations on the way as cells of their own: the same run at another point is not another seed."""
-    return runs.assign(batch_size=runs["examples_seen_at"])
+def _ratio(found: Difference | None) -> Part | None:
+    """A difference of logarithms as a ratio."""
+    if found is None:
+        return None
+    text = f"0.999 over 0.95: {math.exp(found.points):.2f}"
+    if not found.freedom:
+        return said(f"{text} (one seed)", Verdict.TOO_FEW, found.runs)
+    low, high = found.interval()
+    return said(f"{text} ({math.exp(low):.2f} to {math.exp(high):.2f}) times", judge((low, high), "higher"), found.runs)
