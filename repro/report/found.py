@@ -51,7 +51,8 @@ class Found:
     @functools.cached_property
     def all(self) -> pd.DataFrame:
         """Every row with the columns that exhibits count on, and numbers where numbers belong."""
-        runs = self.runs.assign(**{name: value for name, value in NEEDED.items() if name not in self.runs})
+        texts = {name: _texts(column) for name, column in self.runs.select_dtypes(object).items()}
+        runs = self.runs.assign(**texts, **{name: v for name, v in NEEDED.items() if name not in self.runs})
         runs = runs.assign(**{name: tables.numbers(runs[name]) for name in NUMBERS if name in runs})
         origin = runs[ORIGIN].fillna("").astype(str) if ORIGIN in runs else ""
         texts = {name: runs[name].fillna("").astype(str) for name in TEXTS}
@@ -119,6 +120,11 @@ def _sweep(name: str) -> Sweep | None:
         return load_sweep(name)
     except InputError:
         return None
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """What is no scalar, such as a list in a run's result, as a word: it can be neither counted nor compared."""
+    return column.map(lambda value: str(value) if isinstance(value, list | dict | tuple | set) else value)
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:
