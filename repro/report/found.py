@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 from repro.errors import InputError
 from repro.report import tables
@@ -51,7 +52,7 @@ class Found:
     @functools.cached_property
     def all(self) -> pd.DataFrame:
         """Every row with the columns that exhibits count on, and numbers where numbers belong."""
-        texts = {name: _texts(column) for name, column in self.runs.select_dtypes(object).items()}
+        texts = {name: _texts(column) for name, column in self.runs.items() if is_object_dtype(column)}
         runs = self.runs.assign(**texts, **{name: v for name, v in NEEDED.items() if name not in self.runs})
         runs = runs.assign(**{name: tables.numbers(runs[name]) for name in NUMBERS if name in runs})
         origin = runs[ORIGIN].fillna("").astype(str) if ORIGIN in runs else ""

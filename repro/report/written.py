@@ -6,7 +6,7 @@ import unicodedata
 import pandas as pd
 
 MARKUP = re.compile(
-    r"[\\`\[\]<|#$~]"
+    r"[\\`\[\]|#$~]"
     r"|(?<=\S)\*|\*(?=\S)"  # a star between spaces is a star
     r"|(?<![^\W_])_|_(?![^\W_])"  # and so is an underscore within a word
     r"|^>|&(?=#?\w+;)"
@@ -49,7 +49,7 @@ def _markdown_cell(value: object) -> str:
 
 def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, in one line: only what would be markup where it stands is escaped."""
-    return MARKUP.sub(r"\\\g<0>", re.sub(r"\s+", " ", text).strip())
+    return MARKUP.sub(r"\\\g<0>", re.sub(r"\s+", " ", text).strip()).replace("<", "&lt;")
 
 
 def markdown_code(text: str) -> str:

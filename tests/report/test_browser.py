@@ -33,7 +33,7 @@ def table_of_500_runs():
 
 def curves_of(table):
     lines = [
-        {"run_id": run, "examples_seen_at": step * 1000, "training_loss": 5.0 / step, "gradient_norm": 1.0}
+        {"sweep": "batch-size", "run_id": run, "examples_seen_at": step * 1000, "training_loss": 5.0 / step, "gradient_norm": 1.0}
         for run in table["run_id"]
         for step in range(1, 41)
     ]
