@@ -284,6 +284,14 @@ def test_a_sweep_of_the_persons_own_is_drawn_against_batch_size():
     assert set(lines_of(made["figure-accuracy-my-sweep"].figure.axes[0])) == {"sigmoid", "softmax"}
 
 
+def test_a_name_with_slashes_leaves_no_folder():
+    lines = pd.DataFrame(
+        {"run_id": "a", "sweep": "../a/b", "seed": [0, 1], "examples_seen_at": 64, "training_loss": 5.0}
+    )
+    made = by_name(found_of(sweep_table(sweep="../a/b"), curves=lines))
+    assert {"figure-accuracy----a-b", "figure-curves----a-b"} <= set(made)
+
+
 def test_what_a_sweep_reproduces_is_read_from_its_words():
     assert reproduced("figures 2 and 8, tables 5; section 4.3") == {"figure 2", "figure 8", "table 5", "section 4.3"}
 

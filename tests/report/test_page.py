@@ -158,7 +158,9 @@ def test_a_training_curve_is_thinned_and_keeps_its_end(table):
     steps = range(1, 1001)
     lines = {"sweep": "batch-size", "run_id": table["run_id"][3], "examples_seen_at": steps}
 
-    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][3]
+    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
+        3
+    ]
 
     assert len(curve["examples"]) == rows.MOST_POINTS
     assert (curve["examples"][-1], curve["training_loss"][-1]) == (1000, 0.001)
@@ -243,6 +245,9 @@ def broken_tables():
         "one loss": sweep_table().query("loss == 'sigmoid'"),
         "odd batch sizes": sweep_table(batch_sizes=(48, 64, 100, 98304)),
         "only imported": imported,
+        "only loss, batch size and metric": sweep_table()[["loss", "batch_size", ACCURACY]],
+        "status without reason": sweep_table().drop(columns="reason"),
+        "a list in a cell": sweep_table().assign(machine=[["one", "two"]] * 14, learning_rate=[[1e-3]] * 14),
         "ours and imported": pd.concat([sweep_table(), imported], ignore_index=True),
     }
 
