@@ -6,7 +6,7 @@ One row a run, whatever became of it (docs/architecture.md, law 6): a directory 
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +58,12 @@ def row(directory: RunDirectory) -> dict[str, Any]:
             status, result = directory.status(), directory.read_result() or {}
         values |= {"status": status, "reason": ""}
         if values["status"] != "running":
-            values |= {key: value for key, value in result.items() if key not in ("metrics", "format", "status")}
-        values |= result.get("metrics", {})
+            values |= _cells({key: v for key, v in result.items() if key not in ("metrics", "format", "status")})
+        values |= _cells(result.get("metrics", {}))
     except CorruptRun as error:
         return values | {"status": "corrupt", "reason": str(error)}
     try:
-        origin = read_object(directory.provenance_file) if directory.provenance_file.exists() else {}
+        origin = _cells(read_object(directory.provenance_file)) if directory.provenance_file.exists() else {}
         return values | origin | ({"command": without_places(str(origin["command"]))} if "command" in origin else {})
     except CorruptRun as error:  # the numbers are good, and where they came from is not known
         return values | {"reason": "; ".join(filter(None, [values["reason"], str(error)]))}
@@ -72,14 +72,23 @@ def row(directory: RunDirectory) -> dict[str, Any]:
 def without_places(command: str) -> str:
     """A command as it is published: of absolute paths, which mean something on one machine only, the last part."""
     program, *arguments = command.split(" ")
-    names = [os.path.basename(word) if os.path.isabs(word) else word for word in arguments]
-    return " ".join(["repro" if program == "__main__.py" else program, *names])
+    return " ".join(["repro" if program == "__main__.py" else program, *map(without_place, arguments)])
+
+
+def without_place(word: str) -> str:
+    """Of an absolute path the last part; anything else as it is."""
+    return os.path.basename(word.rstrip("/")) if os.path.isabs(word) else word
 
 
 def _fields(spec: RunSpec) -> dict[str, Any]:
-    """A run's spec as cells of a table: lists as words with spaces between."""
-    values = spec.model_dump(exclude={"format", "evals"})
-    return {name: " ".join(map(str, v)) if isinstance(v, tuple) else v for name, v in values.items()}
+    """A run's spec as cells of a table."""
+    return _cells(spec.model_dump(exclude={"format", "evals"}))
+
+
+def _cells(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As cells of a table hold them: lists as words with spaces between, objects as text."""
+    plain = {name: str(value) if isinstance(value, dict) else value for name, value in values.items()}
+    return {name: " ".join(map(str, v)) if isinstance(v, tuple | list) else v for name, v in plain.items()}
 
 
 def load_evaluations(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":

@@ -21,6 +21,7 @@ NOT_A_SPLIT = ("format", "seed", "data", "evals")
 ROWS_APART = ("source", "examples_seen_at", "image_tower", "text_tower", "patches", "chips", "days")
 ROWS_APART += ("init_bias", "init_log_temperature", "note")
 """Columns that are no field of a run and tell rows apart: of published tables, and of evaluations on the way."""
+DRAW = "draw"
 GREEK = {"beta1": "β1", "beta2": "β2"}
 
 
@@ -65,7 +66,7 @@ def _is_constant(column: pd.Series) -> bool:
 
 def series_label(values: dict[str, object]) -> str:
     """{'setup': 'siglip', 'examples_seen': 3e9, 'learning_rate': 1e-3} → 'siglip, 3B, learning rate 0.001'."""
-    return ", ".join(_label(column, value) for column, value in values.items())
+    return ", ".join(filter(None, (_label(column, value) for column, value in values.items())))
 
 
 def _label(column: str, value: object) -> str:
@@ -75,6 +76,8 @@ def _label(column: str, value: object) -> str:
         return f"at {format_examples(float(value))}"
     if column == ORIGIN:
         return "ours" if pd.isna(value) or value == "" else str(value)
+    if column in ("loss", *SPLITS, *MACHINE) and (pd.isna(value) or value == ""):
+        return ""
     if column == "data_fingerprint":
         return f"data {str(value)[:8]}"
     if column in ("loss", *SPLITS, *MACHINE):
@@ -105,19 +108,27 @@ def summarise(
 ) -> pd.DataFrame:
     """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
 
+    Rows of the same seed are averaged first: they are one draw, not two.
     within: other columns in the place of loss and batch size. The interval is Student's t over seeds; with one seed
     std, low and high are NaN.
     """
     from scipy.special import stdtrit
 
-    needed = {"loss", "batch_size", "status", value, *by, *within}
+    needed = {"loss", "batch_size", "seed", "status", value, *by, *within}
     runs = finished(table[[column for column in table.columns if column in needed]])  # others would be copied in vain
-    runs = runs.assign(**{value: numbers(runs[value])}).dropna(subset=[value])
-    groups = runs.groupby([*by, *within], dropna=False)[value]
+    runs = runs.assign(**{value: numbers(runs[value]), DRAW: draws(runs)}).dropna(subset=[value])
+    means = runs.groupby([*by, *within, DRAW], dropna=False)[value].mean().reset_index()
+    groups = means.groupby([*by, *within], dropna=False)[value]
     found = groups.agg(seeds="count", mean="mean", std="std").reset_index()
     with np.errstate(invalid="ignore"):
         half = stdtrit(found["seeds"] - 1, 0.975) * found["std"] / np.sqrt(found["seeds"])
     return found.assign(low=found["mean"] - half, high=found["mean"] + half)
+
+
+def draws(runs: pd.DataFrame) -> pd.Series:
+    """Each row's seed; of a row that does not say its seed a number of its own, below zero."""
+    unknown = pd.Series(-1.0 - np.arange(len(runs)), runs.index)
+    return numbers(runs["seed"]).fillna(unknown) if "seed" in runs else unknown
 
 
 def signed(number: float) -> str:

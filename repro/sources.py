@@ -52,7 +52,8 @@ def load(name: str, runs: Path | str = "runs") -> "pd.DataFrame":
 def as_runs(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """A CSV's table in the shape of runs. Raises InputError naming the file and the columns that it lacks."""
     if set(LONG) <= set(table.columns):
-        return published_runs(table)
+        stem = Path(name).stem
+        return published_runs(_with_numbers(table, name), stem if stem != PAPER else Path(name).name)
     missing = [column for column in NEEDED if column not in table]
     if missing or not any("/" in column for column in table.columns):
         lacks = f"no column '{missing[0]}'{nearest(missing[0], list(table.columns))}" if missing else "no metric"
@@ -65,10 +66,26 @@ def as_runs(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     return table.dropna(axis=1, how="all").reindex(columns=list(table.columns))
 
 
-def published_runs(published: "pd.DataFrame") -> "pd.DataFrame":
+def _with_numbers(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    """Numbers where the long form has numbers. Raises InputError naming the file, the row and what stands there."""
+    import pandas as pd
+
+    found = {}
+    for column in (column for column in ("value", "std") if column in table):
+        found[column] = pd.to_numeric(table[column], errors="coerce")
+        if (wrong := found[column].isna() & table[column].notna()).any():
+            place = int(wrong.to_numpy().argmax())
+            raise InputError(
+                f"{name}, row {place + 1}: {column} is '{table[column].iloc[place]}'; expected a number in percent, "
+                "such as 73.4"
+            )
+    return table.assign(**found)
+
+
+def published_runs(published: "pd.DataFrame", origin: str = PAPER) -> "pd.DataFrame":
     """Numbers in the paper's form, one a row and in percent, as runs: what was measured on the same one makes a row.
 
-    published_std (0 to 1) and published_seeds say what the paper says of the spread, where it does (table 7).
+    origin: whose they are. published_std (0 to 1) and published_seeds say what is said of the spread (table 7).
     """
     import pandas as pd
 
@@ -77,8 +94,15 @@ def published_runs(published: "pd.DataFrame") -> "pd.DataFrame":
     rows = []
     for key, group in numbers.groupby(apart, dropna=False, sort=False):
         own = dict(zip(apart, key, strict=True))
-        row = {"run_id": _name(own), "sweep": own["source"], "scale": "published", "status": "finished", "reason": ""}
-        row |= {ORIGIN: PAPER, **own, "seed": 0, "published_seeds": own.get("seeds")}
+        row = {"run_id": _name(own, origin), "sweep": own["source"], "scale": "published"}
+        row |= {
+            "status": "finished",
+            "reason": "",
+            ORIGIN: origin,
+            "seed": 0,
+            **own,
+            "published_seeds": own.get("seeds"),
+        }
         row["published_std"] = group["std"].iloc[0] / 100 if "std" in group else None
         row |= dict(zip(group["column"], group["value"] / 100, strict=True))
         rows.append(row)
@@ -95,10 +119,10 @@ def _column(number: dict) -> str:
     return f"{dataset}/{METRICS.get(metric, metric)}"
 
 
-def _name(own: dict) -> str:
-    """paper-table-5-sigmoid-32768-3e9: what tells this row from others of the paper, to be read."""
+def _name(own: dict, origin: str) -> str:
+    """paper-table-5-sigmoid-32768-3e9: what tells this row from others of its origin, to be read."""
     apart = ("loss", "batch_size", "examples_seen", "model", "image_tower", "patches", "init_bias")
-    apart += ("chips", "days", "init_log_temperature", "learning_rate", "weight_decay", "optimizer", "note")
+    apart += ("chips", "days", "init_log_temperature", "learning_rate", "weight_decay", "optimizer", "seed", "note")
     values = [value for name in apart if (value := own.get(name)) is not None and value == value]
     words = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-    return "-".join([PAPER, str(own["source"]), *words]).replace(" ", "-").replace(",", "")
+    return "-".join([origin, str(own["source"]), *words]).replace(" ", "-").replace(",", "")

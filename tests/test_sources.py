@@ -69,3 +69,25 @@ def test_what_is_no_table_of_results_says_what_was_expected(tmp_path, name, text
 def test_a_table_that_the_paper_has_not_is_named_with_the_nearest():
     with pytest.raises(InputError, match="the paper has no 'table-55'; the nearest is 'table-5'"):
         sources.load("paper:table-55")
+
+
+LONG = "source,loss,batch_size,seed,dataset,metric,value\n"
+
+
+def test_numbers_in_the_papers_form_are_the_papers_only_if_they_are_its_own(tmp_path):
+    for name in ("theirs.csv", "paper.csv"):
+        (tmp_path / name).write_text(f"{LONG}x,sigmoid,64,0,set,acc1_percent,50\nx,sigmoid,64,1,set,acc1_percent,52\n")
+
+    theirs, paper = (sources.load(str(tmp_path / name)) for name in ("theirs.csv", "paper.csv"))
+
+    assert set(theirs["origin"]) == {"theirs"} and set(paper["origin"]) == {"paper.csv"}
+    assert list(theirs["seed"]) == [0, 1]
+    assert list(theirs["run_id"]) == ["theirs-x-sigmoid-64-0", "theirs-x-sigmoid-64-1"]
+
+
+def test_text_where_the_papers_form_has_a_number_is_named_with_its_row(tmp_path):
+    file = tmp_path / "long.csv"
+    file.write_text(f"{LONG}x,sigmoid,64,0,set,acc1_percent,50\nx,sigmoid,64,1,set,acc1_percent,about 52\n")
+
+    with pytest.raises(InputError, match=r"long.csv, row 2: value is 'about 52'; expected a number in percent"):
+        sources.load(str(file))

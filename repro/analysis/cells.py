@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from repro.errors import InputError, nearest
-from repro.series import finished, numbers, series_columns
+from repro.series import draws, finished, numbers, series_columns
 
 TOLD = ("setup", "examples_seen")
 """What names a series even where a table has one value of it."""
@@ -42,14 +42,6 @@ def default_by(table: pd.DataFrame) -> list[str]:
     return [*dict.fromkeys(named), "loss"]
 
 
-def rows_of(table: pd.DataFrame, series: dict[str, object]) -> pd.DataFrame:
-    """The table's rows of one series."""
-    for column, value in series.items():
-        if column in table:
-            table = table[table[column].isna() if pd.isna(value) else table[column] == value]
-    return table
-
-
 def runs_in_percent(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """Finished runs that have the metric, one row for each series, batch size and seed; `percent` is the metric's.
 
@@ -60,8 +52,9 @@ def runs_in_percent(table: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.D
     runs = finished(table)
     keys = list(dict.fromkeys([*by, "batch_size", "seed"]))
     said = {column: _column(runs, column) for column in ("published_seeds", "published_std")}
-    seeds = runs["seed"] if "seed" in runs else range(len(runs))
-    plain = runs[[key for key in keys if key != "seed"]].assign(seed=seeds, percent=100 * numbers(runs[metric]), **said)
+    plain = runs[[key for key in keys if key != "seed"]].assign(
+        seed=draws(runs), percent=100 * numbers(runs[metric]), **said
+    )
     plain = plain[np.isfinite(plain["percent"])]
     how = {"percent": "mean", "published_seeds": "max", "published_std": "max"}
     return plain.groupby(keys, dropna=False, as_index=False).agg(how)

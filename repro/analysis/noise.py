@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from repro.analysis.cells import Cells, cells_of, rows_of, runs_in_percent
-from repro.series import series_columns, split
+from repro.analysis.cells import Cells, cells_of, runs_in_percent
+from repro.series import part_of, series_columns, split
 from repro.sources import ORIGIN, PAPER
 
 ENOUGH_DEGREES = 4
@@ -55,7 +55,7 @@ class Lenders:
         own = _pooled([cells], "its seeds")
         if own.degrees >= ENOUGH_DEGREES:
             return own
-        rows = rows_of(self.table, series)
+        rows = part_of(self.table, series)
         if not own.degrees and ORIGIN in rows and len(rows) and (rows[ORIGIN] == PAPER).all():
             return published_noise()
         lent = self._lent_to(rows)

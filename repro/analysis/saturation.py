@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from repro.analysis import fit
-from repro.analysis.cells import Cells, cells_of, default_by, rows_of, runs_in_percent
+from repro.analysis.cells import Cells, cells_of, default_by, runs_in_percent
 from repro.analysis.crossing import crossings, intervals, may_be_best
 from repro.analysis.differences import Difference, half_width, holm, p_difference, p_equal, verdicts
 from repro.analysis.noise import Lenders, Noise
 from repro.analysis.words import conclude
-from repro.series import missing, placed, split
+from repro.series import missing, part_of, placed, split
 
 LEAST_MARGIN = 0.5
 """Points: about what the paper's text treats as no difference."""
@@ -86,7 +86,7 @@ def analyse(
     found = []
     measured = runs_in_percent(table, metric, by)
     for series, runs in split(measured, by) if len(measured) else []:
-        failed = _without_result(rows_of(every, series), metric)
+        failed = _without_result(part_of(every, series), metric)
         cells = cells_of(runs)
         noise = lenders.noise_of(cells, series)
         found.append(_analyse(cells, series, metric, noise, margin_points, reference, failed, seed))

@@ -28,7 +28,8 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     report goes to reports/<sweep>/, that of several to reports/<scale>/. A metric is a column of the results table,
     such as wds_shapes_objects/acc1.
     """
-    from repro.report import inputs, page
+    from repro import results
+    from repro.report import inputs, page, words
 
     found = inputs.read(names, runs, tables, metrics)
     name = inputs.name_of(found, names)
@@ -37,8 +38,10 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     command += ["--out", str(out)] if out else []
     command += ["--metric", *metrics] if metrics else []
     command += ["--results", str(tables)] if tables != Path("results") else []
-    file = page.write(found, out or Path("reports") / name, inputs.title_of(found, names), shlex.join(command))
+    told = shlex.join(map(results.without_place, command))
+    file = page.write(found, out or Path("reports") / name, inputs.title_of(found, names), told)
     done = int((found.ours["status"] == "finished").sum())
-    others = f", and {len(found.imported)} imported rows" if len(found.imported) else ""
-    click.echo(f"{done} of {len(found.ours)} runs finished{others}; figures and tables in {file.parent}")
+    counts = [f"{done} of {len(found.ours)} runs finished"] if len(found.ours) else []
+    counts += [words.count(len(found.imported), "imported row")] if len(found.imported) else []
+    click.echo(f"{', and '.join(counts)}; figures and tables in {file.parent}")
     click.echo(f"Open {file}")

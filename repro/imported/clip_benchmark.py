@@ -3,7 +3,7 @@
 Files of the same model and weights make one row. What they do not say is what training was: the loss, the batch size.
 """
 
-import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -110,9 +110,9 @@ def _without_places(model: str, pretrained: str) -> dict[str, str]:
 
 
 def _language(value: Any) -> str:
-    """A JSON's language; a CSV holds the list that the command was given as text."""
+    """A JSON's language; a CSV holds the list that the command was given as text: ['en'] or [en]."""
     if isinstance(value, str) and value.startswith("["):
-        value = ast.literal_eval(value)
+        value = re.findall(r"[\w-]+", value)
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else "-".join(map(str, value))
     return str(value or "en")

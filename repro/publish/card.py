@@ -160,7 +160,7 @@ def _dictionary(named: Mapping[str, Sequence[str]], count: int) -> pd.DataFrame:
             continue
         unit, meaning = columns.describe(column) or ("", "not described")
         where = ", ".join(tables) if len(tables) <= 3 else "" if len(tables) > count // 2 else f"{len(tables)} tables"
-        rows.append({"column": f"`{column}`", "unit": unit, "meaning": meaning, "in": where})
+        rows.append({"column": column, "unit": unit, "meaning": meaning, "in": where})
     return pd.DataFrame(rows)
 
 
@@ -169,7 +169,7 @@ def _metrics(named: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     rows = []
     for column in metrics:
         unit, meaning = columns.describe(column) or ("", "")
-        rows.append({"column": f"`{column}`", "unit": unit, "meaning": meaning})
+        rows.append({"column": column, "unit": unit, "meaning": meaning})
     return pd.DataFrame(rows)
 
 

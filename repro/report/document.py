@@ -26,31 +26,31 @@ def write(
     title: str,
     found: Found,
     said: Sequence[Claim],
+    glance: Exhibit,
     exhibits: Sequence[Exhibit],
     provenance: Exhibit,
     command: str,
 ) -> None:
-    """report.md and report.tex beside figures/ and tables/, to which they refer."""
-    summary, cautions = words.summary(found.runs), words.cautions(found.runs)
-    counted = words.verdict_counts([claim.evidence.verdict for claim in said])
-    lines = [f"# {_markdown(title)}", _markdown(summary), *(f"> {_markdown(text)}" for text in cautions)]
-    lines += ["## At a glance", counted]
-    lines += [(folder / "tables/claims.md").read_text()]
+    """report.md and report.tex beside figures/ and tables/, to which they refer. glance: the claims as a table."""
+    summary, cautions = words.summary(found.all), words.cautions(found.all)
+    markdown = written.markdown_text
+    lines = [f"# {markdown(title)}", markdown(summary), *(f"> {markdown(text)}" for text in cautions)]
+    lines += ["## At a glance", markdown(glance.caption), written.markdown(glance.table)]
     for exhibit in exhibits:
-        lines += [f"## {_markdown(numbered(exhibit))}"]
+        lines += [f"## {markdown(numbered(exhibit))}"]
         if exhibit.figure is not None:
-            lines += [f"![{_markdown(exhibit.title)}](figures/{exhibit.name}.png)"]
+            lines += [f"![{markdown(exhibit.title)}](figures/{exhibit.name}.png)"]
         if exhibit.table is not None:
             lines += [written.markdown(exhibit.table)]
-        lines += [_markdown(exhibit.caption)]
+        lines += [markdown(exhibit.caption)]
     lines += ["## Provenance", written.markdown(provenance.data)]
-    lines += [f"Made by `{command}`"] if command else []
+    lines += [f"Made by {written.markdown_code(command)}"] if command else []
     write_text(folder / "report.md", "\n\n".join(line.rstrip("\n") for line in lines) + "\n")
 
     latex = written.latex_text
     body = [rf"\title{{{latex(title)}}}\date{{}}", r"\begin{document}", r"\maketitle", latex(summary)]
     body += [rf"\paragraph{{Beware.}} {latex(text)}" for text in cautions]
-    body += [r"\section*{At a glance}", latex(counted), r"\begin{description}"]
+    body += [r"\section*{At a glance}", latex(glance.caption), r"\begin{description}"]
     for claim in said:
         ours = claim.evidence.ours or "–"
         body.append(
@@ -71,7 +71,3 @@ def write(
         body += [r"\clearpage"] * (place % FLOATS == 0)  # or TeX runs out of room for what waits for a page
     text = "\n".join([PREAMBLE, *body, r"\end{document}"])
     write_text(folder / "report.tex", text + "\n")
-
-
-def _markdown(text: str) -> str:
-    return text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_object_dtype
 
 from repro.errors import InputError
 from repro.report import tables
@@ -14,7 +15,7 @@ from repro.sources import ORIGIN, PAPER, published_runs
 from repro.sweep import Sweep, load_sweep
 
 NEEDED = {
-    **dict.fromkeys(("run_id", "sweep", "setup", "scale", "status", "reason"), ""),
+    **dict.fromkeys(("run_id", "sweep", "setup", "scale", "status", "reason", ORIGIN), ""),
     **dict.fromkeys(("loss", "batch_size", "examples_seen", "seed"), np.nan),
 }
 """Columns that exhibits count on, and what stands in a table that lacks them."""
@@ -24,7 +25,7 @@ NUMBERS = (
     *("image_learning_rate_multiplier", "text_learning_rate_multiplier", "init_logit_scale", "init_logit_bias"),
     *("negatives_share", "corruption_probability"),
 )
-TEXTS = ("run_id", "sweep", "setup", "scale", "reason")
+TEXTS = ("run_id", "sweep", "setup", "scale", "reason", ORIGIN)
 DEFAULTS = {"negatives": "all", "negatives_share": 1.0, "corruption": "none", "corruption_probability": 0.0}
 """Of columns that rows of an older version lack."""
 
@@ -51,13 +52,14 @@ class Found:
     @functools.cached_property
     def all(self) -> pd.DataFrame:
         """Every row with the columns that exhibits count on, and numbers where numbers belong."""
-        runs = self.runs.assign(**{name: value for name, value in NEEDED.items() if name not in self.runs})
-        runs = runs.assign(**{name: tables.numbers(runs[name]) for name in NUMBERS if name in runs})
-        origin = runs[ORIGIN].fillna("").astype(str) if ORIGIN in runs else ""
-        texts = {name: runs[name].fillna("").astype(str) for name in TEXTS}
-        texts |= {name: runs[name].fillna(value) for name, value in DEFAULTS.items() if name in runs}
-        status = runs["status"].fillna("finished").replace("", "finished").astype(str)
-        return runs.assign(**texts, status=status, origin=origin).reset_index(drop=True).copy()
+        runs = self.runs.reset_index(drop=True)
+        columns = {name: _scalars(column) for name, column in runs.items()}
+        columns |= {name: pd.Series(value, runs.index) for name, value in NEEDED.items() if name not in runs}
+        columns |= {name: tables.numbers(columns[name]) for name in NUMBERS if name in columns}
+        columns |= {name: columns[name].fillna("").astype(str) for name in TEXTS}
+        columns |= {name: columns[name].fillna(value) for name, value in DEFAULTS.items() if name in columns}
+        columns["status"] = columns["status"].fillna("finished").replace("", "finished").astype(str)
+        return pd.DataFrame(columns)
 
     @functools.cached_property
     def ours(self) -> pd.DataFrame:
@@ -119,6 +121,13 @@ def _sweep(name: str) -> Sweep | None:
         return load_sweep(name)
     except InputError:
         return None
+
+
+def _scalars(column: pd.Series) -> pd.Series:
+    """What is no scalar, such as a list in a run's result, as a word: it can be neither counted nor compared."""
+    if not is_object_dtype(column):
+        return column
+    return column.map(lambda value: str(value) if isinstance(value, list | dict | tuple | set) else value)
 
 
 def _filled(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Where growing stops paying, in our runs and the paper's: saturation points in one figure, and the losses compared."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from repro import sources
 from repro.analysis.comparison import COLUMNS, compare_losses
 from repro.analysis.saturation import Saturation, analyse
 from repro.counts import format_batch_size
@@ -31,41 +30,58 @@ PAPER_TABLES = {"table-8": "imagenet1k/acc1", "table-5": "imagenet1k/acc1", "tab
 ROW_INCHES, WIDTH_INCHES = 0.2, FULL_CM / 2.54
 
 
+Table = tuple[str, pd.DataFrame, str]
+"""Label, runs and metric of a table that has series over batch sizes."""
+
+
 def exhibits(found: Found) -> list[Exhibit]:
     """The saturation points, and sigmoid against softmax; none where no sweep has several batch sizes."""
-    results = list(saturations(found))
-    ours = [(label, result) for label, result in results if not label.startswith("paper")]
-    if not ours:
+    ours = list(_ours(found))
+    if not (points := list(_saturations(ours))):
         return []
-    return [_points(results), *_losses(found)]
+    papers = list(_papers(found))
+    of_paper = [(f"paper, {label}", result) for label, result in _saturations(papers)]
+    made = [_points([*points, *of_paper], len(of_paper))]
+    for name, title, parts in (
+        ("losses-ours", "Sigmoid against softmax, ours", ours),
+        ("losses-paper", "Sigmoid against softmax, the paper's", papers),
+    ):
+        made += _losses(name, title, parts)
+    return made
 
 
-def saturations(found: Found) -> Iterator[tuple[str, Saturation]]:
-    """(label, saturation) of every series with several batch sizes: ours and imported ones, then the paper's."""
-    for label, part, metric in _tables(found):
+def _saturations(parts: Iterable[Table]) -> Iterator[tuple[str, Saturation]]:
+    """(label, saturation) of every series."""
+    for label, part, metric in parts:
         for result in analyse(part, metric):
             yield _label(label, result), result
 
 
-def _tables(found: Found) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """(label, runs, metric) for each table that has series over batch sizes."""
-    runs = tables.placed(columns_of_claims(found.runs) if not found.metrics else found.runs)
-    of_one_batch = set(sweep_names()) - {"batch-size"}
-    runs = runs[~runs["sweep"].isin(of_one_batch)]
-    for sweep, part in runs.groupby("sweep"):
+def _placed(found: Found) -> pd.DataFrame:
+    """Our runs and imported rows of sweeps whose batch size is to vary."""
+    runs = tables.placed(columns_of_claims(found.all) if not found.metrics else found.all)
+    return runs[~runs["sweep"].isin(set(sweep_names()) - {"batch-size"})]
+
+
+def _ours(found: Found) -> Iterator[Table]:
+    for sweep, part in _placed(found).groupby("sweep"):
         if part["batch_size"].nunique() < FEWEST_SIZES:
             continue
         # In the order of the paper's figure 2.
-        for setup, own in sorted(part.groupby("setup", dropna=False), key=lambda group: _place(group[0])):
+        for setup, own in sorted(part.groupby("setup"), key=lambda group: _place(group[0])):
             for metric in found.metrics or tables.main_metrics(own):
                 if own[metric].notna().any():
-                    kind = "" if sweep == "batch-size" else f"{sweep}, "
-                    yield f"{kind}{setup}", own, metric
-    published = tables.with_mean_recall(sources.published_runs(found.published))
+                    named = (sweep if sweep != "batch-size" else "", setup)
+                    yield ", ".join(filter(None, named)), own, metric
+
+
+def _papers(found: Found) -> Iterator[Table]:
+    """Of setups that we have."""
+    setups = set(_placed(found)["setup"])
     for source, metric in PAPER_TABLES.items():
-        part = published[published["sweep"] == source]
-        if part["setup"].isin(runs["setup"]).any():
-            yield f"paper, {part['setup'].iloc[0]}", part[part["note"].isna()].dropna(axis=1, how="all"), metric
+        part = found.paper[found.paper["source"] == source]
+        if part["setup"].isin(setups).any():
+            yield part["setup"].iloc[0], part[part["note"].isna()].dropna(axis=1, how="all"), metric
 
 
 def _place(setup: object) -> tuple[int, str]:
@@ -79,8 +95,8 @@ def _label(label: str, result: Saturation) -> str:
     return ", ".join(filter(None, [label, *words, " ".join(tables.metric_title(result.metric)[:1])]))
 
 
-def _points(results: Sequence[tuple[str, Saturation]]) -> Exhibit:
-    rows = [{"series": label, **result.as_dict()} for label, result in results]
+def _points(results: Sequence[tuple[str, Saturation]], papers: int) -> Exhibit:
+    rows = [{**result.as_dict(), "series": label} for label, result in results]
     table = pd.DataFrame(
         {
             "series": [label for label, _ in results],
@@ -89,7 +105,7 @@ def _points(results: Sequence[tuple[str, Saturation]]) -> Exhibit:
             "conclusion": [result.conclusion for _, result in results],
         }
     )
-    figure = draw(results)
+    figure = draw(results, papers)
     caption = (
         "The smallest batch size whose accuracy is within a margin of the peak (the greater of half a point and twice "
         "the noise of a mean over seeds), with its 95% interval; the peak as a diamond; an arrow where the grid ends "
@@ -100,18 +116,21 @@ def _points(results: Sequence[tuple[str, Saturation]]) -> Exhibit:
 
 
 @matplotlib.rc_context(STYLE)
-def draw(results: Sequence[tuple[str, Saturation]]) -> Figure:
-    """A row for each series, ours above the paper's."""
+def draw(results: Sequence[tuple[str, Saturation]], papers: int = 0) -> Figure:
+    """A row for each series, the paper's, which are the last `papers`, below a rule."""
     figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * len(results) + 0.9), layout="constrained")
-    saturation_points(results, figure.add_subplot())
+    saturation_points(results, figure.add_subplot(), papers)
     handles = [Line2D([], [], **LOSS_STYLES[loss], label=f"{loss}: saturation point") for loss in tables.LOSSES]
     handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="peak"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
-def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None = None) -> Axes:
-    """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result)."""
+def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None = None, papers: int = 0) -> Axes:
+    """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result).
+
+    papers: how many of them, the last ones, are the paper's.
+    """
     ax = new_axes(ax)
     sizes: set[int] = set()
     for place, (_, result) in enumerate(results):
@@ -122,14 +141,13 @@ def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None
             ax.plot([result.low, result.high], [y, y], color=colour, linewidth=2.2, alpha=0.7)
         if result.point:
             ax.plot([result.point], [y], color=colour, marker="o", linestyle="none")
-        if result.at_edge:
+        if result.at_edge and result.point is None:
             ax.annotate(
                 "", (result.peak * 2**0.9, y), (result.peak, y), arrowprops={"arrowstyle": "->", "color": colour}
             )
         ax.plot([result.peak], [y], color=colour, marker="D", markersize=6, markerfacecolor="none", linestyle="none")
     ax.set_yticks(range(len(results), 0, -1), [label for label, _ in results])
     ax.set_ylim(0.4, len(results) + 0.6)
-    papers = sum(label.startswith("paper") for label, _ in results)
     if 0 < papers < len(results):
         ax.axhline(papers + 0.5, color=INK, linewidth=0.8)
     span = range(math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes))) + 1)
@@ -137,17 +155,15 @@ def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None
     return ax
 
 
-def _losses(found: Found) -> list[Exhibit]:
-    """Ours and the paper's as a table each: batch sizes down, series across."""
-    parts: dict[str, list[pd.DataFrame]] = {"ours": [], "paper": []}
-    for label, part, metric in _tables(found):
+def _losses(name: str, title: str, parts: Iterable[Table]) -> list[Exhibit]:
+    """One table, batch sizes down and series across; none where no series has both losses."""
+    found: list[pd.DataFrame] = []
+    for label, part, metric in parts:
         if part["loss"].nunique() > 1:
             compared = compare_losses(part, metric)
-            whose = "paper" if label.startswith("paper") else "ours"
-            names = _names(label.removeprefix("paper, "), compared, tables.metric_title(metric)[0])
-            parts[whose].append(compared.assign(metric=metric, series=names))
-    titles = {"ours": "Sigmoid against softmax, ours", "paper": "Sigmoid against softmax, the paper's"}
-    return [_comparison(f"losses-{whose}", titles[whose], pd.concat(of)) for whose, of in parts.items() if of]
+            found.append(compared.assign(metric=metric, series=_names(label, compared, tables.metric_title(metric)[0])))
+    found = [compared for compared in found if len(compared)]
+    return [_comparison(name, title, pd.concat(found))] if found else []
 
 
 def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
@@ -159,8 +175,8 @@ def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
     noises = ", ".join(sorted(set(data["noise_source"].dropna().astype(str))))
     caption = (
         "Sigmoid minus softmax in points, paired by seed where both have it, with the 95% interval. *: one loss is "
-        "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within half a "
-        f"point or twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
+        "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within the greater of "
+        f"half a point and twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
     )
     return Exhibit(name, title, caption, None, None, table, data.reset_index(drop=True))
 

@@ -6,14 +6,15 @@ const at = (column, row) =>
   "same" in column ? column.same : "codes" in column ? column.levels[column.codes[row]] : column.values[row];
 const named = new Map(data.columns.map((column) => [column.name, column]));
 const raw = (name, row) => (named.has(name) ? at(named.get(name), row) : null);
+const keyOf = (names) => JSON.stringify(names.filter(Boolean).map(String)); // a table may have no sweeps
 const element = (tag, text, attributes = {}) => {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = text;
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 };
-const rowOf = new Map();
-for (let row = data.count - 1; row >= 0; row--) rowOf.set(String(raw("run_id", row)), row); // the same run may stand in two sweeps
+const rowOf = new Map(); // by [sweep, run id]: the same run may stand in two sweeps
+for (let row = data.count - 1; row >= 0; row--) rowOf.set(keyOf([raw("sweep", row), raw("run_id", row)]), row);
 
 const CHUNK = 200; // rows drawn at once: more are asked for, or found by the filter
 const FILTERS = ["sweep", "setup", "loss", "status"];
@@ -82,7 +83,7 @@ function refresh() {
 
 function draw(count) {
   for (const row of state.rows.slice(state.drawn, state.drawn + count)) {
-    const line = element("tr", undefined, { class: "run", tabindex: "0" });
+    const line = element("tr", undefined, { class: "run", tabindex: "0", "aria-expanded": "false" });
     line.dataset.row = row;
     for (const column of shown) line.append(element("td", at(column, row)));
     body.append(line);
@@ -100,6 +101,7 @@ function toggle(line) {
   const row = Number(line.dataset.row);
   if (state.open.delete(row)) {
     line.classList.remove("open");
+    line.setAttribute("aria-expanded", "false");
     line.nextElementSibling.remove();
   } else {
     state.open.add(row);
@@ -109,6 +111,7 @@ function toggle(line) {
 
 function unfold(line, row) {
   line.classList.add("open");
+  line.setAttribute("aria-expanded", "true");
   const cell = element("td", undefined, { colspan: shown.length });
   const within = element("div", undefined, { class: "within" });
   within.append(curvesOf(row));
@@ -128,7 +131,7 @@ function unfold(line, row) {
 }
 
 function curvesOf(row) {
-  const curves = data.curves[String(raw("run_id", row))];
+  const curves = data.curves[row];
   const box = element("div", undefined, { class: `curves ${raw("loss", row) === "softmax" ? "softmax" : ""}` });
   if (!curves) {
     box.append(element("p", "No training curve of this run is in the page.", { class: "small" }));
@@ -164,42 +167,51 @@ function curve(name, examples, values) {
   return figure;
 }
 
-function show(id) {
-  const row = rowOf.get(id);
-  if (row === undefined) return;
+function show(row) {
   if (!state.rows.includes(row)) {
     search.value = "";
     for (const select of selects.values()) select.value = "";
     refresh();
   }
-  if (state.rows.indexOf(row) >= state.drawn) draw(state.rows.length);
+  const place = state.rows.indexOf(row);
+  if (place >= state.drawn) draw(place + 1 - state.drawn);
   const line = body.querySelector(`tr.run[data-row="${row}"]`);
   if (!state.open.has(row)) toggle(line);
   line.scrollIntoView({ block: "center" });
   line.focus({ preventScroll: true });
 }
 
-const idOf = (hash) => (hash.startsWith("#run-") ? decodeURIComponent(hash.slice(5)) : null);
-const linkOf = (target) => target.closest && target.closest("svg a");
+function rowAt(hash) {
+  // The row that a link means, such as #run-batch-size/<id>; undefined where it means none.
+  if (!hash.startsWith("#run-")) return undefined;
+  try {
+    return rowOf.get(keyOf(hash.slice(5).split("/").map((part) => decodeURIComponent(part))));
+  } catch {
+    return undefined; // a % that quotes nothing
+  }
+}
+
+const hrefOf = (target) => {
+  const link = target.closest && target.closest("svg a");
+  return (link && (link.getAttribute("xlink:href") || link.getAttribute("href"))) || "";
+};
 const tip = document.getElementById("tip");
 
 document.addEventListener("click", (event) => {
-  const link = linkOf(event.target);
-  const id = link && idOf(link.getAttribute("xlink:href") || link.getAttribute("href") || "");
-  if (!id) return;
+  const href = hrefOf(event.target);
+  const row = rowAt(href);
+  if (row === undefined) return;
   event.preventDefault();
-  history.replaceState(null, "", `#run-${encodeURIComponent(id)}`);
-  show(id);
+  history.replaceState(null, "", href);
+  show(row);
 });
 document.addEventListener("pointerover", (event) => {
-  const link = linkOf(event.target);
-  const id = link && idOf(link.getAttribute("xlink:href") || link.getAttribute("href") || "");
-  const row = id === null ? undefined : rowOf.get(id);
+  const row = rowAt(hrefOf(event.target));
   tip.hidden = row === undefined;
   if (tip.hidden) return;
   const facts = shown.filter((column) => at(column, row) && column.name !== "run" && column.name !== "reason");
   tip.textContent = facts.map((column) => `${column.name} ${at(column, row)}`).join("\n");
-  const box = link.getBoundingClientRect();
+  const box = event.target.closest("a").getBoundingClientRect();
   tip.style.left = `${Math.max(4, Math.min(box.right + 8, innerWidth - tip.offsetWidth - 4))}px`;
   tip.style.top = `${Math.max(4, Math.min(box.bottom + 8, innerHeight - tip.offsetHeight - 4))}px`;
 });
@@ -209,11 +221,17 @@ body.addEventListener("click", (event) => {
 });
 body.addEventListener("keydown", (event) => {
   const line = event.target.closest("tr.run");
-  if (line && event.key === "Enter") toggle(line);
+  if (!line || !["Enter", " "].includes(event.key)) return;
+  event.preventDefault(); // a space would scroll
+  toggle(line);
 });
 search.addEventListener("input", refresh);
 document.getElementById("more").addEventListener("click", () => draw(state.rows.length));
-addEventListener("hashchange", () => idOf(location.hash) && show(idOf(location.hash)));
+function showAddressed() {
+  const row = rowAt(location.hash);
+  if (row !== undefined) show(row);
+}
+addEventListener("hashchange", showAddressed);
 buildHead();
 refresh();
-if (idOf(location.hash)) show(idOf(location.hash));
+showAddressed();

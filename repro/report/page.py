@@ -21,6 +21,7 @@ from repro.report.folder import Shown, heads, write_exhibit
 from repro.report.found import Found
 from repro.report.provenance import provenance
 from repro.results import write_csv
+from repro.rundir import write_text
 
 HERE = Path(__file__).parent
 SECTIONS = {"figures": "Figures", "tables": "Tables", "cost": "Cost"}
@@ -38,31 +39,22 @@ def write(found: Found, folder: Path, title: str, command: str = "") -> Path:
     import jinja2
     from jinja2.utils import htmlsafe_json_dumps
 
-    runs = found.runs
+    loader = jinja2.FileSystemLoader(HERE)
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.get_template("page.html.j2")
+    style, script = ((HERE / name).read_text() for name in ("page.css", "page.js"))
+    runs = found.all
     metrics = list(found.metrics) or tables.main_metrics(runs)
+    said = claims(found)
+    glance, growing, drawn, origin = _glance(said), growth.exhibits(found), exhibits(found), _provenance(found)
     try:
         for name in ("figures", "tables"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        said = claims(found)
-        glance = Exhibit(
-            "claims",
-            "The paper's claims",
-            words.verdict_counts([c.evidence.verdict for c in said]),
-            None,
-            None,
-            *_claims(said),
-        )
-        growing = growth.exhibits(found)
-        drawn = exhibits(found)
         shown = {exhibit.name: write_exhibit(exhibit, folder) for exhibit in (*drawn, *growing, glance)}
-        origin = _provenance(found)
         origin_files = write_exhibit(origin, folder).files
-        write_csv(runs, folder / "runs.csv")
-        document.write(folder, title, found, said, [*drawn, *growing], origin, command)
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-        )
-        text = environment.get_template("page.html.j2").render(
+        write_csv(found.runs, folder / "runs.csv")
+        document.write(folder, title, found, said, glance, [*drawn, *growing], origin, command)
+        text = template.render(
             title=title,
             summary=words.summary(runs),
             warnings=words.cautions(runs),
@@ -76,17 +68,16 @@ def write(found: Found, folder: Path, title: str, command: str = "") -> Path:
             provenance_files=origin_files,
             command=command,
             maker=f"siglip-repro {version('siglip-repro')}",
-            style=Markup((HERE / "page.css").read_text()),  # noqa: S704 (ours)
-            script=Markup((HERE / "page.js").read_text()),  # noqa: S704 (ours)
+            style=Markup(style),  # noqa: S704 (ours)
+            script=Markup(script),  # noqa: S704 (ours)
             data=htmlsafe_json_dumps(rows.payload(runs, metrics, found.logs), separators=(",", ":")),
             heads=heads,
             counting=words.count,
         )
-        page = folder / "index.html"
-        page.write_text(text)
+        write_text(folder / "index.html", text)
     except OSError as error:
         raise InputError(f"{folder}: the report cannot be written here: {error.strerror}") from None
-    return page
+    return folder / "index.html"
 
 
 def _sections(drawn: Sequence[Exhibit], shown: dict[str, Shown]) -> list[Section]:
@@ -100,9 +91,9 @@ def _section(name: str) -> str:
     return "cost" if name.startswith(("cost-", "pareto-")) else "tables"
 
 
-def _claims(said: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _glance(said: Sequence[Claim]) -> Exhibit:
     """The claims as a table to read, and with everything."""
-    rows_: list[dict[str, Any]] = [
+    every: list[dict[str, Any]] = [
         {
             "claim": claim.text,
             "paper": claim.paper,
@@ -115,8 +106,10 @@ def _claims(said: Sequence[Claim]) -> tuple[pd.DataFrame, pd.DataFrame]:
         }
         for claim in said
     ]
-    table = pd.DataFrame(rows_)
-    return table[["claim", "paper", "ours", "verdict"]], table
+    counted = words.verdict_counts([claim.evidence.verdict for claim in said])
+    table = pd.DataFrame(every)
+    read = table[["claim", "paper", "ours", "verdict"]]
+    return Exhibit("claims", "The paper's claims", counted, None, None, read, table)
 
 
 def _provenance(found: Found) -> Exhibit:

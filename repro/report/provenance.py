@@ -11,18 +11,15 @@ APART = ("origin", "sweep", "setup", "scale")
 
 def provenance(found: Found) -> pd.DataFrame:
     """Commits, versions, machines, data, models: every distinct value, so that mixed ones show."""
-    runs = found.runs
-    by = [column for column in APART if column in runs]
     rows = []
-    for key, part in runs.groupby(by, dropna=False, sort=True):
-        known = dict(zip(by, key, strict=True))
-        imported = "origin" in known and pd.notna(known["origin"])
+    for key, part in found.all.groupby(list(APART), sort=True):
+        known = dict(zip(APART, key, strict=True))
         done = int((part["status"] == "finished").sum())
         dirty = part.get("git_dirty", pd.Series(dtype=object)).eq(True).any()
-        named = ", ".join(str(known[c]) for c in ("sweep", "setup", "scale") if c in known and pd.notna(known[c]))
+        named = ", ".join(filter(None, (known["sweep"], known["setup"], known["scale"])))
         rows.append(
             {
-                "series": f"{'imported: ' if imported else ''}{named or 'unreadable'}",
+                "series": f"{'imported: ' if known['origin'] else ''}{named or 'unnamed'}",
                 "source": f"{count(len(part), 'run')}, {done} finished",
                 "commits": _distinct(part, "git_commit", 12) + (" (some with uncommitted changes)" if dirty else ""),
                 "versions": ", ".join(_versions(part)),

@@ -28,11 +28,15 @@ CURVES = (
 
 
 def payload(runs: pd.DataFrame, metrics: Sequence[str], curves: pd.DataFrame) -> dict[str, Any]:
-    """What the page's script reads: {ids, shown: [{title, numeric, column}], columns, curves by run}."""
+    """What the page's script reads: {count, shown: [{name, by, …}], columns, curves by the row's number}.
+
+    runs: with the columns that exhibits count on (Found.all).
+    """
+    columns = [_packed(str(name), runs[name].tolist()) for name in runs.columns if runs[name].notna().any()]
     return {
         "count": len(runs),
         "shown": [_packed(title, texts) | {"by": by} for title, texts, by in shown(runs, metrics)],
-        "columns": [_packed(str(name), runs[name].tolist()) for name in runs.columns if runs[name].notna().any()],
+        "columns": [column for column in columns if column.get("same", " ") != ""],
         "curves": _curves(runs, curves),
     }
 
@@ -45,9 +49,7 @@ def shown(runs: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[st
         return [write(value) if is_number(value) else "" for value in values.tolist()]
 
     def words(column: str) -> list[str]:
-        return [
-            str(v) if v is not None and v == v else "" for v in (runs[column] if column in runs else runs["status"])
-        ]
+        return ["" if pd.isna(value) else str(value) for value in runs[column]]
 
     columns = [("sweep", words("sweep"), "sweep"), ("setup", words("setup"), "setup"), ("loss", words("loss"), "loss")]
     columns += [
@@ -56,7 +58,7 @@ def shown(runs: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[st
         ("seed", texts("seed", lambda seed: f"{seed:.0f}"), "seed"),
         ("status", words("status"), "status"),
     ]
-    if runs["reason"].fillna("").astype(bool).any():
+    if runs["reason"].ne("").any():
         columns.append(("reason", words("reason"), "reason"))
     for metric in metrics:
         title = f"{' '.join(tables.metric_title(metric))} (%)"
@@ -92,20 +94,20 @@ def _plain(value: Any) -> Any:
     return None if pd.isna(value) else str(value)
 
 
-def _curves(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, dict[str, list[float | None]]]:
-    """run id → {examples: […], training_loss: […] …}, thinned to MOST_POINTS, the last one always there."""
+def _curves(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[int, dict[str, list[float | None]]]:
+    """Number of the row → {examples: […], training_loss: […] …}, thinned to MOST_POINTS, the last one always there."""
     if not len(curves):
         return {}
     names = [name for name in CURVES if name in curves]
-    known, found = set(runs["run_id"]), {}
-    curves = curves.drop_duplicates(["run_id", "examples_seen_at"])  # the same run may stand in two sweeps
-    for run, lines in curves.groupby("run_id", sort=False):
-        if run not in known:
+    rows = {key: row for row, key in reversed(list(enumerate(zip(runs["sweep"], runs["run_id"], strict=True))))}
+    found = {}
+    for key, lines in curves.groupby(["sweep", "run_id"], sort=False):
+        if key not in rows:
             continue
         step = math.ceil(len(lines) / MOST_POINTS)
         kept = lines.iloc[::-1].iloc[::step].iloc[::-1]
         columns = {"examples": kept["examples_seen_at"], **{name: tables.numbers(kept[name]) for name in names}}
-        found[str(run)] = {
+        found[rows[key]] = {
             name: [float(f"{v:.4g}") if is_number(v) else None for v in values.tolist()]
             for name, values in columns.items()
             if values.notna().any()

@@ -1,7 +1,7 @@
 """What a report says in sentences, computed from its table: what was run, what to beware of, what was found."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -13,30 +13,46 @@ from repro.sweep import stands_in
 
 def summary(runs: pd.DataFrame) -> str:
     """What was run, in a sentence or two, counted from the table; imported rows are no runs of ours."""
-    if ORIGIN in runs and runs[ORIGIN].notna().any():
-        others = int(runs[ORIGIN].notna().sum())
-        return f"{summary(runs[runs[ORIGIN].isna()])} Beside them {count(others, 'imported row')}."
+    imported = _imported(runs)
+    rows = count(int(imported.sum()), "imported row")
+    if imported.any() and not imported.all():
+        return f"{summary(runs[~imported])} Beside them {rows}."
     statuses = runs["status"].value_counts()
     done = int(statuses.get("finished", 0))
     others = ", ".join(f"{number} {status}" for status, number in statuses.items() if status != "finished")
-    sweeps = sorted(runs["sweep"].dropna().astype(str).unique()) if "sweep" in runs else []
+    sweeps = sorted(set(runs["sweep"].dropna().astype(str)) - {""}) if "sweep" in runs else []
     of = f" of {count(len(sweeps), 'sweep')} ({', '.join(sweeps)})" if sweeps else ""
     text = f"{count(len(runs), 'run')}{of}{f': {done} finished, {others}' if others else ', all finished'}."
-    placed = tables.placed(runs)
+    if imported.any():
+        text = f"{rows}, no runs of ours."
+    told = _settings(tables.placed(runs))
+    return f"{text} {told[0].upper()}{told[1:]}." if told else text
+
+
+def _settings(placed: pd.DataFrame) -> str:
+    """Setups, losses, batch sizes, lengths and seeds of runs with a place in a figure; what is unknown left out."""
     if placed.empty:
-        return text
-    sizes = placed["batch_size"]
-    spread = " to ".join(dict.fromkeys(format_batch_size(int(size)) for size in (sizes.min(), sizes.max())))
-    setups = ", ".join(f"{key['setup']} at {key['scale']} scale" for key, _ in tables.split(placed, ["setup", "scale"]))
+        return ""
+    kinds = placed[["setup", "scale"]].fillna("").drop_duplicates().sort_values(["setup", "scale"])
+    setups = [" at ".join(filter(None, (setup, scale and f"{scale} scale"))) for setup, scale in kinds.to_numpy()]
+    parts = [f"setup {', '.join(filter(None, setups))}"] if any(setups) else []
+    parts.append(f"{' and '.join(sorted(placed['loss'].astype(str).unique()))} loss")
+    parts.append(f"batch sizes {_ends(placed['batch_size'], lambda size: format_batch_size(int(size)))}")
     lengths = tables.numbers(placed["examples_seen"]) if "examples_seen" in placed else pd.Series(dtype=float)
-    lengths = lengths[lengths > 0]
-    text += f" Setup {setups}; {' and '.join(sorted(placed['loss'].astype(str).unique()))} loss; batch sizes {spread}"
-    if len(lengths):
-        text += (
-            f"; {' to '.join(dict.fromkeys(format_examples(n) for n in (lengths.min(), lengths.max())))} examples seen"
-        )
+    if (lengths > 0).any():
+        parts.append(f"{_ends(lengths[lengths > 0], format_examples)} examples seen")
     seeds = placed["seed"].nunique() if "seed" in placed else 0
-    return f"{text}; {count(seeds, 'seed')}." if seeds else f"{text}."
+    return "; ".join([*parts, *([count(seeds, "seed")] if seeds else [])])
+
+
+def _ends(numbers: pd.Series, write: Callable[[float], str]) -> str:
+    """'32 to 2k': the least and the greatest, or the one that there is."""
+    return " to ".join(dict.fromkeys(write(number) for number in (numbers.min(), numbers.max())))
+
+
+def _imported(runs: pd.DataFrame) -> pd.Series:
+    """Whether each row is of other origin."""
+    return runs[ORIGIN].fillna("") != "" if ORIGIN in runs else pd.Series(False, runs.index)
 
 
 def cautions(runs: pd.DataFrame) -> list[str]:
@@ -62,7 +78,8 @@ def cautions(runs: pd.DataFrame) -> list[str]:
         found.append(f"Runs were made by {len(several)} versions of the code (see provenance).")
     if len(broken := runs[runs["status"] == "corrupt"]):
         found.append(f"{count(len(broken), 'run')} cannot be read; they are listed with the reason, and count nowhere.")
-    if ORIGIN in runs and (names := sorted(runs[ORIGIN].dropna().astype(str).unique())):
+    if (imported := _imported(runs)).any():
+        names = sorted(runs.loc[imported, ORIGIN].astype(str).unique())
         found.append(
             f"Imported from elsewhere: {', '.join(names)}. How those numbers were made is their makers' to say."
         )

@@ -1,8 +1,17 @@
 """Tables as other programs read them: Markdown, and LaTeX with booktabs."""
 
+import re
 import unicodedata
 
 import pandas as pd
+
+MARKUP = re.compile(
+    r"[\\`\[\]|#$~]"
+    r"|(?<=\S)\*|\*(?=\S)"  # a star between spaces is a star
+    r"|(?<![^\W_])_|_(?![^\W_])"  # and so is an underscore within a word
+    r"|^>|&(?=#?\w+;)"
+)
+"""What Markdown, that of GitHub too, would take for markup."""
 
 ESCAPES = {
     **{character: f"\\{character}" for character in "%$&#_{}"},
@@ -25,7 +34,7 @@ LONG_CELL = 48
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A Markdown table; what would break it (pipes, line ends) is escaped."""
+    """A Markdown table; what is markup in its cells is escaped."""
     heads = [", ".join(column) if isinstance(column, tuple) else str(column) for column in table.columns]
     if table.index.name:
         heads.insert(0, str(table.index.name))
@@ -35,8 +44,19 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _markdown_cell(value: object) -> str:
-    text = _plain_cell(value)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return markdown_text(_plain_cell(value))
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, in one line: only what would be markup where it stands is escaped."""
+    return MARKUP.sub(r"\\\g<0>", re.sub(r"\s+", " ", text).strip()).replace("<", "&lt;")
+
+
+def markdown_code(text: str) -> str:
+    """Text as code, in one line: between more backticks than it holds in a row."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " * (len(fence) > 1)
+    return space.join([fence, re.sub(r"\s+", " ", text), fence])
 
 
 def latex(frame: pd.DataFrame, caption: str, label: str) -> str:

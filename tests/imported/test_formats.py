@@ -183,6 +183,13 @@ def test_the_csv_of_clip_benchmark_build_is_told_by_its_columns(tmp_path):
     assert (row["imagenet1k/acc1"], row["mscoco_captions/text_retrieval_recall@5"]) == (0.6, 0.7)
 
 
+def test_a_language_of_clip_benchmark_build_may_have_lost_its_quotes(tmp_path):
+    file = tmp_path / "benchmark.csv"
+    file.write_text("acc1,dataset,model,pretrained,task,language\n0.6,imagenet1k,ViT-B-32,openai,t,[de]\n")
+
+    assert row_of(file, values={"loss": "softmax", "batch_size": "32k"})["imagenet1k_de/acc1"] == 0.6
+
+
 def test_one_bad_file_among_others_is_named_and_the_others_are_imported(log_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     broken = tmp_path / "broken.json"

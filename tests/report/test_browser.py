@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import page, tables
+from repro.report import figures, page, tables
 from repro.report.found import Found
 from tests.report.conftest import run_row, sweep_table
 
@@ -33,7 +34,13 @@ def table_of_500_runs():
 
 def curves_of(table):
     lines = [
-        {"run_id": run, "examples_seen_at": step * 1000, "training_loss": 5.0 / step, "gradient_norm": 1.0}
+        {
+            "sweep": "batch-size",
+            "run_id": run,
+            "examples_seen_at": step * 1000,
+            "training_loss": 5.0 / step,
+            "gradient_norm": 1.0,
+        }
         for run in table["run_id"]
         for step in range(1, 41)
     ]
@@ -63,10 +70,10 @@ def browser():
 
 @pytest.fixture
 def opened(browser, report):
-    """open(width, height) → the page in a fresh tab; `requests` and `errors`: what it asked for and complained of."""
+    """opened(width, height, address) → the page in a fresh tab; `requests` and `errors`: all that it asked and said."""
     contexts = []
 
-    def open_page(width=1280, height=900, **options):
+    def open_page(width=1280, height=900, address="", file=report[0], **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         tab = context.new_page()
@@ -75,7 +82,7 @@ def opened(browser, report):
         tab.on("pageerror", lambda error: tab.errors.append(str(error)))
         tab.on("console", lambda message: message.type in ("error", "warning") and tab.errors.append(message.text))
         tab.on("dialog", lambda dialog: (tab.errors.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        tab.goto(report[0].as_uri())
+        tab.goto(file.as_uri() + address)
         return tab
 
     yield open_page
@@ -176,10 +183,51 @@ def test_a_point_of_a_figure_tells_its_run_and_leads_to_its_row(opened, report):
 
     assert "batch size" in tab.locator("#tip").inner_text()
     point.dispatch_event("click")
-    assert tab.locator("#table tr.open td").last.inner_text() == href.removeprefix("#run-")
+    assert tab.locator("#table tr.open td").last.inner_text() == href.removeprefix("#run-batch-size/")
     assert tab.locator("#table tr.open").evaluate(
         "row => { const b = row.getBoundingClientRect(); return b.top >= 0 && b.top < innerHeight }"
     )
+
+
+def test_a_link_to_a_late_run_draws_the_table_up_to_its_row(opened, report):
+    run = report[1]["run_id"][300]
+    tab = opened(address=f"#run-batch-size/{run}")
+
+    assert tab.locator("#table tr.open td").last.inner_text() == run
+    assert tab.locator("#table tr.run").count() == 301
+
+
+def test_of_a_run_in_two_sweeps_each_link_leads_to_its_own_row(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    table = pd.concat([sweep_table((64, 128)), sweep_table((64, 128), sweep="an/other")], ignore_index=True)
+    logs = pd.concat([curves_of(table.head(4)), curves_of(table.head(4)).assign(sweep="an/other", training_loss=7.0)])
+    found = Found(table, pd.DataFrame(), pd.DataFrame(), results.published(), {}, logs)
+    file = page.write(found, tmp_path, "test")
+
+    for sweep, loss in (("batch-size", "0.125 to 5"), ("an/other", "7 to 7")):
+        tab = opened(file=file, address=f"#run-{quote(sweep, safe='')}/{table['run_id'][0]}")
+        assert tab.locator("#table tr.open td").first.inner_text() == sweep
+        assert f"training loss: {loss}" in tab.locator("#table .detail").inner_text()
+
+
+def test_a_link_that_means_no_run_opens_none(opened):
+    tab = opened(address="#run-%E0%A4%A")
+
+    assert tab.errors == []
+    assert tab.locator("#table tr.run").count() == 200
+    assert tab.locator("#table tr.open").count() == 0
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_a_key_opens_a_row_and_says_so(opened, key):
+    tab = opened()
+    line = tab.locator("#table tr.run").first
+    assert line.get_attribute("aria-expanded") == "false"
+
+    line.press(key)
+
+    assert line.get_attribute("aria-expanded") == "true"
+    assert tab.locator("#table .detail").count() == 1
 
 
 @pytest.mark.parametrize("width", [375, 768])

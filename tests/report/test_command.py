@@ -1,5 +1,7 @@
 """`repro report` on run directories written as runs write them, and on tables."""
 
+import html
+
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -62,6 +64,70 @@ def test_a_table_needs_no_runs_and_imported_ones_join(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "Open reports/mine/index.html" in result.output
     assert pd.read_csv("reports/mine/runs.csv")["origin"].value_counts(dropna=False).tolist() == [14, 14]
+
+
+def test_a_run_that_is_given_twice_counts_once(runs):
+    (runs.parent / "results").mkdir()
+    assert repro("collect", "other").exit_code == 0
+    pd.read_csv("results/other.csv").to_csv("results/all.csv", index=False)
+
+    result = repro("report", "other", "results/all.csv", "results/other.csv")
+
+    assert "2 of 2 runs finished" in result.output
+
+
+def test_an_imported_table_that_is_named_is_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    (tmp_path / "results/imported").mkdir(parents=True)
+    sweep_table().drop(columns="run_id").to_csv("results/imported/lr-0.1.csv", index=False)
+
+    result = repro("report", "results/imported/lr-0.1.csv")
+
+    assert "14 of 14 runs finished" in result.output
+    assert "Open reports/lr-0.1/index.html" in result.output
+
+
+def test_what_stands_beside_a_table_and_measurements_may_be_named_with_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    (tmp_path / "results").mkdir()
+    sweep_table().to_csv("results/mine.csv", index=False)
+    sweep_table(examples_seen_at=64).to_csv("results/mine-evaluations.csv", index=False)
+    (tmp_path / "results/capacity.csv").write_text("loss,batch_size\nsigmoid,64\n")
+
+    result = repro("report", "results/capacity.csv", "results/mine-evaluations.csv", "results/mine.csv")
+
+    assert "14 of 14 runs finished" in result.output
+
+
+def test_the_least_that_a_table_may_hold_makes_a_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "FORMATS", ("svg",))
+    sweep_table()[["loss", "batch_size", "wds_shapes_objects/acc1"]].to_csv("mine.csv", index=False)
+
+    result = repro("report", "mine.csv", "--metric", "wds_shapes_objects/acc1", "--out", str(tmp_path / "a page"))
+
+    assert result.exit_code == 0, result.output
+    text = html.unescape((tmp_path / "a page/index.html").read_text())
+    assert "14 runs, all finished. Sigmoid and softmax loss; batch sizes 32 to 2k." in text
+    assert "repro report mine.csv --out 'a page' --metric wds_shapes_objects/acc1" in text
+    assert str(tmp_path) not in text + (tmp_path / "a page/report.md").read_text()
+
+
+def test_a_broken_imported_table_is_left_out_with_a_warning(runs, caplog):
+    (runs.parent / "results/imported").mkdir(parents=True)
+    (runs.parent / "results/imported/theirs.csv").write_text("loss,batchsize\nsigmoid,64\n")
+
+    assert repro("report", "other").exit_code == 0
+    assert "theirs.csv: left out of the report: no column 'batch_size'" in caplog.text
+
+
+def test_a_scale_that_is_no_name_leads_to_no_other_folder(runs):
+    sweep_table((64,), scale="../x").to_csv("one.csv", index=False)
+    sweep_table((128,), scale="../x").to_csv("two.csv", index=False)
+
+    assert "Open reports/---x/index.html" in repro("report", "one.csv", "two.csv").output
 
 
 def test_a_broken_benchmark_is_left_out_with_a_warning(runs, caplog):

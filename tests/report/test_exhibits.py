@@ -92,7 +92,7 @@ def test_figures_fit_a_page_or_a_column_and_nothing_in_them_is_smaller_than_seve
 
 
 def test_each_point_of_one_run_links_to_a_row(made, found):
-    rows = {f"#run-{run}" for run in found.runs["run_id"]}
+    rows = {f"#run-{sweep}/{run}" for sweep, run in zip(found.runs["sweep"], found.runs["run_id"], strict=True)}
     linked = urls_of(made["figure-2"].figure)
     assert set(linked) <= rows
     assert len(linked) == 30  # the sweep's runs, each once; the paper's points have no row
@@ -284,6 +284,14 @@ def test_a_sweep_of_the_persons_own_is_drawn_against_batch_size():
     assert set(lines_of(made["figure-accuracy-my-sweep"].figure.axes[0])) == {"sigmoid", "softmax"}
 
 
+def test_a_name_with_slashes_leaves_no_folder():
+    lines = pd.DataFrame(
+        {"run_id": "a", "sweep": "../a/b", "seed": [0, 1], "examples_seen_at": 64, "training_loss": 5.0}
+    )
+    made = by_name(found_of(sweep_table(sweep="../a/b"), curves=lines))
+    assert {"figure-accuracy----a-b", "figure-curves----a-b"} <= set(made)
+
+
 def test_what_a_sweep_reproduces_is_read_from_its_words():
     assert reproduced("figures 2 and 8, tables 5; section 4.3") == {"figure 2", "figure 8", "table 5", "section 4.3"}
 
@@ -324,7 +332,7 @@ def test_a_figure_is_saved_in_three_formats_with_links_and_the_same_bytes(made, 
     linked = figures.save(
         figures.panels([lambda axes: draw.accuracy_by_batch_size(sweep_table((64,)), ACCURACY, axes)], 1), tmp_path, "b"
     )
-    assert 'xlink:href="#run-siglip-sigmoid-bs64-65.5k-s0-0a1b2c3d"' in linked
+    assert 'xlink:href="#run-batch-size/siglip-sigmoid-bs64-65.5k-s0-0a1b2c3d"' in linked
 
 
 def test_a_notebook_draws_without_giving_axes():

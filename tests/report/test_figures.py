@@ -103,7 +103,13 @@ def test_one_seed_is_points_without_bars_and_each_point_links_to_its_run(table):
 
     assert "_intervals" not in {drawn.get_label() for drawn in axes.collections}
     assert len(urls_of(axes)) == len(table)
-    assert "#run-a%20run%2Fwith%20%3Codd%3E%20characters" in urls_of(axes)
+    assert "#run-batch-size/a%20run%2Fwith%20%3Codd%3E%20characters" in urls_of(axes)
+
+
+def test_in_a_table_without_sweeps_a_point_links_by_its_id_alone(table):
+    axes = draw.accuracy_by_batch_size(table.drop(columns="sweep").head(1), ACCURACY)
+
+    assert urls_of(axes) == [f"#run-{table['run_id'][0]}"]
 
 
 def test_lengths_have_lines_of_their_own():

@@ -102,6 +102,18 @@ def test_the_same_runs_give_the_same_bytes(folder, tmp_path):
         assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
 
 
+def test_nothing_of_a_run_is_markup_in_the_document(tmp_path):
+    table = sweep_table(setup="*a* [b](http://c) `d` <e> &amp; # ~~f~~", machine="| `x` _y_ ![z](w)")
+    page.write(found_in(table.head(1)), tmp_path, "*1*", "repro report `1``2`")
+
+    text = (tmp_path / "report.md").read_text()
+
+    assert text.startswith(r"# \*1\*" + "\n")
+    assert r"\*a\* \[b\](http://c) \`d\` &lt;e> \&amp; \# \~\~f\~\~" in text
+    assert r"\| \`x\` \_y\_ !\[z\](w)" in text
+    assert "``` repro report `1``2` ```" in text
+
+
 def test_what_comes_from_runs_is_text(write, tmp_path):
     table = sweep_table()
     table.loc[len(table)] = run_row("sigmoid", 4096, status="failed", run_id="</script><script>alert(1)</script>")
@@ -143,11 +155,12 @@ def test_a_column_travels_small(values, packed):
 
 
 def test_a_training_curve_is_thinned_and_keeps_its_end(table):
-    lines = [
-        {"run_id": table["run_id"][0], "examples_seen_at": step, "training_loss": 1 / step} for step in range(1, 1001)
-    ]
+    steps = range(1, 1001)
+    lines = {"sweep": "batch-size", "run_id": table["run_id"][3], "examples_seen_at": steps}
 
-    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines))["curves"][table["run_id"][0]]
+    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
+        3
+    ]
 
     assert len(curve["examples"]) == rows.MOST_POINTS
     assert (curve["examples"][-1], curve["training_loss"][-1]) == (1000, 0.001)
@@ -232,6 +245,9 @@ def broken_tables():
         "one loss": sweep_table().query("loss == 'sigmoid'"),
         "odd batch sizes": sweep_table(batch_sizes=(48, 64, 100, 98304)),
         "only imported": imported,
+        "only loss, batch size and metric": sweep_table()[["loss", "batch_size", ACCURACY]],
+        "status without reason": sweep_table().drop(columns="reason"),
+        "a list in a cell": sweep_table().assign(machine=[["one", "two"]] * 14, learning_rate=[[1e-3]] * 14),
         "ours and imported": pd.concat([sweep_table(), imported], ignore_index=True),
     }
 
@@ -243,7 +259,7 @@ def test_no_table_stops_a_report(name, write):
     text = write(table)
 
     ours = table[table["origin"].isna()] if "origin" in table else table
-    assert f"{len(ours)} run" in text
+    assert (f"{len(ours)} run" if len(ours) else "14 imported rows, no runs of ours.") in text
     assert json.loads(Page(text).scripts["data"])["count"] == len(table)
     if not len(tables.finished(table)):
         assert "No run has finished" in text

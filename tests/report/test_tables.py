@@ -37,6 +37,21 @@ def test_seeds_are_averaged_with_students_interval():
     assert row["high"] - row["mean"] == pytest.approx(4.3027 * 0.02 / math.sqrt(3), rel=1e-4)
 
 
+def test_rows_of_one_seed_are_one_draw_and_those_that_do_not_say_theirs_are_several():
+    rows = pd.DataFrame([run_row(seed=seed, accuracy=value) for seed, value in ((0, 0.50), (0, 0.52), (1, 0.55))])
+
+    (told,), (untold,) = (tables.summarise(t, ACCURACY).to_dict("records") for t in (rows, rows.assign(seed=math.nan)))
+
+    assert (told["seeds"], untold["seeds"]) == (2, 3)
+    assert told["mean"] == pytest.approx(0.53)
+
+
+def test_the_name_of_a_series_leaves_out_what_is_not_known():
+    unknown = {"setup": "siglip", "model": math.nan, "examples_seen": math.nan, "data_fingerprint": ""}
+
+    assert tables.series_label(unknown) == "siglip"
+
+
 def test_one_seed_has_no_interval(table):
     assert tables.summarise(table, ACCURACY)[["std", "low", "high"]].isna().all(axis=None)
 

@@ -37,10 +37,11 @@ def draw_series(
     """Mean of `value` against `x`: a line for each series (`by`) and each of its `lines`.
 
     factor: of what is drawn to what the table holds (100 for percent). style: a line's look from its columns.
-    singles: draw the runs one by one, each a link to #run-<id>. Returns where series could be named: (x, y, name).
+    singles: draw the runs one by one, each a link to its row (run_urls).
+    Returns where series could be named: (x, y, name).
     """
     within = [*lines, x]
-    needed = {"loss", "batch_size", "status", "run_id", "origin", value, *by, *within}
+    needed = {"loss", "batch_size", "status", "seed", "run_id", "sweep", "origin", value, *by, *within}
     table = table[[column for column in table.columns if column in needed]]
     found = tables.summarise(table, value, by, within)
     done = tables.finished(table)
@@ -123,7 +124,7 @@ def draw_runs(
         **points,
         **edge,
     )
-    drawn.set_urls([run_url(run) for run in runs["run_id"]] if is_ours(runs) else [None] * len(runs))
+    drawn.set_urls(run_urls(runs))
 
 
 def moved(axes: Axes, points: float) -> Transform:
@@ -131,14 +132,16 @@ def moved(axes: Axes, points: float) -> Transform:
     return axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
 
 
-def run_url(run_id: object) -> str:
-    """Where the page has the run's row."""
-    return f"#run-{urllib.parse.quote(str(run_id), safe='')}"
+def run_urls(runs: pd.DataFrame) -> list[str | None]:
+    """Where the page has each run's row: #run-<sweep>/<id>, #run-<id> of a table without sweeps.
 
-
-def is_ours(runs: pd.DataFrame) -> bool:
-    """Whether these rows are runs of this project: others have no row to link to."""
-    return "origin" not in runs or not (runs["origin"] == "paper").any()
+    None for published rows, which have no row to link to, and for those without an id.
+    """
+    if "origin" in runs and (runs["origin"] == "paper").any():
+        return [None] * len(runs)
+    names = runs.reindex(columns=["sweep", "run_id"]).fillna("").astype(str).to_numpy()
+    quoted = [[urllib.parse.quote(name, safe="") for name in pair if name] for pair in names]
+    return [f"#run-{'/'.join(parts)}" if pair[1] else None for pair, parts in zip(names, quoted, strict=True)]
 
 
 def mark_missing(axes: Axes, table: pd.DataFrame, value: str, x: str = "batch_size") -> Axes:

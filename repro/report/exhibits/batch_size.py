@@ -16,6 +16,7 @@ from repro.report.exhibits.exhibit import (
     main_metric,
     points,
     sentences,
+    stem,
     tidy,
     unfinished,
     whose,
@@ -203,9 +204,8 @@ def by_sweep(found: Found, covered: Sequence[str]) -> Iterator[Exhibit]:
             points(runs, metrics[0], series),
             unfinished(runs, metrics[0]),
         )
-        stem = "".join(character if character.isalnum() or character in "-_" else "-" for character in str(sweep))
         data = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame()
-        name = f"figure-accuracy-{stem or 'runs'}"
+        name = f"figure-accuracy-{stem(sweep)}"
         yield Exhibit(name, f"{sweep or 'runs'}: accuracy against batch size", text, full, column, None, data)
 
 

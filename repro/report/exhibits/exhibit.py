@@ -32,6 +32,11 @@ class Exhibit:
     """The numbers behind it, tidy."""
 
 
+def stem(name: object) -> str:
+    """Any name as a part of a file's name: what is no letter, digit, - or _ becomes -."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in str(name)) or "runs"
+
+
 def sentences(*parts: str) -> str:
     """A caption of its parts, those that are empty left out."""
     return " ".join(part.strip() for part in parts if part and part.strip())

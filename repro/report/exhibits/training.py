@@ -9,7 +9,7 @@ from repro.report import tables
 from repro.report.draw import accuracy_along_training, training_curves
 from repro.report.draw.axes import title
 from repro.report.exhibits.batch_size import dataset_title
-from repro.report.exhibits.exhibit import Exhibit, claim, listed, points, sentences, tidy, unfinished, whose
+from repro.report.exhibits.exhibit import Exhibit, claim, listed, points, sentences, stem, tidy, unfinished, whose
 from repro.report.figures import Draw, full_and_column
 from repro.report.found import Found
 from repro.report.style import looks
@@ -89,7 +89,7 @@ def curves_by_sweep(found: Found) -> Iterator[Exhibit]:
         text = sentences(
             f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings)
         )
-        yield Exhibit(f"figure-curves-{sweep}", f"{sweep}: along training", text, full, column, None, data)
+        yield Exhibit(f"figure-curves-{stem(sweep)}", f"{sweep}: along training", text, full, column, None, data)
 
 
 def _curves(
