@@ -43,5 +43,5 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     done = int((found.ours["status"] == "finished").sum())
     counts = [f"{done} of {len(found.ours)} runs finished"] if len(found.ours) else []
     counts += [words.count(len(found.imported), "imported row")] if len(found.imported) else []
-    click.echo(f"{', and '.join(counts)}; figures and tables in {file.parent}")
+    click.echo(f"{', and '.join(counts) or 'no runs'}; figures and tables in {file.parent}")
     click.echo(f"Open {file}")

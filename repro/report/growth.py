@@ -142,9 +142,9 @@ def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None
         if result.point:
             ax.plot([result.point], [y], color=colour, marker="o", linestyle="none")
         if result.at_edge and result.point is None:
-            ax.annotate(
-                "", (result.peak * 2**0.9, y), (result.peak, y), arrowprops={"arrowstyle": "->", "color": colour}
-            )
+            sizes.add(2 * result.peak)  # the axis has room for the arrow, or it is not drawn
+            ends = (result.peak * 2**0.9, y), (result.peak, y)
+            ax.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": colour})
         ax.plot([result.peak], [y], color=colour, marker="D", markersize=6, markerfacecolor="none", linestyle="none")
     ax.set_yticks(range(len(results), 0, -1), [label for label, _ in results])
     ax.set_ylim(0.4, len(results) + 0.6)

@@ -34,8 +34,8 @@ def _settings(placed: pd.DataFrame) -> str:
     if placed.empty:
         return ""
     kinds = placed[["setup", "scale"]].fillna("").drop_duplicates().sort_values(["setup", "scale"])
-    setups = [" at ".join(filter(None, (setup, scale and f"{scale} scale"))) for setup, scale in kinds.to_numpy()]
-    parts = [f"setup {', '.join(filter(None, setups))}"] if any(setups) else []
+    setups = [f"{setup} at {scale or 'unknown'} scale" for setup, scale in kinds.to_numpy() if setup]
+    parts = [f"setup {', '.join(setups)}"] if setups else []
     parts.append(f"{' and '.join(sorted(placed['loss'].astype(str).unique()))} loss")
     parts.append(f"batch sizes {_ends(placed['batch_size'], lambda size: format_batch_size(int(size)))}")
     lengths = tables.numbers(placed["examples_seen"]) if "examples_seen" in placed else pd.Series(dtype=float)

@@ -49,13 +49,11 @@ def test_their_columns_become_ours_and_others_are_kept(made):
 
 
 def test_what_was_imported_is_a_table_like_any_other_and_draws_curves(made, tmp_path):
-    from matplotlib.figure import Figure
-
-    from repro.report import figures
+    from repro.report import draw
 
     imported.write(imported.read([made("theirs.csv", THEIRS)], mapping=MAP), tmp_path / "out" / "theirs.csv")
     table = sources.load(str(tmp_path / "out" / "theirs.csv"))
-    axes = figures.draw_curves(Figure().add_subplot(), table, "imagenet1k/acc1")
+    axes = draw.accuracy_by_batch_size(table, "imagenet1k/acc1")
 
     assert {line.get_label() for line in axes.lines} == {"sigmoid, 3B", "sigmoid, 9B", "softmax, 3B"}
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from repro.cli import main
 from repro.report import figures
-from repro.rundir import RunDirectory, write_json
+from repro.rundir import RunDirectory, read_json, write_json
 from repro.sweep import Overrides, expand, load_sweep
 from tests.report.conftest import sweep_table
 
@@ -74,6 +74,14 @@ def test_a_run_that_is_given_twice_counts_once(runs):
     result = repro("report", "other", "results/all.csv", "results/other.csv")
 
     assert "2 of 2 runs finished" in result.output
+
+
+def test_a_list_in_a_result_is_words(runs):
+    for file in (runs / "other").glob("*/result.json"):
+        write_json(file, read_json(file) | {"hosts": ["one", "two"], "steps": [1, 2]})
+
+    assert repro("report", "other").exit_code == 0
+    assert set(pd.read_csv("reports/other/runs.csv")["hosts"]) == {"one two"}
 
 
 def test_an_imported_table_that_is_named_is_not_read_again(tmp_path, monkeypatch):

@@ -198,7 +198,7 @@ def by_sweep(found: Found, covered: Sequence[str]) -> Iterator[Exhibit]:
         crowded = len(placed.drop_duplicates(series)) > MOST_SERIES if series else False
         full, column = full_and_column(draws, min(3, max(2, len(draws))), loss_looks(runs))
         text = sentences(
-            f"Sweep {sweep}.",
+            f"Sweep {sweep}." * bool(sweep),
             whose(runs),
             f"A line for each {names}; they are too many to be named here." if crowded else "",
             points(runs, metrics[0], series),
