@@ -241,6 +241,7 @@ def broken_tables():
         "one corrupt": mixed,
         "no evaluation": no_metric,
         "text for numbers": odd,
+        "text for examples": sweep_table().astype({"examples_seen": object}).assign(examples_seen="x"),
         "one run": sweep_table(batch_sizes=(64,)).iloc[:1],
         "one loss": sweep_table().query("loss == 'sigmoid'"),
         "odd batch sizes": sweep_table(batch_sizes=(48, 64, 100, 98304)),
