@@ -34,6 +34,10 @@ options: {hold: true}
 """
 LOCAL_BATCH = 64
 PAGE_RUNS = 500
+MEASURED = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=sys.stderr, check=True); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
 COUNTED = ("sbatch", "squeue", "scancel")
 MOST_SECONDS = {"dry run": 3.0, "dry run, slurm": 3.0, "status": 2.0, "collect": 15.0, "report": 30.0}
 """What we ask of ourselves, at 1,000 runs and 10,000 (collect, report)."""
@@ -57,18 +61,19 @@ class Bench:
         self.calls_file.write_text("")
         environment = os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "COLUMNS": "160"}
         command = [sys.executable, "-m", "repro", *arguments]
-        output = self.folder / "output"
         began = time.perf_counter()
-        with output.open("w") as written:
-            started = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=written, stderr=written)  # noqa: S603
-            _, status, usage = os.wait4(started.pid, 0)  # says what this process took, and no other
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)  # noqa: S603
         seconds = time.perf_counter() - began
-        started.returncode = os.waitstatus_to_exitcode(status)
-        if started.returncode:
-            raise InputError(f"{what}: ended with {started.returncode}: {output.read_text().strip()[-800:]}")
+        if done.returncode:
+            raise InputError(f"{what}: ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
         calls = Counter(self.calls_file.read_text().split())
-        found = {"what": what, "seconds": seconds, "peak_memory_bytes": usage.ru_maxrss * 1024}
-        return found | {name: calls[name] for name in COUNTED}
+        return {"what": what, "seconds": seconds, **{name: calls[name] for name in COUNTED}}
+
+    def peak_memory_bytes(self, *arguments: str) -> int:
+        """Of one command; a small process starts it, since a child counts what its parent holds as its own at first."""
+        command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "repro", *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)  # noqa: S603
+        return int(done.stdout) * 1024
 
 
 def compare(
@@ -131,6 +136,7 @@ def _on_disk(bench: Bench) -> Iterator[dict[str, Any]]:
         measured = bench.run("report", "report", "--runs", name, "--out", f"report-{name}")
         page = bench.folder / f"report-{name}" / "index.html"
         shown = {"page_bytes": page.stat().st_size, "page_ready_seconds": ready_seconds(page)}
+        shown["peak_memory_bytes"] = bench.peak_memory_bytes("report", "--runs", name, "--out", f"report-{name}")
         yield measured | shown | {"runs": count}
 
 

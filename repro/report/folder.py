@@ -78,6 +78,13 @@ def inline(svg: str, name: str) -> Markup:
     svg = re.sub(r'(href="#|url\(#)(?!run-)', rf"\1{name}-", svg)
     for colour, variable in PAGE_COLOURS.items():
         svg = svg.replace(colour, variable)
+    # A page of many figures stays small: places to a hundredth of a point, points without a clip of their own (they lie
+    # within their panel), no line ends.
+    svg = re.sub(r' (d|x|y|transform|points)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
+    svg = re.sub(
+        r'(<a [^>]*?)(?: target="_blank")?>\s*<g clip-path="[^"]*">\s*(<use [^>]*/>)\s*</g>\s*</a>', r"\1>\2</a>", svg
+    )
+    svg = re.sub(r' d="[^"]*"', lambda found: re.sub(r"\s*\n", " ", found[0]), svg)
     return Markup(re.sub(r">\s+<", "><", svg))  # noqa: S704 (matplotlib has escaped the text in it)
 
 

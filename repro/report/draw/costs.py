@@ -13,8 +13,9 @@ PARTS = {
     "data_seconds": ("waiting for data", "#b9bfc6", ""),
     "towers_seconds": ("towers", "#56b4e9", ""),
     "loss_seconds": ("loss", "#e69f00", "///"),
-    "exchange_seconds": ("exchange", "#cc79a7", "..."),
+    "exchange_seconds": ("exchange", "#cc79a7", "xxx"),
     "optimizer_seconds": ("optimizer", "#009e73", "\\\\\\"),
+    "other_seconds": ("other", "#7a7f87", ""),
 }
 """Columns of a run, mean seconds a step: name, colour (Okabe and Ito's, pale) and hatch, which tells them in grey."""
 

@@ -176,11 +176,10 @@ def figure_3(found: Found) -> Iterator[Exhibit]:
 
 
 def by_sweep(found: Found, covered: Sequence[str]) -> Iterator[Exhibit]:
-    """For each sweep that has no exhibit of its own, or whose batch size varies: each metric against batch size."""
-    shown_already = found.sweeps_of("figure 2")
+    """For each sweep that has no exhibit of its own: each metric against batch size."""
     for sweep, runs in found.ours.groupby("sweep", sort=True):
         placed = tables.placed(runs)
-        if sweep in shown_already or placed.empty or (sweep in covered and not varies(placed)):
+        if placed.empty or sweep in covered:
             continue
         metrics = [m for m in found.metrics if m in runs and runs[m].notna().any()]
         metrics = metrics or [m for m in tables.main_metrics(runs) if runs[m].notna().any()]

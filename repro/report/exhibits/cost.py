@@ -100,14 +100,12 @@ def step_split(found: Found) -> Iterator[Exhibit]:
         return
     draws: list[Draw] = []
     drawn = []
-    by = list(dict.fromkeys(["setup", "scale", *tables.series_columns(runs, SPLITS)]))
-    for key, part in tables.split(tables.placed(runs), by):
-        means = step_parts(part) if parts_of(part) else pd.DataFrame()
-        if means.empty or len(draws) >= MOST_SERIES:
-            continue
-        heads = (panel_name({c: key[c] for c in by[:2]}), tables.series_label({c: key[c] for c in by[2:]}))
-        draws.append(_bars(part, heads))
-        drawn.append(means.assign(**key))
+    for place, of_place in tables.split(tables.placed(runs), ["setup", "scale"]):
+        for key, part in tables.split(of_place, tables.series_columns(of_place, SPLITS)):
+            means = step_parts(part) if parts_of(part) else pd.DataFrame()
+            if len(means) and len(draws) < MOST_SERIES:
+                draws.append(_bars(part, (panel_name(place), tables.series_label(key))))
+                drawn.append(means.assign(**place, **key))
     full, column = full_and_column(draws, min(3, len(draws)), None, row_cm=5.2)
     for figure in (full, column):
         _parts_legend(figure, parts)
