@@ -88,6 +88,13 @@ def inline(svg: str, name: str) -> Markup:
     return Markup(re.sub(r">\s+<", "><", svg))  # noqa: S704 (matplotlib has escaped the text in it)
 
 
+def remove_stale(folder: Path, before: str, after: str) -> None:
+    """Remove files that the page of an earlier report here links to and this one does not: figures that are no more."""
+    old, new = (set(re.findall(r'href="((?:figures|tables)/[\w.-]+\.[a-z]+)"', page)) for page in (before, after))
+    for name in old - new:
+        (folder / name).unlink(missing_ok=True)
+
+
 def heads(frame: pd.DataFrame, level: int) -> list[tuple[str, int]]:
     """The header cells of one level of a table's columns: (text, columns that it spans)."""
     found: list[tuple[str, int]] = []

@@ -17,7 +17,7 @@ from repro.errors import InputError
 from repro.report import document, growth, rows, tables, words
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits
-from repro.report.folder import Shown, heads, write_exhibit
+from repro.report.folder import Shown, heads, remove_stale, write_exhibit
 from repro.report.found import Found
 from repro.report.provenance import provenance
 from repro.results import write_csv
@@ -74,7 +74,10 @@ def write(found: Found, folder: Path, title: str, command: str = "") -> Path:
             heads=heads,
             counting=words.count,
         )
-        write_text(folder / "index.html", text)
+        page = folder / "index.html"
+        before = page.read_text() if page.exists() else ""
+        write_text(page, text)
+        remove_stale(folder, before, text)
     except OSError as error:
         raise InputError(f"{folder}: the report cannot be written here: {error.strerror}") from None
     return folder / "index.html"

@@ -114,6 +114,16 @@ def test_nothing_of_a_run_is_markup_in_the_document(tmp_path):
     assert "``` repro report `1``2` ```" in text
 
 
+def test_a_report_made_again_leaves_no_figure_of_the_one_before(write, tmp_path):
+    write(sweep_table())
+    (tmp_path / "figures/mine.svg").write_text("not of a report")
+    write(sweep_table(sweep="other"))
+
+    left = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert "figure-2.svg" not in left
+    assert {"figure-accuracy-other.svg", "mine.svg"} <= left
+
+
 def test_what_comes_from_runs_is_text(write, tmp_path):
     table = sweep_table()
     table.loc[len(table)] = run_row("sigmoid", 4096, status="failed", run_id="</script><script>alert(1)</script>")
