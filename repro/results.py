@@ -108,11 +108,10 @@ def load_curves(runs: Path | str, sweep: str | None, columns: Sequence[str]) -> 
     names = {column: "training_loss" if column == "loss" else column for column in columns}
 
     def lines_of(directory: RunDirectory, _: RunSpec) -> Iterator[dict[str, Any]]:
-        for line in directory.read_log():
-            yield {
-                "examples_seen_at": line["examples_seen"],
-                **{own: line.get(column) for column, own in names.items()},
-            }
+        lines = [line for line in directory.read_log() if isinstance(line, dict) and "examples_seen" in line]
+        for line in lines:
+            found = {own: line.get(column) for column, own in names.items()}
+            yield {"examples_seen_at": line["examples_seen"], **found}
 
     return _long(runs, sweep, lines_of)
 

@@ -156,13 +156,12 @@ class RunDirectory:
             file.write(json.dumps(_finite(values)) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All whole lines; a last line cut off by a kill is left out."""
+        """All whole lines; a last line cut off by a kill is left out. Raises CorruptRun."""
         if not self.log_file.exists():
             return []
-        lines = self.log_file.read_text().split("\n")[:-1]
         try:
-            return [json.loads(line) for line in lines]
-        except json.JSONDecodeError as error:
+            return [json.loads(line) for line in self.log_file.read_text().split("\n")[:-1]]
+        except ValueError as error:  # no text, or no JSON
             raise CorruptRun(f"{self.log_file}: {error}") from None
 
     def truncate_log(self, step: int) -> None:

@@ -93,6 +93,7 @@ def hub(monkeypatch):
     server.repos, server.commits, server.heard, server.refuse = {}, [], [], 0
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)  # read when another test imported it
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("repro.retry.pause_seconds", lambda *_: 0)
