@@ -28,8 +28,6 @@ PAPER_TABLES = {"table-8": "imagenet1k/acc1", "table-5": "imagenet1k/acc1", "tab
     "table-9": "crossmodal3600_mean/mean_recall@1"
 }
 ROW_INCHES, WIDTH_INCHES = 0.2, FULL_CM / 2.54
-
-
 Table = tuple[str, pd.DataFrame, str]
 """Label, runs and metric of a table that has series over batch sizes."""
 

@@ -24,8 +24,6 @@ LOGGED = ("loss", "gradient_norm", "update_norm", "logit_scale", "logit_bias", "
 BESIDE = ("evaluations", "curves")
 """What `repro collect` writes beside a table: results/<sweep>-evaluations.csv and -curves.csv."""
 ROW = (sources.ORIGIN, "sweep", "run_id", "examples_seen_at")
-"""What tells rows apart, of which each table has some."""
-ROW = (sources.ORIGIN, "sweep", "run_id", "examples_seen_at")
 """What tells the rows of such tables apart, whichever of them it has."""
 
 
