@@ -18,10 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from repro.report import tables
-from repro.report.draw.axes import label_batch_sizes as label_batch_sizes
-from repro.report.style import COLUMN_CM, FULL_CM, GRID, INK, LOSS_STYLES, PAPER, STYLE, look
-
-__all__ = ["GRID", "INK", "LOSS_STYLES", "PAPER", "STYLE", "label_batch_sizes"]
+from repro.report.style import COLUMN_CM, FULL_CM, INK, PAPER, STYLE, look
 
 INCH_CM = 2.54
 PANEL_CM = 5.3

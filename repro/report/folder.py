@@ -9,15 +9,16 @@ from markupsafe import Markup
 
 from repro.report import figures, written
 from repro.report.exhibits import Exhibit
+from repro.report.style import GRID, INK, LOSS_STYLES, PAPER
 from repro.results import write_csv
 from repro.rundir import write_text
 
 PAGE_COLOURS = {
-    figures.INK: "currentColor",
-    figures.PAPER: "var(--paper)",
-    figures.GRID: "var(--grid)",
-    figures.LOSS_STYLES["sigmoid"]["color"]: "var(--sigmoid)",
-    figures.LOSS_STYLES["softmax"]["color"]: "var(--softmax)",
+    INK: "currentColor",
+    PAPER: "var(--paper)",
+    GRID: "var(--grid)",
+    LOSS_STYLES["sigmoid"]["color"]: "var(--sigmoid)",
+    LOSS_STYLES["softmax"]["color"]: "var(--softmax)",
 }
 """A figure's colours on the page, which has a light and a dark dress."""
 

@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from repro.report import draw, figures, tables
+from repro.report.draw.axes import label_batch_sizes
 from repro.report.style import LOSS_STYLES
 from tests.report.conftest import run_row, sweep_table
 
@@ -65,7 +66,7 @@ def test_a_loss_looks_the_same_in_every_panel(table):
 def test_batch_sizes_are_labelled_as_people_write_them(sizes, labels):
     axes = Figure().add_subplot()
 
-    figures.label_batch_sizes(axes, sizes)
+    label_batch_sizes(axes, sizes)
 
     assert axes.get_xscale() == "log"
     assert batch_size_labels(axes) == labels
