@@ -14,19 +14,26 @@ class InputError(ValueError):
 
 
 class BadData(RuntimeError):
-    """Too many samples of a data set cannot be used; counts: (shard, reason) → samples. Status `bad-data`."""
+    """Too many samples of a data set cannot be used; counts: (shard, reason) → samples. Status `bad-data`.
+
+    agreed: whether all ranks raise it together, or one of them alone has found it.
+    """
 
     status = "bad-data"
 
-    def __init__(self, message: str, counts: Mapping[tuple[str, str], int] | None = None):
+    def __init__(self, message: str, counts: Mapping[tuple[str, str], int] | None = None, agreed: bool = False):
         super().__init__(message)
-        self.counts = Counter(counts or {})
+        self.counts, self.agreed = Counter(counts or {}), agreed
 
 
 class Diverged(RuntimeError):
     """The loss is no longer a finite number, or stays far above where it began. Status `diverged`."""
 
     status = "diverged"
+
+    def __init__(self, message: str, agreed: bool = False):
+        super().__init__(message)
+        self.agreed = agreed
 
 
 class DiskFull(RuntimeError):
@@ -46,15 +53,22 @@ class EvaluationFailed(RuntimeError):
 
     status = "failed"
 
-    def __init__(self, message: str, metrics: Mapping[str, float] | None = None):
+    def __init__(self, message: str, metrics: Mapping[str, float] | None = None, agreed: bool = False):
         super().__init__(message)
-        self.metrics = dict(metrics or {})
+        self.metrics, self.agreed = dict(metrics or {}), agreed
 
 
 class Interrupted(RuntimeError):
-    """The run was asked to stop, and left a checkpoint to go on from. Status `interrupted`."""
+    """The run was asked to stop, and left a checkpoint to go on from. Status `interrupted`.
+
+    agreed: whether all ranks stop together, or a signal reached one of them alone.
+    """
 
     status = "interrupted"
+
+    def __init__(self, message: str, agreed: bool = False):
+        super().__init__(message)
+        self.agreed = agreed
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

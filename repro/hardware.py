@@ -1,7 +1,8 @@
-"""What a machine's numbers are recorded under: its processor and cores."""
+"""What this machine has, without torch: its processor and cores, under which numbers are recorded, and its GPUs."""
 
 import os
 import platform
+from pathlib import Path
 
 
 def processor_and_cores() -> str:
@@ -12,3 +13,17 @@ def processor_and_cores() -> str:
     except (OSError, StopIteration):
         processor = platform.machine()
     return f"{processor}, {os.cpu_count()} cores"
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that a process started here would see, as CUDA_VISIBLE_DEVICES names them."""
+    count = sum(file.name.removeprefix("nvidia").isdigit() for file in Path("/dev").glob("nvidia*"))
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None or not count:
+        return tuple(map(str, range(count)))
+    return tuple(name.strip() for name in listed.split(",") if name.strip() not in ("", "-1"))
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -10,29 +10,29 @@ import re
 import socket
 import subprocess
 import sys
-import time
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from repro import __version__, attempts, pretrained
+from repro import __version__, attempts, liveness, pretrained
 from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
-from repro.errors import BadData, Diverged, EvaluationFailed, InputError, Interrupted
+from repro.determinism import NO_DETERMINISTIC, lenient, set_deterministic
+from repro.disk import FULL
+from repro.errors import EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
 from repro.evaluate.released import evaluate_released
 from repro.hardware import processor_and_cores
 from repro.resources import PACKAGE
-from repro.rundir import ENDED, CorruptRun, RunDirectory, read_json, write_json
+from repro.rundir import CorruptRun, RunDirectory, write_json
 from repro.spec import RunSpec
 from repro.stopping import StopRequest
 from repro.train import distributed
 from repro.train.loop import Options, train
 
-LAST_WORDS_SECONDS = 2.0
-"""So long a rank that lost contact waits for the others to say why."""
 REPORTED_PACKAGES = ("torch", "open_clip_torch", "clip-benchmark", "numpy", "timm")
 
 
@@ -50,61 +50,93 @@ def run(
     process has taken it over, and on several ranks whatever ends one of them alone.
     """
     torch.set_num_threads(spec.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
+    set_deterministic(spec.deterministic)
     _keep_freed_memory()
     rank, ranks = distributed.rank(), distributed.ranks()
     spec.check_ranks(ranks)
     directory.job.mkdir(parents=True, exist_ok=True)
-    directory.failure_file(rank).unlink(missing_ok=True)
-    directory.alive_file(rank).write_text(f"{socket.gethostname()} {os.getpid()}\n")
+    liveness.forget_failure(directory, rank)
     attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
     with contextlib.ExitStack() as alive:
         stop = stop or alive.enter_context(StopRequest())
-        alive.callback(directory.alive_file(rank).write_text, ENDED)
-        alive.enter_context(attempts.beating(directory.alive_file(rank)))
+        alive.enter_context(liveness.announced(directory.alive_file(rank)))
         if attempt is not None:
             alive.enter_context(attempts.beating(attempt.file))
-            directory.keep_room_for_a_result()
             options = dataclasses.replace(options, still_ours=attempt.still_in_force)
+        ending = _Ending(directory, attempt)
+        peers = alive.enter_context(contextlib.ExitStack())
+        if ranks > 1:
+            peers.enter_context(liveness.watching(directory, rank, ending.leave))
         try:
-            result = _train_and_evaluate(spec, directory, options, stop)
+            if attempt is not None:
+                directory.keep_room_for_a_result()
+            result = _train_and_evaluate(spec, directory, options, stop, peers.close)
         except attempts.Superseded:
             raise
         except Exception as error:
+            ending.begin()
             result = _failure(error, directory)
             if isinstance(error, Interrupted):
                 result["make_room"] = stop.to_make_room
-            agreed = ranks == 1 or isinstance(error, BadData | Diverged | Interrupted)
-            if not agreed:
-                write_json(directory.failure_file(rank), result | {"lost_contact": is_lost_contact(error)})
-                result = root_cause(directory, ranks, result | {"lost_contact": is_lost_contact(error)})
-            if attempt is not None:
-                _record(directory, attempt, result)
-            if not agreed or isinstance(error, Interrupted | InputError):
-                raise  # the other ranks do not know: whoever started them ends them when this one leaves
-            return result
-        finally:
+            alone = ranks > 1 and not getattr(error, "agreed", False)
+            if alone:
+                if (who := f"rank {rank}") not in result["reason"]:
+                    result["reason"] = f"{who} of {ranks}: {result['reason']}"
+                failure = result | {"lost_contact": is_lost_contact(error)}
+                with contextlib.suppress(OSError):  # a disk that is full to the last byte: the exit code says it then
+                    directory.write_failure(rank, failure)
+                result = liveness.root_cause(directory, failure)
+            ending.record(result)
+            if alone:
+                raise  # its peers are stuck in the group: the caller exits without leaving it (launch/rank.py)
             distributed.stop()
-        if attempt is not None:
-            _record(directory, attempt, result)
+            if isinstance(error, Interrupted | InputError):
+                raise
+            return result
+        ending.record(result)
         return result
 
 
-def _record(directory: RunDirectory, attempt: attempts.Attempt, result: dict[str, Any]) -> None:
-    """Leave the result, and word of how the attempt ended; a lost contact alone is no result (launch/job.py asks why).
+class _Ending:
+    """How this rank's run ends: told once, by the main thread, or by the one that sees another rank's failure."""
 
-    Raises Superseded.
-    """
-    attempt.still_in_force()
-    lost_contact = result.pop("lost_contact", False)
-    if not lost_contact:
-        directory.write_result(result)
-        attempt.end(result["status"], (directory.last_logged() or {}).get("examples_seen", 0))
+    def __init__(self, directory: RunDirectory, attempt: attempts.Attempt | None):
+        self.directory, self.attempt, self._begun = directory, attempt, threading.Lock()
+
+    def begin(self) -> None:
+        """The main thread ends the run. Never returns where the other one does so already."""
+        self._begun.acquire()
+
+    def leave(self, failure: dict[str, Any]) -> None:
+        """Another rank failed: record that, and exit, wherever the main thread is stuck."""
+        if not self._begun.acquire(blocking=False):
+            return
+        code = 0
+        try:
+            self.record(failure)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        finally:
+            liveness.exit_at_once(code)
+
+    def record(self, result: dict[str, Any]) -> None:
+        """On rank 0, leave the result and how the attempt ended; a lost contact alone is none (launch/job.py asks why).
+
+        Raises Superseded.
+        """
+        if self.attempt is None or result.get("lost_contact"):
+            return
+        self.attempt.still_in_force()
+        columns = {key: value for key, value in result.items() if key not in ("lost_contact", "rank")}
+        self.directory.write_result(columns)
+        self.attempt.end(result["status"], (self.directory.last_logged() or {}).get("examples_seen", 0))
 
 
-def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options, stop: StopRequest) -> dict[str, Any]:
-    device = distributed.start()
+def _train_and_evaluate(
+    spec: RunSpec, directory: RunDirectory, options: Options, stop: StopRequest, leave_peers: Callable[[], None]
+) -> dict[str, Any]:
+    device = distributed.start(options.timeout_seconds)
     first = distributed.rank() == 0
     if first:
         directory.write_spec(spec)
@@ -113,9 +145,10 @@ def _train_and_evaluate(spec: RunSpec, directory: RunDirectory, options: Options
         check_unchanged(spec)
         pretrained.check_unchanged(spec)
     trained = {} if spec.setup == "released" else train(spec, directory, device, options, stop)
-    distributed.barrier()
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
+    leave_peers()
     stop.nobody_asks()
+    liveness.here.move("evaluating")
     result = {"status": "finished", "reason": ""} | trained
     if first:
         result["metrics"] = _evaluate(spec, directory, eval_folders(spec), device)
@@ -126,9 +159,10 @@ def _evaluate(
     spec: RunSpec, directory: RunDirectory, evals: Sequence[str], device: torch.device, redo: bool = False
 ) -> dict[str, float]:
     """Metrics of the run's final weights. Raises EvaluationFailed."""
-    if spec.setup == "released":
-        return evaluate_released(spec, directory, evals, device, redo)
-    return evaluate(directory.checkpoints, evals, directory.evals, device, redo)
+    with lenient():
+        if spec.setup == "released":
+            return evaluate_released(spec, directory, evals, device, redo)
+        return evaluate(directory.checkpoints, evals, directory.evals, device, redo)
 
 
 def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[str, Any]:
@@ -153,13 +187,13 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
 
 def _failure(error: Exception, directory: RunDirectory) -> dict[str, Any]:
     """The result of a run that did not finish: a status, and a reason in one line. The traceback goes to job/."""
-    status = getattr(error, "status", "failed")
     speaks_for_itself = isinstance(error, InputError | CorruptRun)
+    status, reason = _named(error)
     if status == "failed" and not speaks_for_itself:
-        (directory.job / f"error-{distributed.rank()}.txt").write_text(traceback.format_exc())
-    lines = str(error).strip().splitlines() or [""]
-    reason = lines[-1] if hasattr(error, "status") else f"{type(error).__name__}: {lines[0]}"
-    reason = "; ".join(lines) if speaks_for_itself else reason
+        with contextlib.suppress(OSError):  # a full disk is no reason to lose the reason
+            (directory.job / f"error-{distributed.rank()}.txt").write_text(traceback.format_exc())
+    if speaks_for_itself:
+        reason = "; ".join(str(error).strip().splitlines())
     last = directory.last_logged() or {}
     measured = {key: last.get(key) for key in ("examples_per_second", "peak_memory_bytes")}
     with contextlib.suppress(CorruptRun):  # then it is what the reason says
@@ -168,30 +202,30 @@ def _failure(error: Exception, directory: RunDirectory) -> dict[str, Any]:
     return measured | metrics | {"status": status, "reason": reason}
 
 
+def _named(error: Exception) -> tuple[str, str]:
+    """Status and reason of an exception, of torch's and the system's too."""
+    lines = str(error).strip().splitlines() or [""]
+    if hasattr(error, "status"):
+        return error.status, lines[-1]
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "disk-full", f"{error.filename or 'a file of the run'}: {FULL[error.errno]}"
+    if NO_DETERMINISTIC in lines[0]:
+        operation = lines[0].partition(NO_DETERMINISTIC)[0].strip()
+        return (
+            "failed",
+            f"{operation} gives other bits each time; --set deterministic=false trains with it all the same",
+        )
+    return "failed", f"{type(error).__name__}: {lines[0]}"
+
+
 def is_lost_contact(error: Exception) -> bool:
     """Whether a rank failed only because another one went away."""
-    if isinstance(error, torch.distributed.DistError):
+    if isinstance(error, torch.distributed.DistError | distributed.RankLost):
         return True
     return (
         isinstance(error, RuntimeError)
         and re.search(r"gloo|NCCL|Connection (closed|reset|refused)|[Bb]roken pipe|Socket", str(error)) is not None
     )
-
-
-def root_cause(directory: RunDirectory, ranks: int, own: dict[str, Any]) -> dict[str, Any]:
-    """Of all that the ranks say, what is not only the echo of another's end. Waits a little for the others to say it.
-
-    own: this rank's failure, with lost_contact.
-    """
-    deadline = time.monotonic() + (LAST_WORDS_SECONDS if own["lost_contact"] else 0)
-    while True:
-        found = [read_json(file) for rank in range(ranks) if (file := directory.failure_file(rank)).exists()]
-        for failure in found:
-            if not failure["lost_contact"]:
-                return failure
-        if time.monotonic() > deadline:
-            return own
-        time.sleep(0.1)
 
 
 def provenance(spec: RunSpec, device: torch.device) -> dict[str, Any]:

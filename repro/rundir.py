@@ -68,6 +68,7 @@ class RunDirectory:
         self.attempts = self.job / "attempts"
         self.cancelled_file = self.job / "cancelled.json"
         self.reserve_file = self.job / "reserve"
+        self.failures = self.job / "failures"
         self.micro_batch_file = self.job / "micro-batch.json"
 
     def evals_at(self, examples: int) -> Path:
@@ -111,15 +112,22 @@ class RunDirectory:
     def write_result(self, result: dict[str, Any]) -> None:
         """The row; what is not finite becomes null. On a full disk it takes the room that was kept for it."""
         finished_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        row = {"format": FORMAT, **_finite(result), "finished_at": finished_at}
-        try:
-            write_json(self.result_file, row)
-        except OSError as error:
-            if error.errno not in FULL or not self.reserve_file.exists():
-                raise
-            self.reserve_file.unlink()
-            write_json(self.result_file, row)
+        self._write_with_reserve(self.result_file, {"format": FORMAT, **_finite(result), "finished_at": finished_at})
         self.reserve_file.unlink(missing_ok=True)
+
+    def write_failure(self, rank: int, failure: dict[str, Any]) -> None:
+        """What ended this rank: status, reason, and lost_contact, whether it only missed another. As write_result."""
+        self.failures.mkdir(parents=True, exist_ok=True)
+        self._write_with_reserve(self.failure_file(rank), _finite(failure) | {"rank": rank})
+
+    def _write_with_reserve(self, file: Path, values: dict[str, Any]) -> None:
+        try:
+            write_json(file, values)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            self.reserve_file.unlink(missing_ok=True)  # another rank may just have done so
+            write_json(file, values)
 
     def keep_room_for_a_result(self) -> None:
         """So that a run that ends because the disk is full can still say so."""
@@ -210,8 +218,8 @@ class RunDirectory:
         return self.job / f"alive-{rank}"
 
     def failure_file(self, rank: int) -> Path:
-        """What ended this rank, where it could say so itself: status, reason, and whether it only missed another."""
-        return self.job / f"failure-{rank}.json"
+        """There where a rank failed alone, and could say so (liveness.py)."""
+        return self.failures / f"{rank}.json"
 
 
 def _logged_step(line: bytes) -> float:

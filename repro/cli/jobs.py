@@ -139,7 +139,8 @@ def _run_here(cells: "list[Cell]", values: dict[str, Any], retry: bool, runs: Pa
     console = Console()
     to_do = [cell for cell, state, _ in states(cells) if needs_a_job(state, retry)]
     _say_what_is_left_alone(len(cells) - len(to_do), cells)
-    jobs = values["jobs"] or default_jobs(max((cell.spec.threads for cell in to_do), default=1) * values["ranks"])
+    threads = max((cell.spec.threads for cell in to_do), default=1)
+    jobs = values["jobs"] or default_jobs(threads, values["ranks"])
     if to_do:
         click.echo(f"{len(to_do)} runs to do, {jobs} at a time; Ctrl-C stops, typed again goes on.")
     settings = JobSettings(

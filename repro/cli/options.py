@@ -38,6 +38,9 @@ class CommandWithSeveral(click.Command):
         return super().parse_args(ctx, spelled_out)
 
 
+TIMEOUT_HELP = "Seconds that ranks wait for one that trains no further."
+
+
 def runs_option(command: Any) -> Any:
     return click.option(
         "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of all runs."

@@ -2,11 +2,13 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 import click
 
-from repro.cli.options import runs_option
+from repro.cli.options import TIMEOUT_HELP, runs_option
 
 
 @click.command()
@@ -15,7 +17,8 @@ from repro.cli.options import runs_option
 @runs_option
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data workers of each rank.")
 @click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
-def run(spec_file: Path, sweep: str, runs: Path, workers: int, checkpoint_seconds: float) -> None:
+@click.option("--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help=TIMEOUT_HELP)
+def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any) -> None:
     """Train and evaluate the run that SPEC.json describes.
 
     A spec.json inside a run directory is run there. On several ranks:
@@ -32,22 +35,28 @@ def run(spec_file: Path, sweep: str, runs: Path, workers: int, checkpoint_second
     check.check_evals([spec])
     check.check_runs_folder(runs, sweep)
     cell = Cell.of(spec, runs, sweep)
-    first = int(os.environ.get("RANK", 0)) == 0
+    first, alone = int(os.environ.get("RANK", 0)) == 0, int(os.environ.get("WORLD_SIZE", 1)) == 1
     if cell.state() == "finished":
         click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None
         return
 
-    from repro.errors import Interrupted
+    from repro.errors import InputError, Interrupted
+    from repro.liveness import exit_at_once
     from repro.run import run as run_one
     from repro.train.loop import Options
 
     os.environ.setdefault("TQDM_DISABLE", "1")
     click.echo(f"{spec.run_id}: {spec.steps:,} steps, in {cell.directory.path}") if first else None
     try:
-        result = run_one(spec, cell.directory, Options(workers=workers, checkpoint_seconds=checkpoint_seconds))
+        result = run_one(spec, cell.directory, Options(timeout_seconds=timeout, **options))
     except Interrupted as stopped:
         click.echo(f"{stopped}; typed again, the command goes on.", err=True)
-        sys.exit(130)
+        sys.exit(130) if alone else exit_at_once(130)
+    except Exception as error:
+        if alone:
+            raise
+        click.echo(str(error), err=True) if isinstance(error, InputError) else traceback.print_exc()
+        exit_at_once(2 if isinstance(error, InputError) else 1)  # its peers are stuck in the group: it cannot leave it
     if first:
         print_result(result)
     sys.exit(0 if result["status"] == "finished" else 1)

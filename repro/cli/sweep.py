@@ -66,14 +66,15 @@ def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values
     """Everything is checked, and the data are made, before the first run starts."""
     from repro import check
     from repro.cli.progress import lines_on_stderr
-    from repro.launch import Cell, default_jobs, labelled
+    from repro.hardware import cores
+    from repro.launch import Cell, labelled
 
     specs = check.complete(specs)
     check.check_evals(specs)
     check.check_runs_folder(options["runs"], sweep)
     cells = labelled([Cell.of(spec, options["runs"], sweep) for spec in specs])
     check_jobs(specs, values)
-    processes = values["jobs"] or default_jobs(threads=1)
+    processes = values["jobs"] or cores()
     for unusable in check.prepare_data(specs, processes, lines_on_stderr("preparing the data")):
         click.echo(f"cannot be used: {unusable}", err=True)
     return cells

@@ -14,9 +14,11 @@ tokens-<tokenizer>.npy [N, L] int32, and tokens-<tokenizer>.json once all are ma
 records/<name>/00012   finished blocks
 """
 
+import errno
 import io
 import mmap
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -53,15 +55,19 @@ class RowsFile:
         self.header = header.getvalue()
 
     def create(self) -> None:
-        """Room for all rows, so that a full disk is found before the work; what is there already stays.
+        """The file at its full length, without its rows: any number of processes may do it at once.
 
-        Processes that do it at once write the same bytes.
+        Raises DiskFull, before the work, where there is no room for the rows that are not there yet. Room is not taken:
+        file systems that cannot do so at once would write all of it.
         """
         size = len(self.header) + self.dtype.itemsize * self.shape[0] * self.shape[1]
         self.records.mkdir(parents=True, exist_ok=True)
         with full_disk_named(self.file, size), self._opened() as descriptor:
+            held = os.fstat(descriptor).st_blocks * 512
+            if size - held > shutil.disk_usage(self.file.parent).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.pwrite(descriptor, self.header, 0)
-            os.posix_fallocate(descriptor, 0, size)
+            os.truncate(descriptor, size)
 
     def write(self, block: int, rows: np.ndarray) -> None:
         """Rows on disk first, then the record. By pwrite: a full disk is then an error, and no signal."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import attempts
 from repro.errors import InputError, Interrupted
+from repro.hardware import cores, visible_gpus
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
@@ -263,11 +264,11 @@ def _signals_are_ctrl_c() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def default_jobs(threads: int) -> int:
-    """As many runs side by side as there are cores for; one where there is a GPU."""
-    if Path("/dev/nvidia0").exists():
-        return 1
-    return max(1, len(os.sched_getaffinity(0)) // threads)
+def default_jobs(threads: int, ranks: int = 1) -> int:
+    """As many runs side by side as there are GPUs for, one for each rank; or cores, where there is no GPU."""
+    if gpus := visible_gpus():
+        return max(1, len(gpus) // ranks)
+    return max(1, cores() // (threads * ranks))
 
 
 def read_spec_file(file: Path) -> RunSpec:

@@ -16,7 +16,7 @@ class JobSettings:
     """How jobs are carried out; changes no result.
 
     restarts: how often a run is started again after one of its ranks died. auto_micro_batch: a run that is out of
-    memory goes on with half the micro-batch.
+    memory goes on with half the micro-batch. timeout_seconds: how long ranks wait for one that trains no further.
     """
 
     workers: int = 0
@@ -24,6 +24,7 @@ class JobSettings:
     ranks: int = 1
     restarts: int = 0
     auto_micro_batch: bool = False
+    timeout_seconds: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from repro import attempts
+from repro import attempts, liveness
 from repro.counts import format_batch_size, smaller_micro_batch
 from repro.launch.cell import Cell, JobSettings
-from repro.launch.rank import BUSY
+from repro.launch.rank import BUSY, DISK_FULL
+from repro.liveness import TIMED, WAITING
 from repro.rundir import ENDED, UNFINISHED, write_json
 
 SILENT_SECONDS = 45.0
@@ -23,8 +24,10 @@ LOOK_SECONDS = 5.0
 """Between two looks at the signs of life."""
 BEGIN_SECONDS = 600.0
 """So long the ranks have to come to life: clusters are slow to load Python on many nodes."""
-END_SECONDS = 20.0
+END_SECONDS = 10.0
 """So long the other ranks have to end by themselves when one has failed."""
+STOP_SECONDS = 60.0
+"""So long ranks that were asked to stop may stand still."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,10 @@ class Job:
         result = directory.read_result()
         if result is not None and result["status"] in UNFINISHED:
             directory.result_file.unlink()  # so that a result that is there at the end is of this start
+        for rank in range(self.settings.ranks):
+            liveness.forget_failure(directory, rank)
         self._first_failure, self._killed = None, ""
-        self._watch = SignsOfLife(self.cell, self.settings.ranks)
+        self._watch = SignsOfLife(self.cell, self.settings)
         self.ranks = self.start_ranks(self.cell, self.settings)
 
     def poll(self) -> bool:
@@ -95,12 +100,13 @@ class Job:
         assert self.ranks is not None and self._watch is not None
         failed = [one for one in self.ranks.exits() if one.code != 0]
         if self.ranks.running():
-            if failed and self._first_failure is None:
+            if self._first_failure is None and (failed or liveness.failures(self.cell.directory)):
                 self._first_failure = time.monotonic()
-            if self._first_failure is not None and time.monotonic() - self._first_failure > END_SECONDS:
-                self.ranks.kill()
-            elif not failed and not self._killed and (silent := self._watch.silent()):
-                self._killed = silent
+            if self._first_failure is not None:
+                if time.monotonic() - self._first_failure > END_SECONDS:
+                    self.ranks.kill()
+            elif self._killed or (silent := self._watch.silent(self.leaving())):
+                self._killed = self._killed or silent
                 self.ranks.kill()
             return False
         again = self._conclude(failed)
@@ -116,7 +122,8 @@ class Job:
     def _conclude(self, failed: list[Exit]) -> bool:
         """Record how it ended; whether to start again."""
         directory = self.cell.directory
-        result = directory.read_result()
+        busy = any(one.code == BUSY for one in failed)
+        result = directory.read_result() or (None if busy else self._told_by_a_rank())
         status = result["status"] if result is not None else ""
         if not status and any(one.out_of_memory for one in failed) and not self.leaving():
             status, result = "oom", {"status": "oom", "reason": self._over_the_limit(failed)}
@@ -125,19 +132,40 @@ class Job:
             return True
         if status and status not in UNFINISHED:
             self.outcome = "done"
-        elif any(one.code == BUSY for one in failed):
+        elif busy:
             self.outcome = "busy"
         elif self.leaving() or self.ranks.node_failed:
             self.outcome = "stopped"
         elif self._killed:
             return self._died("killed", self._killed)
+        elif any(one.code == DISK_FULL for one in failed):
+            self._record("disk-full", f"{directory.path}: the disk is full")
+            self.outcome = "done"
         elif failed:
-            return self._died(*root_cause(failed))
+            return self._died(*self._cause(failed))
         elif status == "interrupted":
             self.outcome = "make-room" if result.get("make_room") else "stopped"
         else:
             return self._died("failed", f"ended without a result; see {directory.output_file}")
         return False
+
+    def _told_by_a_rank(self) -> dict[str, Any] | None:
+        """What a rank that failed alone left, recorded where rank 0 could not do so; None where none says why."""
+        failure = liveness.root_cause(self.cell.directory)
+        if failure is None or failure["lost_contact"]:
+            return None
+        result = {key: value for key, value in failure.items() if key not in ("lost_contact", "rank")}
+        self.cell.directory.write_result(result)
+        attempt = attempts.latest(self.cell.directory.attempts)
+        if attempt is not None and not attempt.outcome and not attempt.is_alive():
+            attempt.end(result["status"])
+        return result
+
+    def _cause(self, failed: list[Exit]) -> tuple[str, str]:
+        """Status and reason, with what a rank could say of its lost contact where nobody knows more."""
+        status, reason = root_cause(failed)
+        lost = liveness.root_cause(self.cell.directory)
+        return status, f"{reason}: {lost['reason']}" if lost and status == "failed" else reason
 
     def _died(self, status: str, reason: str) -> bool:
         """A rank died: start again, or record it."""
@@ -191,30 +219,53 @@ def root_cause(failed: list[Exit]) -> tuple[str, str]:
 
 
 class SignsOfLife:
-    """Each rank renews a file while it lives (attempts.beating). Judged by this process's clock alone."""
+    """Each rank renews a file while it lives (liveness.py). Judged by this process's clock alone."""
 
-    def __init__(self, cell: Cell, ranks: int):
-        self.files = [cell.directory.alive_file(rank) for rank in range(ranks)]
+    def __init__(self, cell: Cell, settings: JobSettings):
+        self.files = [cell.directory.alive_file(rank) for rank in range(settings.ranks)]
+        self.timeout_seconds = settings.timeout_seconds
         self.began = self.last_look = time.monotonic()
         for file in self.files:
             file.unlink(missing_ok=True)  # the signs of an earlier start
-        self.seen: dict[int, tuple[float, float]] = {}
+        self.beats: dict[int, tuple[float, float]] = {}
+        self.places: dict[int, tuple[str, float]] = {}
 
-    def silent(self) -> str:
-        """A sentence about a rank that has gone silent; '' while there is none."""
+    def silent(self, stopping: bool = False) -> str:
+        """A sentence about a rank that has gone silent, or for which the others wait too long; '' if there is none."""
         now = time.monotonic()
         if now - self.last_look < LOOK_SECONDS:
             return ""
         self.last_look = now
         for rank, file in enumerate(self.files):
             beat = attempts.beat_time(file)
-            if beat is None and rank not in self.seen and now - self.began > BEGIN_SECONDS:
+            if beat is None and rank not in self.beats and now - self.began > BEGIN_SECONDS:
                 return f"rank {rank} did not begin within {BEGIN_SECONDS:.0f} s"
             if beat is None:
                 continue
-            previous, since = self.seen.get(rank, (None, now))
+            previous, since = self.beats.get(rank, (None, now))
             if beat != previous:
-                self.seen[rank] = (beat, now)
+                self.beats[rank] = (beat, now)
             elif now - since > SILENT_SECONDS and file.read_text() != ENDED:
                 return f"rank {rank} gave no sign of life for {now - since:.0f} s: its node or process is lost or stuck"
-        return ""
+        return self._standing_still(now, min(STOP_SECONDS, self.timeout_seconds) if stopping else self.timeout_seconds)
+
+    def _standing_still(self, now: float, limit_seconds: float) -> str:
+        """All ranks of several stand still in the middle of training: which one the others wait for."""
+        for rank, file in enumerate(self.files):
+            place = liveness.read_place(file)
+            if place != self.places.get(rank, ("", 0.0))[0]:
+                self.places[rank] = (place, now)
+        still = [place.split() for place, since in self.places.values() if now - since > limit_seconds]
+        if len(self.files) == 1 or len(still) < len(self.files) or any(doing not in TIMED for _, doing, _ in still):
+            return ""
+        seconds = now - max(since for _, since in self.places.values())
+        stuck = [
+            (rank, doing, step) for rank, (_, doing, step) in zip(self.places, still, strict=True) if doing != WAITING
+        ]
+        if not stuck:
+            return f"the ranks wait for each other in an exchange, for {seconds:.0f} s (--timeout {limit_seconds:g})"
+        rank, doing, step = stuck[0]
+        return (
+            f"rank {rank} of {len(self.files)} has not moved on for {seconds:.0f} s ({doing} in step {int(step):,}), "
+            f"and the others wait for it (--timeout {limit_seconds:g})"
+        )

@@ -1,17 +1,19 @@
 """Jobs as processes of this machine, some at a time, forked from one that has imported what all of them need."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
+from repro.hardware import visible_gpus
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.rank import run_rank
+from repro.liveness import exit_at_once
 from repro.rundir import RunDirectory
 
 POLL_SECONDS = 0.3
@@ -21,14 +23,15 @@ PRELOADED = ["repro.run", "clip_benchmark.datasets.builder", "clip_benchmark.met
 
 
 class LocalRanks:
-    """One run's ranks on this machine."""
+    """One run's ranks on this machine. gpus: what they see, as CUDA_VISIBLE_DEVICES names it; none: all there are."""
 
-    def __init__(self, cell: Cell, settings: JobSettings):
+    def __init__(self, cell: Cell, settings: JobSettings, gpus: Sequence[str] = ()):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         port = free_port() if settings.ranks > 1 else 0
         self.processes = [
-            context.Process(target=_rank, args=(cell.directory, settings, rank, port)) for rank in range(settings.ranks)
+            context.Process(target=_rank, args=(cell.directory, settings, rank, port, tuple(gpus)))
+            for rank in range(settings.ranks)
         ]
         self.ended: list[Exit] = []
         self.node_failed = False
@@ -72,25 +75,50 @@ def launch_local(
     """Run cells, at most `jobs` at a time. On Ctrl-C the jobs leave a checkpoint, then KeyboardInterrupt goes on."""
     queue = list(waiting)
     active: list[Job] = []
+    gpus, stopping = Gpus(visible_gpus()), []
     try:
         while queue or active:
             for cell in _startable(queue, jobs - len(active)):
-                job = Job(cell, settings, LocalRanks, say=lambda text, cell=cell: say(f"{cell.label}: {text}"))
+                job = Job(
+                    cell,
+                    settings,
+                    partial(LocalRanks, gpus=gpus.take(cell, settings.ranks)),
+                    say=lambda text, cell=cell: say(f"{cell.label}: {text}"),
+                    leaving=lambda: bool(stopping),
+                )
                 job.start()
                 active.append(job)
             time.sleep(POLL_SECONDS)
             watch()
             for job in [job for job in active if _is_over(job, say)]:
                 active.remove(job)
+                gpus.give_back(job.cell)
                 if job.outcome == "busy":
                     queue.append(job.cell)
                 elif job.outcome in ("stopped", "make-room") and not job.cell.directory.cancelled_file.exists():
                     raise KeyboardInterrupt  # a person's Ctrl-C, which may reach a job and not us
         watch()
     except KeyboardInterrupt:
-        _stop(active)
+        stopping.append(True)
+        _stop(active, say)
         watch()
         raise
+
+
+class Gpus:
+    """Deals GPUs to runs: one for each rank, those first that the fewest runs have."""
+
+    def __init__(self, names: Sequence[str]):
+        self.names, self.taken = tuple(names), {}
+
+    def take(self, cell: Cell, ranks: int) -> tuple[str, ...]:
+        load = Counter(name for names in self.taken.values() for name in names)
+        free_first = sorted(self.names, key=lambda name: (load[name], self.names.index(name)))
+        self.taken[cell.spec.run_id] = tuple(sorted(free_first[:ranks], key=self.names.index))
+        return self.taken[cell.spec.run_id]
+
+    def give_back(self, cell: Cell) -> None:
+        self.taken.pop(cell.spec.run_id, None)
 
 
 def _is_over(job: Job, say: Callable[[str], None]) -> bool:
@@ -116,12 +144,14 @@ def _startable(queue: list[Cell], most: int) -> list[Cell]:
     return found
 
 
-def _rank(directory: RunDirectory, settings: JobSettings, rank: int, port: int) -> None:
+def _rank(directory: RunDirectory, settings: JobSettings, rank: int, port: int, gpus: tuple[str, ...]) -> None:
     """The process of one rank."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(settings.ranks)}
     if settings.ranks > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    sys.exit(run_rank(directory, settings))
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    exit_at_once(run_rank(directory, settings))
 
 
 def free_port() -> int:
@@ -130,12 +160,17 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _stop(active: Sequence[Job]) -> None:
-    """Ask running jobs to leave a checkpoint, and wait; a second Ctrl-C ends them at once."""
-    with contextlib.suppress(KeyboardInterrupt):
-        for job in active:
+def _stop(active: Sequence[Job], say: Callable[[str], None]) -> None:
+    """Ask running jobs to stop, and wait for their ends; what does not come to one, or a second Ctrl-C, is killed."""
+    left = list(active)
+    try:
+        for job in left:
             job.ranks.terminate()
-        while any(job.ranks.running() for job in active):
+        while left:
+            left = [job for job in left if not _is_over(job, say)]
             time.sleep(POLL_SECONDS)
-    for job in active:
-        job.ranks.kill()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for job in active:
+            job.ranks.kill()

@@ -3,15 +3,19 @@
 What becomes of it stands in the run directory; the exit code says only whether that is so.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
+from repro.disk import FULL
 from repro.errors import InputError, Interrupted
 from repro.launch.cell import JobSettings
+from repro.liveness import exit_at_once
 from repro.rundir import CorruptRun, RunDirectory
 from repro.stopping import StopRequest
 
@@ -22,6 +26,8 @@ SAID_ALL = 0
 FAILED = 1
 BUSY = 3
 """Another process has the run: nothing was touched."""
+DISK_FULL = 4
+"""So full that the run directory could not even say that."""
 
 
 def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
@@ -43,6 +49,7 @@ def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
                 workers=settings.workers,
                 checkpoint_seconds=settings.checkpoint_seconds,
                 micro_batch=directory.read_micro_batch(),
+                timeout_seconds=settings.timeout_seconds,
             )
             run(directory.read_spec(), directory, options, os.environ.get(JOB_ID, ""), stop)
             return SAID_ALL
@@ -57,16 +64,17 @@ def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
             if int(os.environ.get("RANK", 0)) == 0 and not directory.result_file.exists():
                 directory.write_result({"status": "failed", "reason": str(error)})
             return FAILED
-        except Exception:
-            traceback.print_exc()
-            return FAILED
+        except Exception as error:
+            with contextlib.suppress(OSError):  # the log may lie on a full disk
+                traceback.print_exc()
+            return DISK_FULL if isinstance(error, OSError) and error.errno in FULL else FAILED
 
 
-def main(directory: str, settings: str) -> int:
+def main(directory: str, settings: str) -> NoReturn:
     """A task of srun: SLURM's variables become torch's. MASTER_ADDR and MASTER_PORT come from the job."""
     for theirs, ours in (("SLURM_PROCID", "RANK"), ("SLURM_NTASKS", "WORLD_SIZE"), ("SLURM_LOCALID", "LOCAL_RANK")):
         os.environ[ours] = os.environ[theirs]
-    return run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings)))
+    exit_at_once(run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings))))
 
 
 def as_arguments(directory: RunDirectory, settings: JobSettings) -> list[str]:
@@ -75,4 +83,4 @@ def as_arguments(directory: RunDirectory, settings: JobSettings) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

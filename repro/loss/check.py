@@ -158,7 +158,7 @@ def _tell_all(problem: str | None, mine: torch.Tensor | None, device: torch.devi
     received = message.new_empty((ranks(group), len(_Held._fields)))
     with waiting():
         all_gather_single(received, message, group=group)
-    every = [_Held(*row) for row in received.tolist()]
+        every = [_Held(*row) for row in received.tolist()]  # on a GPU the host waits here
     if any(held.problem for held in every):
         problems: list[str | None] = [None] * ranks(group)
         dist.all_gather_object(problems, problem, group=group)

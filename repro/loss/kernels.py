@@ -38,10 +38,13 @@ def serve(images: torch.Tensor, logits: torch.dtype) -> bool:
 
 
 def space(images: torch.Tensor, tile: tuple[int, int]) -> torch.Tensor:
-    """Room for the gradient of one tile, flat. bfloat16 for 16-bit embeddings: float16 has no range for the tiny
-    probabilities."""
+    """Room for the gradient of one tile, flat, in the embeddings' dtype, by which it is multiplied."""
     rows, columns = (min(side, len(images)) for side in tile)
-    return images.new_empty(rows * columns, dtype=torch.float32 if images.dtype == torch.float32 else torch.bfloat16)
+    return images.new_empty(rows * columns)
+
+
+FLOAT16_FACTOR = 2.0**14
+"""A gradient in float16 is held times this: |∂l| is at most 2, and what is as small as 2⁻²⁸ keeps all its digits."""
 
 
 class Blocks(NamedTuple):
@@ -87,7 +90,8 @@ def sigmoid_tile(
     """Σ softplus(−z·l), Σ ∂l and Σ ∂l∘x·yᵀ of one tile, and ∂l itself: σ(l) − [positive], written into `gradient`.
 
     images [m, d], texts [n, d]: float32, bfloat16 or float16. logit_scale, logit_bias: one element, on the device.
-    offset: None where the tile has no positives. gradient [m, n]: any float dtype, any row stride.
+    offset: None where the tile has no positives. gradient [m, n]: any float dtype, any row stride; in float16 it gets
+    FLOAT16_FACTOR times ∂l.
     Returns 0-dim float64 tensors. Nothing is divided by the batch size. (SigLIP, section 3.2)
     """
     launch = _Launch(images, texts, blocks)
@@ -236,6 +240,14 @@ def _softplus_and_sigmoid(x):
 
 
 @kernel
+def _store(pointers, gradient, inside):
+    dtype: tl.constexpr = pointers.dtype.element_ty
+    if dtype == tl.float16:
+        gradient = gradient * 16384.0  # FLOAT16_FACTOR
+    tl.store(pointers, gradient.to(dtype), mask=inside)
+
+
+@kernel
 def _sigmoid_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, logit_bias,
     offset, gradient, gradient_stride, sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
@@ -263,7 +275,7 @@ def _sigmoid_kernel(
         gradient_sum += tl.sum(tl.sum(signed, axis=1), axis=0)
         scale_sum += tl.sum(tl.sum(signed * quarters[quarter], axis=1), axis=0)
         pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
-        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=inside)
+        _store(pointers, signed, inside)
     tl.store(sums + tl.program_id(0), loss_sum)
     tl.store(sums + tl.num_programs(0) + tl.program_id(0), gradient_sum)
     tl.store(sums + 2 * tl.num_programs(0) + tl.program_id(0), scale_sum)
@@ -319,5 +331,5 @@ def _softmax_gradient_kernel(
         inside = (rows[:, None] < m) & (columns[None, :] < n)
         scale_sum += tl.sum(tl.sum(tl.where(inside, signed * halves[half], 0.0), axis=1), axis=0)
         pointers = gradient + rows.to(tl.int64)[:, None] * gradient_stride + columns[None, :]
-        tl.store(pointers, signed.to(gradient.dtype.element_ty), mask=inside)
+        _store(pointers, signed, inside)
     tl.store(sums + tl.program_id(0), scale_sum)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 
+from repro.loss.kernels import FLOAT16_FACTOR
+
 SAFE_LOGIT = 32.0
 """Up to this size a logit's rounding in fp32 changes its probability by less than 1e-6."""
 
@@ -121,10 +123,17 @@ def tile_logits(
 
 
 def add_product(gradient: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """gradient [m, d] += left [m, n] · right [n, d]; gradient in fp32 or fp64, left a tile, right features."""
+    """gradient [m, d] += left [m, n] · right [n, d]; gradient in fp32 or fp64, left a tile, right features.
+
+    A tile in fp16 holds kernels.FLOAT16_FACTOR times its values, the kernels' way to keep the tiny ones.
+    """
     if right.device.type == "cuda" and right.dtype != gradient.dtype:
-        half = left.to(torch.bfloat16), right.to(torch.bfloat16)
-        torch.addmm(gradient, *half, out_dtype=gradient.dtype, out=gradient)
+        if left.dtype == torch.float32 and right.dtype == torch.float16:
+            left = left * FLOAT16_FACTOR
+        factor = 1 / FLOAT16_FACTOR if right.dtype == torch.float16 else 1.0
+        torch.addmm(gradient, left.to(right.dtype), right, alpha=factor, out_dtype=gradient.dtype, out=gradient)
+    elif left.dtype == torch.float16:
+        gradient.addmm_(left.to(gradient.dtype), right.to(gradient.dtype), alpha=1 / FLOAT16_FACTOR)
     elif _by_onednn(right) and left.dtype == gradient.dtype:
         gradient.add_(_onednn(left, right.T))
     elif right.dtype == torch.bfloat16:

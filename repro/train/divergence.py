@@ -29,17 +29,21 @@ class LossBound:
         return self.ratio * max(self.first_loss, 1 + math.log(self.batch_size))
 
     def see(self, loss: float, step: int) -> None:
-        """The loss of a step (the first is 1). Raises Diverged where it is not finite, or too high for too long."""
+        """The loss of a step (the first is 1), of the global batch and so the same on all ranks.
+
+        Raises Diverged where it is not finite, or too high for too long.
+        """
         place = f"at step {step:,}, {(step - 1) * self.batch_size:,} examples"
         if not math.isfinite(loss):
-            raise Diverged(f"the loss is {loss} {place}")
+            raise Diverged(f"the loss is {loss} {place}", agreed=True)
         if self.first_loss is None:
             self.first_loss = loss
         self.above = self.above + 1 if loss > self.bound else 0
         if self.above >= self.steps:
             raise Diverged(
                 f"the loss is {loss:.4g} {place}, and was above {self.bound:.4g} for {self.above} steps in a row "
-                f"(max_loss_ratio {self.ratio:g}; it began at {self.first_loss:.4g})"
+                f"(max_loss_ratio {self.ratio:g}; it began at {self.first_loss:.4g})",
+                agreed=True,
             )
 
     def state(self) -> dict[str, float | int | None]:

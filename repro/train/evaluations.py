@@ -14,6 +14,7 @@ import torch
 
 from repro.counts import format_examples
 from repro.data.source import eval_folders
+from repro.determinism import lenient
 from repro.errors import EvaluationFailed
 from repro.evaluate import evaluate_towers
 from repro.rundir import RunDirectory
@@ -51,8 +52,9 @@ def evaluate_if_due(trainer: Trainer, asked_to_stop: Callable[[], bool]) -> str:
     if examples is None:
         return ""
     started = time.perf_counter()
-    failure = _evaluate(trainer, examples, asked_to_stop) if trainer.rank == 0 else ""
-    failure = distributed.from_patient_first_rank(failure)
+    with distributed.rank_0_first():
+        failure = _evaluate(trainer, examples, asked_to_stop) if trainer.rank == 0 else ""
+    failure = distributed.from_first_rank(failure)
     trainer.clock.paused_since(started)
     return f"after {format_examples(examples)} examples: {failure}; --retry goes on from there" if failure else ""
 
@@ -62,14 +64,15 @@ def _evaluate(trainer: Trainer, examples: int, asked_to_stop: Callable[[], bool]
     states = random.getstate(), np.random.get_state(), random_state(trainer.device)
     names = {"model": f"local-dir:{trainer.directory.checkpoints.resolve()}", "pretrained": f"step {trainer.step}"}
     try:
-        evaluate_towers(
-            trainer.whole_towers,
-            names,
-            eval_folders(trainer.spec),
-            trainer.directory.evals_at(examples),
-            trainer.device,
-            asked_to_stop=asked_to_stop,
-        )
+        with lenient():
+            evaluate_towers(
+                trainer.whole_towers,
+                names,
+                eval_folders(trainer.spec),
+                trainer.directory.evals_at(examples),
+                trainer.device,
+                asked_to_stop=asked_to_stop,
+            )
     except EvaluationFailed as failure:
         return str(failure)
     finally:

@@ -10,6 +10,7 @@ import torch
 
 from repro.data.pairs import PairBatch, batches
 from repro.errors import BadData, EvaluationFailed, Interrupted
+from repro.liveness import COMPUTING, PREPARING, READING, here
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.train import distributed
@@ -29,13 +30,14 @@ class Options:
 
     checkpoint_seconds: between two checkpoints, or longer (see BLOCKED_SHARE). still_ours: raises where another
     process has taken the run over; called before anything is put in place. micro_batch: at most this, if the spec's
-    does not fit in memory.
+    does not fit in memory. timeout_seconds: how long ranks wait for one that trains no further.
     """
 
     workers: int = 0
     checkpoint_seconds: float = 300.0
     still_ours: Callable[[], None] = lambda: None
     micro_batch: int | None = None
+    timeout_seconds: float = distributed.TIMEOUT_SECONDS
 
 
 def train(
@@ -53,7 +55,9 @@ def train(
     """
     first = distributed.rank() == 0
     checkpoints = Checkpoints(directory.checkpoints, options.still_ours, spec.spec_hash)
-    columns = distributed.from_first_rank(checkpoints.trained() if first else None)
+    with distributed.rank_0_first():
+        columns = checkpoints.trained() if first else None
+    columns = distributed.from_first_rank(columns)
     if columns is not None:
         return columns
     with _bad_samples_recorded(directory, options):
@@ -85,8 +89,11 @@ def _take_steps(
     _evaluate_if_due(trainer, background, asked_to_stop)  # what a stop or a kill left undone
     while trainer.step < trainer.spec.steps:
         waiting_since = time.perf_counter()
+        here.move(READING, trainer.step + 1)
         batch = next(stream)
+        here.move(COMPUTING)
         trainer.take_step(batch, data_seconds=time.perf_counter() - waiting_since)
+        here.move(PREPARING)
         background.check()
         _evaluate_if_due(trainer, background, asked_to_stop)
         # On CPUs what writes a checkpoint takes a core from training as long as it does.
@@ -101,7 +108,8 @@ def _take_steps(
             background.wait()
             trainer.save_and_wait()
             spec = trainer.spec
-            raise Interrupted(f"stopped after {trainer.examples_seen:,} of {spec.examples_seen:,} examples")
+            message = f"stopped after {trainer.examples_seen:,} of {spec.examples_seen:,} examples"
+            raise Interrupted(message, agreed=True)
         if save:
             trainer.save(background)
             saved_at = time.monotonic()
@@ -111,7 +119,7 @@ def _evaluate_if_due(trainer: Trainer, background: Background, asked_to_stop: Ca
     if failure := evaluate_if_due(trainer, asked_to_stop):
         background.wait()
         trainer.save_and_wait()
-        raise EvaluationFailed(failure)
+        raise EvaluationFailed(failure, agreed=True)
 
 
 def _batches(trainer: Trainer, workers: int) -> Iterator[PairBatch]:

@@ -1,8 +1,10 @@
 """The state of training on one rank, one step of it, and what of it goes to disk and comes back."""
 
+import contextlib
 import math
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,6 +15,7 @@ from repro import model as models
 from repro.data.pairs import PairBatch
 from repro.disk import full_disk_named
 from repro.errors import BadData, Diverged, InputError
+from repro.liveness import WAITING, here
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting
 from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
@@ -48,9 +51,9 @@ class Trainer:
     ):
         self.spec, self.directory, self.device, self.checkpoints = spec, directory, device, checkpoints
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
-        if self.rank == 0:
-            models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
-        distributed.barrier()
+        with distributed.rank_0_first():
+            if self.rank == 0:
+                models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         torch.manual_seed(spec.seed)
         self.frozen = spec.setup == "siglit"
         self.towers = models.load(directory.checkpoints, device, image_tower=not self.frozen)
@@ -59,6 +62,7 @@ class Trainer:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
         if spec.setup == "finetune":
             load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
+        distributed.broadcast_weights(self.model.state_dict())
         self.learning = self.learn()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = open_data(spec, self.towers)
@@ -94,14 +98,18 @@ class Trainer:
     def restore(self) -> None:
         """Go on from the newest good checkpoint, if there is one: rank 0's choice, sent to all. The log follows."""
         state = None
-        if self.rank == 0:
-            self.checkpoints.still_ours()
-            state = self.checkpoints.load_latest(self.device)
-            with full_disk_named(self.directory.log_file):
-                self.directory.truncate_log(state["step"] if state else 0)
+        with distributed.rank_0_first():
+            if self.rank == 0:
+                self.checkpoints.still_ours()
+                state = self.checkpoints.load_latest(self.device)
+                with full_disk_named(self.directory.log_file):
+                    self.directory.truncate_log(state["step"] if state else 0)
         state = from_first_rank(state, self.device)
-        if state is None:
-            return
+        if state is not None:
+            self._go_on_from(state)
+        self._check_same_weights()
+
+    def _go_on_from(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.last_loss = state["step"], state["last_loss"]
@@ -114,6 +122,7 @@ class Trainer:
     def save(self, background: Background) -> None:
         """A checkpoint of this step, written by `background` while training goes on; training waits for the copy."""
         started = time.perf_counter()
+        self._check_same_weights()
         random_states = distributed.gather_objects(random_state(self.device))
         tensors = to_host(self._tensors()) if self.rank == 0 else {}
         self.clock.blocked_since(started)
@@ -123,10 +132,15 @@ class Trainer:
 
     def save_and_wait(self) -> None:
         """A checkpoint of this step, on disk when this returns, on any rank."""
+        self._check_same_weights()
         random_states = distributed.gather_objects(random_state(self.device))
-        if self.rank == 0:
-            self._write(self.step, self._tensors() | {"random": random_states} | self._meters(), self.bad)
-        distributed.barrier()
+        with distributed.rank_0_first():
+            if self.rank == 0:
+                self._write(self.step, self._tensors() | {"random": random_states} | self._meters(), self.bad)
+
+    def _check_same_weights(self) -> None:
+        """Raises WeightsDiffer, on all ranks, so that no checkpoint holds one rank's mistake."""
+        distributed.check_same_weights(self.model.state_dict(), f"at step {self.step:,}")
 
     def _tensors(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -145,11 +159,12 @@ class Trainer:
         write_bad(self.directory, bad)
 
     def save_final(self, columns: dict[str, Any]) -> None:
-        if self.rank == 0:
-            self.checkpoints.still_ours()
-            write_bad(self.directory, self.bad)
-            self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
-        distributed.barrier()
+        self._check_same_weights()
+        with distributed.rank_0_first():
+            if self.rank == 0:
+                self.checkpoints.still_ours()
+                write_bad(self.directory, self.bad)
+                self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
 
     def whole_towers(self) -> models.Towers:
         """To evaluate as they are: those of training, or a copy with the image tower that training does not hold."""
@@ -168,6 +183,7 @@ class Trainer:
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [m, 3, H, W], or a frozen tower's embeddings [m, d] in fp16, → L2-normalised [m, d], fp32."""
+        here.move()
         if self.frozen:
             return F.normalize(images.to(self.device, non_blocking=True).float(), dim=-1)
         with self._autocast():
@@ -175,6 +191,7 @@ class Trainer:
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """[m, L] → L2-normalised [m, d], fp32."""
+        here.move()
         with self._autocast():
             return F.normalize(self.model.encode_text(tokens.to(self.device, non_blocking=True)).float(), dim=-1)
 
@@ -187,7 +204,8 @@ class Trainer:
             with self._autocast():  # in bf16 its products run on the units made for them, summed in fp32
                 return self.loss(image_features, text_features, self.model.logit_scale.exp(), self.logit_bias)
         except NonFiniteError as error:
-            raise Diverged(f"{error} at step {self.step + 1}, {self.examples_seen:,} examples") from None
+            message = f"{error} at step {self.step + 1}, {self.examples_seen:,} examples"
+            raise Diverged(message, agreed=True) from None  # the loss has told all ranks
 
     @property
     def logit_bias(self) -> torch.nn.Parameter | None:
@@ -197,12 +215,17 @@ class Trainer:
         """One optimizer step on this rank's [b] share of the global batch. Raises Diverged, BadData or OutOfMemory."""
         with (
             out_of_memory_named(self.rank, self.spec.batch_size, self.local_batch, self.micro_batch),
-            measure_waiting(partial(self.clock.during, "exchange")),
+            measure_waiting(self._waiting),
         ):
             line = self._update(batch)
         self.clock.tick(self.spec.batch_size, data_seconds)
         if line is not None:
             self._log(line)
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self.clock.during("exchange"), here.during(WAITING):
+            yield
 
     def _update(self, batch: PairBatch) -> dict[str, float] | None:
         """The step itself; what its log line says, where it has one."""
@@ -231,8 +254,9 @@ class Trainer:
 
     def _share_measurements(self, value: torch.Tensor, batch: PairBatch) -> None:
         """Loss and bad samples over all ranks, before the step is taken: a NaN reaches no weight."""
-        measured = torch.tensor([float(value) / self.ranks, sum(batch.bad.values())], dtype=torch.float64)
-        self.last_loss, new_bad = distributed.sum_over_ranks(measured.to(self.device)).tolist()
+        with here.during(WAITING):  # on a GPU the host waits here for all that the step exchanges
+            measured = torch.tensor([float(value) / self.ranks, sum(batch.bad.values())], dtype=torch.float64)
+            self.last_loss, new_bad = distributed.sum_over_ranks(measured.to(self.device)).tolist()
         self.loss_bound.see(self.last_loss, self.step + 1)
         if new_bad:
             for counted in distributed.gather_objects(batch.bad):
@@ -244,7 +268,7 @@ class Trainer:
         bad = sum(self.bad.values()) - self.unusable_at_scan
         seen = max(self.examples_seen + self.spec.batch_size, at_least)
         if bad > self.spec.max_bad_share * seen:
-            raise BadData(describe_bad(self.bad, bad, seen, self.spec.max_bad_share), self.bad)
+            raise BadData(describe_bad(self.bad, bad, seen, self.spec.max_bad_share), self.bad, agreed=True)
 
     @torch.no_grad()
     def _measure_before(self, features: list[torch.Tensor]) -> dict[str, float]:
@@ -283,7 +307,8 @@ class Trainer:
     def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
         """Whether any rank wants to stop, and whether rank 0's clock says to save: the same answer on all ranks."""
         wishes = torch.tensor([float(stop), float(save and self.rank == 0)], device=self.device)
-        stop_wishes, save_wishes = distributed.sum_over_ranks(wishes).tolist()
+        with here.during(WAITING):
+            stop_wishes, save_wishes = distributed.sum_over_ranks(wishes).tolist()
         return stop_wishes > 0, save_wishes > 0
 
     def result(self) -> dict[str, Any]:

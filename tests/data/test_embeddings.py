@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from repro import model as models
 from repro.bench.resident import peak_growth_bytes
 from repro.data import embeddings as folders
 from repro.data.corrupt import Corruption
-from repro.data.embeddings import EmbeddedPairs, Embeddings, RowsFile, RowsMap
+from repro.data.embeddings import BLOCK, EmbeddedPairs, Embeddings, RowsFile, RowsMap
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import list_shards, open_shards
 from repro.embed import embed, embeddings_of
@@ -227,12 +229,19 @@ def test_a_folder_that_is_none_says_what_is_wrong(tmp_path, make, message):
 
 
 def test_a_full_disk_is_found_before_the_work_and_named(monkeypatch, tmp_path):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(DiskFull, match=r"images\.npy: the disk is full \(1\.5 GiB to be written"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 30))
+    with pytest.raises(DiskFull, match=r"images\.npy: the disk is full \(1\.5 GiB to be written, 1\.0 GiB free"):
         RowsFile(tmp_path, "images", "<f2", 1 << 20, 768).create()
+
+
+def test_room_for_terabytes_takes_none_and_what_is_there_stays(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 44))
+    rows = RowsFile(tmp_path, "images", "<f2", 1 << 30, 768)
+    rows.create()
+    rows.write(1, np.ones((BLOCK, 768), np.float16))
+    rows.create()
+    assert rows.file.stat().st_size > 1.6e12 and rows.file.stat().st_blocks * 512 < 64 << 20
+    assert np.load(rows.file, mmap_mode="r")[BLOCK : BLOCK + 2].tolist() == [[1.0] * 768] * 2
 
 
 def test_data_of_which_nothing_is_usable_end_as_bad_data(write_shard, tower, tmp_path):

@@ -26,7 +26,7 @@ def cell(tmp_path, make_spec):
 def processes_of(directory: RunDirectory) -> dict[int, int]:
     """Rank → pid of the living ranks of a run."""
     said = {int(file.name[6:]): file.read_text().split() for file in directory.job.glob("alive-*")}
-    pids = {rank: int(words[1]) for rank, words in said.items() if len(words) == 2}
+    pids = {rank: int(words[1]) for rank, words in said.items() if len(words) > 1}
     return {rank: pid for rank, pid in pids.items() if attempts.process_started(pid)}
 
 

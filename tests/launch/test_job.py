@@ -123,11 +123,12 @@ def test_a_run_out_of_memory_is_oom_or_goes_on_with_a_smaller_micro_batch(cell):
     assert large.directory.read_result()["micro_batch_used"] < 8192
 
 
-def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(cell, tmp_path):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_full_disk_ends_the_run_with_that_word_and_the_last_good_checkpoint(cell, tmp_path, ranks):
     with small_disk(tmp_path / "runs", megabytes=24) as filled_up:
         full = cell(examples_seen=30_000)
         assert full.directory.path.is_relative_to(tmp_path / "runs")
-        launch([full], JobSettings(checkpoint_seconds=0.2), watch=filled_up)
+        launch([full], JobSettings(checkpoint_seconds=0.2, ranks=ranks), watch=filled_up)
         assert full.state() == "disk-full"
         assert "the disk is full" in full.directory.read_result()["reason"]
         good = [file for file in full.directory.checkpoints.glob("step-*.pt") if sha256_fits(file)]
@@ -142,7 +143,7 @@ def test_a_rank_that_left_in_order_is_not_taken_for_lost(cell, monkeypatch):
     monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
     evaluating = cell()
     evaluating.directory.job.mkdir(parents=True)
-    signs = job.SignsOfLife(evaluating, ranks=2)
+    signs = job.SignsOfLife(evaluating, TWO)
     for rank in (0, 1):
         evaluating.directory.alive_file(rank).write_text("host 1\n")
     assert signs.silent() == ""
@@ -160,4 +161,4 @@ def test_a_rank_that_never_begins_is_noticed(cell, monkeypatch):
     monkeypatch.setattr(job, "BEGIN_SECONDS", -1.0)
     monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
     slow = cell()
-    assert job.SignsOfLife(slow, ranks=2).silent() == "rank 0 did not begin within -1 s"
+    assert job.SignsOfLife(slow, TWO).silent() == "rank 0 did not begin within -1 s"
