@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+DEVICES = Path("/dev")
+
 
 def processor_and_cores() -> str:
     """'AMD EPYC, 2 cores'. A GPU is named where one is used: asking for it takes torch."""
@@ -17,7 +19,7 @@ def processor_and_cores() -> str:
 
 def visible_gpus() -> tuple[str, ...]:
     """The GPUs that a process started here would see, as CUDA_VISIBLE_DEVICES names them."""
-    count = sum(file.name.removeprefix("nvidia").isdigit() for file in Path("/dev").glob("nvidia*"))
+    count = sum(file.name.removeprefix("nvidia").isdigit() for file in DEVICES.glob("nvidia*"))
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None or not count:
         return tuple(map(str, range(count)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import Several
+from repro.cli.options import TIMEOUT_HELP, Several
 
 if TYPE_CHECKING:
     from repro.cluster import ClusterProfile
@@ -34,12 +34,13 @@ OPTIONS = [
     click.option(
         "--restarts", type=click.IntRange(0), help="Starts again after a rank died.  [default: 0; slurm: profile]"
     ),
+    click.option("--timeout", type=click.FloatRange(1), help=f"{TIMEOUT_HELP}  [default: 600]"),
     click.option(
         "--auto-micro-batch/--no-auto-micro-batch", default=None, help="Out of memory: halve the micro-batch."
     ),
 ]
 EXECUTORS = ("local", "inline", "slurm")
-DEFAULTS = {"executor": "local", "workers": 0, "checkpoint_seconds": 300.0, "ranks": 1}
+DEFAULTS = {"executor": "local", "workers": 0, "checkpoint_seconds": 300.0, "ranks": 1, "timeout": 600.0}
 KEPT = ("sweep", "cluster", "job", "array_parallelism", "local_batch", "jobs", "ranks", "restarts", "auto_micro_batch")
 """Besides DEFAULTS: what `repro retry` takes from the launch before, where it is not given."""
 
@@ -116,6 +117,7 @@ def _submit(cells: "list[Cell]", values: dict[str, Any], retry: bool) -> int:
     settings = JobSettings(
         workers=values["workers"],
         checkpoint_seconds=values["checkpoint_seconds"],
+        timeout_seconds=values["timeout"],
         restarts=profile.requeue,
         auto_micro_batch=profile.auto_micro_batch,
     )
@@ -146,6 +148,7 @@ def _run_here(cells: "list[Cell]", values: dict[str, Any], retry: bool, runs: Pa
     settings = JobSettings(
         workers=values["workers"],
         checkpoint_seconds=values["checkpoint_seconds"],
+        timeout_seconds=values["timeout"],
         ranks=values["ranks"],
         restarts=values["restarts"] or 0,
         auto_micro_batch=bool(values["auto_micro_batch"]),

@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "model": ("", "model config, by its name"),
     "model_fingerprint": ("", "content of the model config"),
     "precision": ("", "of training: fp32 or bf16"),
+    "deterministic": ("", "whether a GPU run was held to the same bits each time, at some cost of speed"),
     "token_bottleneck": ("columns", "K, where the token embedding is a product of two tables; empty for none"),
     "pretrained": ("", "weights that the image tower starts from, or that are evaluated"),
     "pretrained_fingerprint": ("", "content of these weights"),
