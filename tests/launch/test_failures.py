@@ -6,7 +6,10 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,7 +48,13 @@ def stand_still():
 
 
 def rank_with_a_fault(directory, settings, rank, port, gpus):
-    """As local._rank, with the fault that job/fault.json names in one rank's second optimizer step."""
+    """As local._rank, but for put_fault."""
+    put_fault(directory, rank)
+    local_rank(directory, settings, rank, port, gpus)
+
+
+def put_fault(directory, rank):
+    """The fault that job/fault.json names, in one rank's second optimizer step of this process."""
     import torch
 
     from repro.train import trainer
@@ -71,7 +80,6 @@ def rank_with_a_fault(directory, settings, rank, port, gpus):
 
     if rank == fault["rank"]:
         trainer.make_optimizer = make_faulty
-    local_rank(directory, settings, rank, port, gpus)
 
 
 local_rank = local._rank
@@ -152,4 +160,20 @@ def test_a_launch_that_is_ended_leaves_no_rank_behind_that_stands_still(faulty, 
 
     with pytest.raises(KeyboardInterrupt):
         launch([run], TWO, watch=end_the_launch)
+    assert not left_running(run)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_under_torchrun_where_no_launch_looks_on_a_rank_that_fails_alone_ends_the_run_too(faulty, rank):
+    run = faulty(rank, raise_what_nobody_expects)
+    program = (
+        "import os; from repro.cli import main; from repro.rundir import RunDirectory; "
+        f"from tests.launch.test_failures import put_fault; put_fault(RunDirectory({str(run.directory.path)!r}), int(os.environ['RANK'])); main()"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    command = [*torchrun, sys.executable, "-c", program, "run", str(run.directory.spec_file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode != 0
+    result = run.directory.read_result()
+    assert (result["status"], result["reason"]) == ("failed", f"rank {rank} of 2: RuntimeError: an unexpected thing")
     assert not left_running(run)
