@@ -168,7 +168,8 @@ def test_under_torchrun_where_no_launch_looks_on_a_rank_that_fails_alone_ends_th
     run = faulty(rank, raise_what_nobody_expects)
     program = (
         "import os; from repro.cli import main; from repro.rundir import RunDirectory; "
-        f"from tests.launch.test_failures import put_fault; put_fault(RunDirectory({str(run.directory.path)!r}), int(os.environ['RANK'])); main()"
+        "from tests.launch.test_failures import put_fault; "
+        f"put_fault(RunDirectory({str(run.directory.path)!r}), int(os.environ['RANK'])); main()"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
     command = [*torchrun, sys.executable, "-c", program, "run", str(run.directory.spec_file)]
