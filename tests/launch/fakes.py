@@ -22,15 +22,23 @@ print("Submitted batch job", number)
 """
 SQUEUE = """
 names = next(a for a in sys.argv if a.startswith("--name=")).removeprefix("--name=").split(",")
+columns = next(a for a in sys.argv if a.startswith("--Format=")).removeprefix("--Format=").split(",")
+widths = dict(column.split(":") for column in columns)
+def line(job_id, name, task):
+    said = {"JobArrayID": job_id, "Name": name, "ArrayTaskID": task, "State": "PENDING", "Reason": "Priority"}
+    print("".join(said.get(column, "0").ljust(int(width)) for column, width in widths.items()))
 for file in sorted((folder / "queue").iterdir(), key=lambda file: int(file.name)):
     name, tasks = file.read_text().split()
     if name in names and tasks == "0":
-        print(f"{file.name}|{name}|N/A|PENDING|Priority|")
+        line(file.name, name, "N/A")
     elif name in names:
         for task in range(int(tasks)):
-            print(f"{file.name}_{task}|{name}|{task}|PENDING|Priority|")
+            line(f"{file.name}_{task}", name, str(task))
 """
-PROGRAMS = {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": "", "srun": ""}
+SCONTROL = """
+print("MaxArraySize            = 1001")
+"""
+PROGRAMS = {"sbatch": SBATCH, "squeue": SQUEUE, "scontrol": SCONTROL, "scancel": "", "srun": ""}
 FRAME = """#!{python} -IS
 import os, re, sys, time
 from pathlib import Path

@@ -189,12 +189,13 @@ def orphaned(directory: RunDirectory, job_id: str) -> None:
 def test_a_run_whose_job_is_gone_is_said_to_be_and_taken_up_again(slurm):
     repro(*sweep(seeds=1))
     run = run_directories(Path("runs"))[0]
-    orphaned(run, "12")
+    orphaned(run, "14_0")
     for job in (slurm.folder / "queue").iterdir():
         job.unlink()
-    said = repro("status").output
-    assert "1 interrupted" in said
-    assert f"its job 12 is gone without a word; see repro logs {run.path.name}" in " ".join(said.split())
+    said = " ".join(repro("status").output.split())
+    assert f"its job 14_0 is gone without a word; see repro logs {run.path.name}" in said
+    assert "softmax 64 s0: interrupted: its job 13_1 ended before it started the run" in said
+    assert "6 interrupted" in said
     assert repro(*sweep(seeds=1)).exit_code == 0
     assert slurm.queued_tasks() == 6
 
