@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.slurm.config import TWO_NODES, Shape, write_configuration
@@ -107,9 +107,9 @@ class Cluster:
             self._keeper = None
             self.daemons.clear()
 
-    def command(self, *argv: str, timeout: float = 60) -> str:
+    def command(self, *argv: str, timeout: float = 60, env: Mapping[str, str] | None = None) -> str:
         """Standard output of a client command (sbatch, squeue, …); RuntimeError with what it said if it fails."""
-        environment = os.environ | self.environment
+        environment = (env or os.environ) | self.environment
         answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=timeout)
         if answer.returncode:
             raise RuntimeError(f"{' '.join(argv)} ended with {answer.returncode}\n{answer.stdout}{answer.stderr}")
