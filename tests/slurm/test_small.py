@@ -76,7 +76,7 @@ def test_a_job_that_ends_before_it_starts_its_run_says_why_and_where(person):
     ended(person, second)
     said = person.types("status")
     assert f"its job {second} ended before it started the run (FAILED, exit code 3)" in said
-    assert first not in said
+    assert f"its job {first} " not in said, "the newest job alone speaks"
 
 
 def test_where_srun_cannot_start_the_ranks_the_log_that_is_named_is_there(person):
