@@ -21,7 +21,7 @@ WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"
 PATIENCE_SECONDS = 60
 IDS_A_CALL = 1000
 """Job ids named in one scancel: a command line has its limits."""
-OPTIONS_OF_SLURM = re.compile(r"(SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCONTROL|SACCT)_")
+OPTIONS_OF_SLURM = re.compile(r"(_?SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCONTROL|SACCT)_")
 """Variables that the commands take for options, and those that describe the job around this process."""
 WAY_TO_THE_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_SACK_SOCKET")
 """Variables by which all commands alike find the cluster, and are let in."""
@@ -54,10 +54,11 @@ def queue(names: Iterable[str]) -> list[ScheduledJob]:
     lines = call(
         ["squeue", "--noheader", "--array", "--states=all", f"--name={','.join(names)}", f"--Format={columns}"]
     )
-    return [_scheduled_job(line) for line in lines.splitlines()]
+    return [scheduled_job(line) for line in lines.splitlines()]
 
 
-def _scheduled_job(line: str) -> ScheduledJob:
+def scheduled_job(line: str) -> ScheduledJob:
+    """One line of squeue's, of COLUMNS."""
     values = []
     for width in COLUMNS.values():
         values.append(line[:width].strip())

@@ -36,7 +36,7 @@ for file in sorted((folder / "queue").iterdir(), key=lambda file: int(file.name)
             line(f"{file.name}_{task}", name, str(task))
 """
 SCONTROL = """
-print("MaxArraySize            = 1001")
+print("MaxArraySize            =", (folder / "largest-array").read_text())
 """
 PROGRAMS = {"sbatch": SBATCH, "squeue": SQUEUE, "scontrol": SCONTROL, "scancel": "", "srun": ""}
 FRAME = """#!{python} -IS
@@ -59,6 +59,7 @@ class FakeSlurm:
         (folder / "bin").mkdir(parents=True)
         (folder / "queue").mkdir()
         (folder / "calls").touch()
+        self.takes_arrays_of(1001)
         for name, body in PROGRAMS.items():
             program = folder / "bin" / name
             program.write_text(FRAME.format(python=sys.executable, folder=str(folder), name=name, body=body))
@@ -84,6 +85,10 @@ class FakeSlurm:
         """From here on sbatch accepts the jobs, and the process that called it is killed before it hears of it."""
         file = self.folder / "sbatch-kills"
         file.touch() if yes else file.unlink()
+
+    def takes_arrays_of(self, jobs: int) -> None:
+        """The cluster's MaxArraySize."""
+        (self.folder / "largest-array").write_text(str(jobs))
 
     def slow_down_sbatch(self, seconds: float) -> None:
         (self.folder / "sbatch-takes").write_text(str(seconds))
