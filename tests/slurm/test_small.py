@@ -31,7 +31,7 @@ def person(small: Cluster, tmp_path: Path, world) -> Iterator[Person]:
 
 def ended(person: Person, job: str) -> None:
     squeue = ("squeue", "--noheader", f"--jobs={job}")
-    person.waits(lambda: not person.cluster.command(*squeue).strip(), f"the end of job {job}", seconds=60)
+    person.waits(lambda: not person.cluster.command(*squeue).strip(), f"the end of job {job}")
 
 
 INSIDE = """\
@@ -51,16 +51,15 @@ def test_typed_within_a_task_of_an_array_a_sweep_is_submitted_once_and_runs(pers
     script, output = person.folder / "inside.sh", person.folder / "output"
     script.write_text(INSIDE.format(command=words))
     where = (f"--chdir={person.folder}", f"--output={output}")
-    outer = person.cluster.command(
-        "sbatch", "--parsable", "--wait", "--array=3", "--mem-per-cpu=700", *where, str(script), env=person.environment
-    )
+    sbatch = ("sbatch", "--parsable", "--wait", "--array=3", "--mem-per-cpu=700", *where, str(script))
+    outer = person.cluster.command(*sbatch, env=person.environment, timeout=300)
     said = output.read_text()
     (inner,) = re.findall(r"Submitted job (\d+)", said)
     assert inner != outer.strip()
     assert "not used: SBATCH_ACCOUNT, SBATCH_PARTITION, SBATCH_TIMELIMIT;" in said
     assert "1 of 1 runs are done or under way and not run again" in said
     (run,) = person.runs()
-    person.waits(lambda: run.status() == "finished", "the run's end", seconds=90)
+    person.waits(lambda: run.status() == "finished", "the run's end")
     assert [(attempt.job_id, attempt.ranks) for attempt in attempts.all_attempts(run.attempts)] == [(inner, 2)]
 
 
