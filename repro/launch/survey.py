@@ -38,14 +38,16 @@ def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
     unfinished = set(unfinished)
     places: dict[str, Place] = {}
     groups: dict[str, Group] = {}
-    newest: dict[str, tuple[Launch, Group]] = {}
+    history: dict[str, list[tuple[Launch, Group]]] = {}
     for launch in launches(sweep_folder):
         asked_for = launch.runs() & unfinished
         if launch.executor == "local" and launch.is_alive() and not launch.is_mine():
             places |= dict.fromkeys(asked_for, Place("queued", launch.where))
         elif launch.executor == "slurm" and asked_for:
             groups |= {group.name: group for group in launch.groups}
-        newest |= {run: (launch, group) for group in launch.groups for run in group.runs if run in unfinished}
+        for group in launch.groups:
+            for run in unfinished.intersection(group.runs):
+                history.setdefault(run, []).append((launch, group))
     ended: dict[tuple[str, str], scheduler.ScheduledJob] = {}
     for job in scheduler.queue(groups):
         runs = groups[job.name].runs
@@ -54,9 +56,9 @@ def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
             ended[job.name, run] = job
         elif run in unfinished:
             places[run] = _scheduled_place(job)
-    for run, (launch, group) in newest.items():
-        if run not in places and launch.executor == "slurm":
-            places |= _where_it_was(run, launch, group, ended.get((group.name, run)))
+    for run in history.keys() - places.keys():
+        if place := _where_it_was(run, history[run], ended):
+            places[run] = place
     return places
 
 
@@ -66,17 +68,30 @@ def _scheduled_place(job: scheduler.ScheduledJob) -> Place:
     return Place("running", job.id, "", job.id)
 
 
-def _where_it_was(run: str, launch: Launch, group: Group, job: scheduler.ScheduledJob | None) -> dict[str, Place]:
-    """The place of a run whose job is gone, if it ever had one. job: None where the scheduler has forgotten it."""
-    job_id = job.id if job is not None else group.job_of(run)
-    if not job_id:
-        return {}
+def _where_it_was(
+    run: str, history: list[tuple[Launch, Group]], ended: dict[tuple[str, str], scheduler.ScheduledJob]
+) -> Place | None:
+    """The place of a run whose jobs are gone, by the newest of them; None where its last launch was a local one.
+
+    history: the run's launches, the newest last; one that was refused has no job. ended: by name and run, the jobs
+    that the scheduler remembers.
+    """
+    for launch, group in reversed(history):
+        if launch.executor != "slurm":
+            return None
+        job = ended.get((group.name, run))
+        if job_id := job.id if job is not None else group.job_of(run):
+            return _gone(RunDirectory(launch.folder.parents[1] / run), launch, job_id, job)
+    return None
+
+
+def _gone(directory: RunDirectory, launch: Launch, job_id: str, job: scheduler.ScheduledJob | None) -> Place:
+    """job: None where the scheduler has forgotten it."""
     how = _how_it_ended(job) if job is not None else ""
-    directory = RunDirectory(launch.folder.parents[1] / run)
     if any(attempt.job_id == job_id for attempt in attempts.all_attempts(directory.attempts)):
-        return {run: Place("gone", job_id, f"its job {job_id} ended: {how}" if how else "", job_id)}
+        return Place("gone", job_id, f"its job {job_id} ended: {how}" if how else "", job_id)
     reason = f"its job {job_id} ended before it started the run" + (f" ({how})" if how else "")
-    return {run: Place("gone", job_id, reason + _last_words(launch, job_id), job_id, began=False)}
+    return Place("gone", job_id, reason + _last_words(launch, job_id), job_id, began=False)
 
 
 def _how_it_ended(job: scheduler.ScheduledJob) -> str:

@@ -76,6 +76,8 @@ def test_a_job_that_ends_before_it_starts_its_run_says_why_and_where(person):
     said = person.types("status")
     assert f"its job {second} ended before it started the run (FAILED, exit code 3)" in said
     assert f"its job {first} " not in said, "the newest job alone speaks"
+    person.types("sweep", *GRID, *ON_THE_CLUSTER, "--job", "account=nobody", exit_code=2)
+    assert person.types("status") == said, "a refused launch changes nothing"
 
 
 def test_where_srun_cannot_start_the_ranks_the_log_that_is_named_is_there(person):
@@ -131,7 +133,14 @@ srun $options sh -c 'echo $SLURM_PROCID:$CUDA_VISIBLE_DEVICES:$REPRO_GPU' > "{se
 """
 
 
-@pytest.mark.parametrize(("options", "seen"), [("{}", ["0:0,1", "1:0,1"]), ("{gpu-bind: 'single:1'}", ["0:0", "1:1"])])
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ("{}", ["0:0,1", "1:0,1"]),
+        ("{gpu-bind: 'single:1'}", ["0:0", "1:1"]),
+        ("{gpus-per-task: 1}", ["0:0", "1:1"]),
+    ],
+)
 def test_ranks_see_the_gpus_of_their_job_and_must_use_one(person, options, seen):
     script, output = person.folder / "look.sh", person.folder / "seen"
     script.write_text(LOOK.format(python=person.python, seen=output))
