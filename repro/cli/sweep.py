@@ -88,7 +88,7 @@ def _print_plan(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
 
     if values["executor"] == "slurm":
         profile = profile_of(values)
-        with contextlib.suppress(SchedulerError):  # planned on a machine that is not the cluster's, as the profile says
+        with contextlib.suppress(SchedulerError):  # away from the cluster a plan follows the profile alone
             profile = as_the_cluster_allows(profile)
         groups = plan(specs, values, profile)
         shown, notes = jobs_table(groups, profile), [*plan_notes(specs), *jobs_notes(groups, profile)]

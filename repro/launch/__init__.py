@@ -96,7 +96,6 @@ def submit(
     plan: specs → arrays of jobs. settings: but for the ranks, which each array has of its own. Raises SchedulerError,
     which says how far it came: arrays submitted before it stay submitted, and all other runs are left as they were.
     """
-    from repro.cluster import sbatch_parameters
     from repro.launch.slurm import submit as submit_array
 
     with records.submission_lock(_folder(cells), say) as make_sure:
@@ -115,14 +114,8 @@ def submit(
             for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
                 make_sure()
                 try:
-                    job_id = submit_array(
-                        record.folder,
-                        group.name,
-                        [taken_up[run].cell.directory for run in group.runs],
-                        replace(settings, ranks=array.layout.ranks),
-                        sbatch_parameters(profile, array.layout.nodes, array.layout.ranks_per_node),
-                        profile.python,
-                    )
+                    directories = [taken_up[run].cell.directory for run in group.runs]
+                    job_id = submit_array(record.folder, group.name, directories, array.layout, settings, profile)
                 except scheduler.SchedulerError as error:
                     raise scheduler.SchedulerError(f"{error}\n{_so_far(groups, number)}") from None
                 for run in group.runs:
@@ -140,10 +133,10 @@ def _so_far(groups: Sequence[Group], refused: int) -> str:
     """What of a launch was submitted, where the scheduler refused one of its arrays."""
     done, left = (sum(len(group.runs) for group in part) for part in (groups[:refused], groups[refused:]))
     jobs = ", ".join(group.job_id for group in groups[:refused])
-    submitted = f"{refused} of {len(groups)} arrays were submitted ({done} runs; jobs {jobs})"
-    submitted = submitted if refused else "nothing was submitted"
+    part = f"{refused} of {len(groups)} arrays were submitted ({done} runs; jobs {jobs})"
     smaller = "; --job max_array_size=N makes smaller arrays" if len(groups[refused].runs) > 1 else ""
-    return f"{submitted}; {left} runs are missing: typed again, the command submits what is missing{smaller}"
+    submitted = part if refused else "nothing was submitted"
+    return f"{submitted}; {left} runs are missing: typed again, the command submits them{smaller}"
 
 
 def cancel(cells: Sequence[Cell]) -> list[Cell]:

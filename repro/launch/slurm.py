@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 
@@ -31,6 +32,10 @@ from repro.launch.job import Exit, Job
 from repro.launch.local import free_port, in_words
 from repro.launch.rank import JOB_ID, as_arguments
 from repro.rundir import UNFINISHED, RunDirectory
+
+if TYPE_CHECKING:
+    from repro.cluster import ClusterProfile
+    from repro.jobs import Layout
 
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
@@ -215,22 +220,25 @@ def submit(
     folder: Path,
     name: str,
     directories: list[RunDirectory],
+    layout: "Layout",
     settings: JobSettings,
-    parameters: dict,
-    python: str | None = None,
+    profile: "ClusterProfile",
 ) -> str:
     """Submit runs of one layout as one array named `name`; returns its job id. Raises SchedulerError.
 
-    folder: where submitit keeps the jobs' scripts and logs. parameters: cluster.sbatch_parameters.
+    folder: where submitit keeps the jobs' scripts and logs. settings: but for the ranks, which the layout has.
     """
+    from repro.cluster import sbatch_parameters
+
     for needed in ("sbatch", "srun"):
         if shutil.which(needed) is None:
             raise scheduler.missing(needed)
     # exec: a shell in between would die at SIGTERM, and SLURM would then kill this process before it could act.
-    command = f"exec {python or shlex.quote(sys.executable)}"
+    command = f"exec {profile.python or shlex.quote(sys.executable)}"
     executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=command)
+    settings = replace(settings, ranks=layout.ranks)
     try:
-        executor.update_parameters(job_name=name, **parameters)
+        executor.update_parameters(job_name=name, **sbatch_parameters(profile, layout.nodes, layout.ranks_per_node))
         with scheduler.own_environment(), executor.batch():
             jobs = [executor.submit(SlurmJob(str(directory.path), settings)) for directory in directories]
     except submitit.core.utils.FailedJobError as error:
