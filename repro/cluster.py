@@ -44,6 +44,9 @@ def _parse_memory(text: Any) -> int:
     return ALL_MEMORY if str(text).strip().lower() == "all" else parse_bytes(text)
 
 
+SHORT_SECONDS = 300
+"""Less than this between a start and the request to stop goes to loading Python, the data and the checkpoint."""
+
 Seconds = Annotated[int, BeforeValidator(parse_seconds), Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -78,7 +81,7 @@ class ClusterProfile(BaseModel):
 
     max_nodes: Count | None = Field(None, description="of one job")
     array_parallelism: Count = Field(256, description="so many jobs of one array run at a time")
-    max_array_size: Count = Field(1000, description="SLURM takes MaxArraySize − 1, by default 1,000")
+    max_array_size: Count = Field(1000, description="of jobs; never more than the cluster's MaxArraySize")
 
     setup: tuple[str, ...] = Field((), description="shell lines before the run starts")
     environment: dict[str, str] = Field({}, description="variables of the ranks, taken literally")
@@ -126,6 +129,16 @@ class ClusterProfile(BaseModel):
             )
         return self
 
+    def too_short(self) -> str:
+        """A sentence for a time limit that leaves a start next to no training; '' for one that leaves enough."""
+        left = self.time_seconds - self.grace_seconds
+        if left >= SHORT_SECONDS:
+            return ""
+        return (
+            f"time {format_seconds(self.time_seconds)} less grace {format_seconds(self.grace_seconds)} leaves a start "
+            f"{format_seconds(left)}, which may all go to loading: expected {format_seconds(SHORT_SECONDS)} or more"
+        )
+
 
 def load_profile(name: str, settings: Sequence[str] = ()) -> ClusterProfile:
     """A profile by name or by the path of a YAML file, with the keys that `settings` ('key=value' of --job) change.
@@ -153,7 +166,8 @@ def sbatch_parameters(profile: ClusterProfile, nodes: int, ranks_per_node: int) 
     The batch script runs Python itself, on the first node, and that starts the ranks (use_srun False). The signal
     reaches all steps of a job. GPUs are asked for as there are ranks, so that a small batch leaves the others free.
     """
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
+    exports = ["export REPRO_GPU=required"] if profile.gpus_per_node else []  # a rank that sees no GPU is an error
+    exports += [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
     others = {name: True if text == "true" else text for name, text in profile.options.items() if text != "false"}
     memory = profile.memory_bytes
     parameters = {

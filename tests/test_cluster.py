@@ -39,6 +39,7 @@ def test_on_gpu_nodes_each_rank_has_a_gpu():
     assert "#SBATCH --array=0-2%3" in lines
     assert "#SBATCH --signal=USR2@120" in lines
     assert "#SBATCH --requeue" in lines
+    assert "export REPRO_GPU=required" in lines
     assert not [line for line in lines if line.startswith("srun")]
 
 
@@ -51,7 +52,7 @@ def test_on_cpu_nodes_no_gpu_is_asked_for():
     lines = sbatch_text(load_profile("cpu"), 4, 4, runs=100)
     for option in ("nodes=4", "ntasks-per-node=4", "cpus-per-task=4", "mem=15258M", "time=240", "array=0-99%64"):
         assert f"#SBATCH --{option}" in lines
-    assert "gpu" not in "\n".join(lines)
+    assert "gpu" not in "\n".join(lines).lower()
 
 
 def test_setup_comes_before_the_variables_of_the_ranks_and_both_before_the_run(profile):
@@ -111,6 +112,12 @@ def test_times_are_read_as_people_and_slurm_write_them(tmp_path, text, seconds):
 
 def test_a_time_limit_is_rounded_up_to_minutes(profile):
     assert sbatch_parameters(profile(time="61s", grace="30s"), 1, 1)["time"] == 2
+
+
+def test_a_time_limit_that_leaves_next_to_no_time_to_train_is_warned_of(profile):
+    assert profile(time="10m", grace="5m").too_short() == ""
+    warning = profile(time="6m", grace="2m").too_short()
+    assert warning.startswith("time 6 min less grace 2 min leaves a start 4 min") and "expected 5 min" in warning
 
 
 @pytest.mark.parametrize(

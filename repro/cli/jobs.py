@@ -92,28 +92,40 @@ def check_jobs(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
         spec.check_ranks(values["ranks"])
 
 
-def plan(specs: "list[RunSpec]", values: dict[str, Any]) -> "list[JobGroup]":
+def plan(specs: "list[RunSpec]", values: dict[str, Any], profile: "ClusterProfile | None" = None) -> "list[JobGroup]":
     """The arrays of jobs that these runs make. Raises InputError."""
     from repro.jobs import plan_jobs
     from repro.sweep import load_sweep, local_batches
 
     most = local_batches(load_sweep(values["sweep"]), specs, values["local_batch"])
-    return plan_jobs(specs, most, profile_of(values))
+    return plan_jobs(specs, most, profile or profile_of(values))
+
+
+def as_the_cluster_allows(profile: "ClusterProfile") -> "ClusterProfile":
+    """The profile with arrays no larger than the cluster takes. Raises SchedulerError where it does not answer."""
+    from repro.launch.scheduler import largest_array
+
+    return profile.model_copy(update={"max_array_size": min(profile.max_array_size, largest_array())})
 
 
 def start(cells: "list[Cell]", values: dict[str, Any], retry: bool, detach: bool, runs: Path) -> int:
     """Start what is missing, by the chosen executor; returns the command's exit code."""
     if values["executor"] == "slurm":
-        return _submit(cells, values, retry)
+        return _submit(cells, values, retry, runs)
     if detach:
-        return _detach(cells)
+        return _detach(cells, runs)
     return _run_here(cells, values, retry, runs)
 
 
-def _submit(cells: "list[Cell]", values: dict[str, Any], retry: bool) -> int:
+def _submit(cells: "list[Cell]", values: dict[str, Any], retry: bool, runs: Path) -> int:
     from repro.launch import JobSettings, submit
+    from repro.launch.scheduler import options_left_out
 
     profile = profile_of(values)
+    if warning := profile.too_short():
+        _say(warning)
+    if left_out := options_left_out():
+        _say(f"not used: {', '.join(left_out)}; the cluster's profile and --job say what a job asks for")
     settings = JobSettings(
         workers=values["workers"],
         checkpoint_seconds=values["checkpoint_seconds"],
@@ -121,13 +133,16 @@ def _submit(cells: "list[Cell]", values: dict[str, Any], retry: bool) -> int:
         restarts=profile.requeue,
         auto_micro_batch=profile.auto_micro_batch,
     )
-    submitted = submit(cells, profile, lambda specs: plan(specs, values), settings, values, retry, _say)
+
+    def arrays(specs: "list[RunSpec]") -> "list[JobGroup]":
+        return plan(specs, values, as_the_cluster_allows(profile))
+
+    submitted = submit(cells, profile, arrays, settings, values, retry, _say)
     count = sum(len(group.runs) for group in submitted)
     _say_what_is_left_alone(len(cells) - count, cells)
     for group in submitted:
         click.echo(f"Submitted job {group.job_id} ({group.name}): {len(group.runs)} runs")
-    sweep = cells[0].sweep
-    click.echo(f"\nNext: repro status {sweep} --watch")
+    click.echo(f"\nNext: repro status {cells[0].sweep}{_where(runs)} --watch")
     return 0
 
 
@@ -164,12 +179,16 @@ def _run_here(cells: "list[Cell]", values: dict[str, Any], retry: bool, runs: Pa
     unfinished = [cell for cell in cells if cell.state() != "finished"]
     for cell in unfinished:
         click.echo(sentence(glance(cell)), err=True)
-    where = "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
-    click.echo(f"\nNext: repro report {cells[0].sweep}{where}")
+    click.echo(f"\nNext: repro report {cells[0].sweep}{_where(runs)}")
     return 1 if unfinished else 0
 
 
-def _detach(cells: "list[Cell]") -> int:
+def _where(runs: Path) -> str:
+    """The option that the next command needs to find these runs."""
+    return "" if runs == Path("runs") else f" --runs {shlex.quote(str(runs))}"
+
+
+def _detach(cells: "list[Cell]", runs: Path) -> int:
     """The same command again, in a session of its own, which outlives the terminal."""
     from repro.launch.records import FOLDER, new_token
 
@@ -182,7 +201,8 @@ def _detach(cells: "list[Cell]") -> int:
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
     click.echo(f"Detached as process {process.pid}; it writes to {log}")
-    click.echo(f"\nNext: repro status {folder.name} --watch, or repro cancel {folder.name}")
+    named = f"{folder.name}{_where(runs)}"
+    click.echo(f"\nNext: repro status {named} --watch, or repro cancel {named}")
     return 0
 
 

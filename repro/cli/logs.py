@@ -44,12 +44,9 @@ def files_of(directory: Any) -> Iterator[Path]:
     candidates = [directory.log_file, directory.output_file, *sorted(directory.job.glob("error-*.txt"))]
     job_ids = {attempt.job_id for attempt in attempts.all_attempts(directory.attempts)}
     for launch in launches(directory.path.parent):
-        for group in launch.groups:
-            if group.job_id and directory.path.name in group.runs:
-                place = f"_{group.runs.index(directory.path.name)}" if len(group.runs) > 1 else ""
-                job_ids.add(f"{group.job_id}{place}")
+        job_ids |= {group.job_of(directory.path.name) for group in launch.groups if directory.path.name in group.runs}
         for job_id in sorted(job_ids - {""}):
-            candidates += [launch.folder / f"{job_id}_0_log.{kind}" for kind in ("out", "err")]
+            candidates += launch.logs(job_id)
     yield from (file for file in candidates if file.is_file() and file.stat().st_size)
 
 

@@ -54,13 +54,13 @@ def glance(cell: Cell, state: str | None = None, place: Place | None = None) -> 
 
 
 def _reason(cell: Cell, state: str, place: Place | None) -> str:
-    if state in ("pending", "running", "finished"):
+    if state in ("pending", "running", "finished", "cancelled"):
         return ""
     if state == "corrupt":
         return _what_is_corrupt(cell)
     if place is not None and place.reason and state in UNFINISHED:
         return place.reason
-    if state in ("queued", "cancelled"):
+    if state == "queued":
         return ""
     if result := cell.directory.read_result():
         return result.get("reason", "")

@@ -1,11 +1,12 @@
 """repro sweep: a sweep's runs, those that are missing."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.jobs import check_jobs, chosen, job_options, plan, profile_of, start
+from repro.cli.jobs import as_the_cluster_allows, check_jobs, chosen, job_options, plan, profile_of, start
 from repro.cli.options import CommandWithSeveral, runs_option
 from repro.cli.specs import overrides, spec_options
 
@@ -84,9 +85,13 @@ def _print_plan(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
     from rich.console import Console
 
     from repro.cli.tables import jobs_notes, jobs_table, plan_notes, plan_table
+    from repro.launch.scheduler import SchedulerError
 
     if values["executor"] == "slurm":
-        groups, profile = plan(specs, values), profile_of(values)
+        profile = profile_of(values)
+        with contextlib.suppress(SchedulerError):  # away from the cluster a plan follows the profile alone
+            profile = as_the_cluster_allows(profile)
+        groups = plan(specs, values, profile)
         shown, notes = jobs_table(groups, profile), [*plan_notes(specs), *jobs_notes(groups, profile)]
     else:
         shown, notes = plan_table(specs), plan_notes(specs)

@@ -135,6 +135,8 @@ def jobs_notes(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> list[
             f"about {estimated} {unit}-hours at {profile.tflops_per_rank:g} "
             f"TFLOP/s a rank; the longest run takes {format_seconds(longest)}, {attempts:,} attempts of {time}"
         )
+    if warning := profile.too_short():
+        notes.append(warning)
     threads = max((spec.threads for group in groups for spec in group.specs), default=0)
     if threads > profile.cpus_per_rank:
         notes.append(f"a rank computes with {threads} threads and has {profile.cpus_per_rank} cores (cpus_per_rank)")

@@ -6,7 +6,6 @@ what is taken up is written down before it starts. Whatever a job ends with is i
 
 import datetime
 import getpass
-import json
 import os
 import signal
 import socket
@@ -24,7 +23,8 @@ from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
-from repro.rundir import UNFINISHED, AnotherRun, CorruptRun, read_object, write_json
+from repro.launch.take_up import take_up
+from repro.rundir import UNFINISHED, CorruptRun, read_object, write_json
 from repro.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def launch(
         with records.submission_lock(_folder(cells), say):
             for problem in records.unreadable_launches(_folder(cells)):
                 say(problem)
-            waiting = take_up(cells, retry, say)
+            waiting = [taken.cell for taken in take_up(states(cells), retry, say)]
             waiting.sort(key=lambda cell: -cell.spec.steps)  # the longest first, so that processes end together
             group = Group("", tuple(cell.spec.run_id for cell in waiting))
             if waiting:
@@ -94,38 +94,50 @@ def submit(
 ) -> list[Group]:
     """Submit every cell that is not a result and nowhere yet to SLURM, and return the arrays that were submitted.
 
-    plan: specs → arrays of jobs. settings: but for the ranks, which each array has of its own. Raises SchedulerError;
-    arrays submitted before it stay submitted, and typed again the rest follows.
+    plan: specs → arrays of jobs. settings: but for the ranks, which each array has of its own. Raises SchedulerError,
+    which says how far it came: arrays submitted before it stay submitted, and all other runs are left as they were.
     """
-    from repro.cluster import sbatch_parameters
     from repro.launch.slurm import submit as submit_array
 
     with records.submission_lock(_folder(cells), say) as make_sure:
         if problems := records.unreadable_launches(_folder(cells)):
             raise InputError("\n".join(problems))  # what they queued would be submitted twice
-        waiting = {cell.spec.run_id: cell for cell in take_up(cells, retry, say)}
-        arrays = plan([cell.spec for cell in waiting.values()]) if waiting else []
-        token = records.new_token()
-        groups = [
-            Group(f"repro-{token}-{number}", tuple(spec.run_id for spec in array.specs))
-            for number, array in enumerate(arrays)
-        ]
-        if groups:
-            record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
-        for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
-            make_sure()
-            job_id = submit_array(
-                record.folder,
-                group.name,
-                [waiting[run].directory for run in group.runs],
-                replace(settings, ranks=array.layout.ranks),
-                sbatch_parameters(profile, array.layout.nodes, array.layout.ranks_per_node),
-                profile.python,
-            )
-            groups[number] = replace(group, job_id=job_id)
-            record = replace(record, groups=tuple(groups))
-            record.write()
-        return groups
+        taken_up = {taken.cell.spec.run_id: taken for taken in take_up(states(cells), retry, say)}
+        try:
+            arrays = plan([taken.cell.spec for taken in taken_up.values()]) if taken_up else []
+            token = records.new_token()
+            groups = [
+                Group(f"repro-{token}-{number}", tuple(spec.run_id for spec in array.specs))
+                for number, array in enumerate(arrays)
+            ]
+            if groups:
+                record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
+            for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
+                make_sure()
+                try:
+                    directories = [taken_up[run].cell.directory for run in group.runs]
+                    job_id = submit_array(record.folder, group.name, directories, array.layout, settings, profile)
+                except scheduler.SchedulerError as error:
+                    raise scheduler.SchedulerError(f"{error}\n{_so_far(groups, number)}") from None
+                for run in group.runs:
+                    del taken_up[run]
+                groups[number] = replace(group, job_id=job_id)
+                record = replace(record, groups=tuple(groups))
+                record.write()
+            return groups
+        finally:
+            for taken in taken_up.values():  # those that were not submitted
+                taken.put_back()
+
+
+def _so_far(groups: Sequence[Group], refused: int) -> str:
+    """What of a launch was submitted, where the scheduler refused one of its arrays."""
+    done, left = (sum(len(group.runs) for group in part) for part in (groups[:refused], groups[refused:]))
+    jobs = ", ".join(group.job_id for group in groups[:refused])
+    part = f"{refused} of {len(groups)} arrays were submitted ({done} runs; jobs {jobs})"
+    smaller = "; --job max_array_size=N makes smaller arrays" if len(groups[refused].runs) > 1 else ""
+    submitted = part if refused else "nothing was submitted"
+    return f"{submitted}; {left} runs are missing: typed again, the command submits them{smaller}"
 
 
 def cancel(cells: Sequence[Cell]) -> list[Cell]:
@@ -157,53 +169,6 @@ def _end(attempt: attempts.Attempt) -> None:
         pass  # it has just ended by itself
     except PermissionError:
         raise InputError(f"{attempt.file.parents[2]}: its process {attempt.pid} belongs to somebody else") from None
-
-
-def take_up(cells: Sequence[Cell], retry: bool, say: Callable[[str], None] = lambda text: None) -> list[Cell]:
-    """What is to be started, made ready: its spec in place, an old failure and a cancellation gone. Under the lock.
-
-    A spec.json that cannot be read is written anew, as the sweep knows what was in it. A run whose directory is in the
-    way (another run's, not writable) is left out, and `say` told. Raises SchedulerError where what is queued cannot be
-    known.
-    """
-    waiting = []
-    for cell, state, _ in states(cells):
-        start = needs_a_job(state, retry)
-        if not start and not cell.directory.path.exists():
-            continue
-        try:
-            _mend_spec(cell, say)
-            if start:
-                _make_ready(cell)
-                waiting.append(cell)
-        except AnotherRun as error:
-            say(f"left out: {error}")
-        except OSError as error:
-            say(f"left out: {error.filename or cell.directory.path}: cannot be written ({error.strerror})")
-    return waiting
-
-
-def _mend_spec(cell: Cell, say: Callable[[str], None]) -> None:
-    """Raises AnotherRun."""
-    directory = cell.directory
-    if not directory.path.exists():
-        return
-    try:
-        if read_object(directory.spec_file) != json.loads(cell.spec.model_dump_json()):  # far quicker than read_spec
-            directory.read_spec()
-    except AnotherRun:
-        raise
-    except CorruptRun as error:
-        say(f"written anew: {error}")
-        directory.write_spec(cell.spec)
-
-
-def _make_ready(cell: Cell) -> None:
-    cell.directory.write_spec(cell.spec)
-    cell.directory.cancelled_file.unlink(missing_ok=True)
-    result = cell.directory.read_result()
-    if result is not None and result["status"] not in (*UNFINISHED, "finished"):
-        cell.directory.result_file.unlink()
 
 
 def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:

@@ -69,7 +69,9 @@ class Cell:
             return status  # a local launch passes over it
         if place is not None and place.state != "gone":
             return place.state
-        return "interrupted" if status == "running" else status  # its job is gone, however fresh its last sign of life
+        began = place is None or place.began
+        # Its job is gone, however fresh its last sign of life, or ended before it started the run.
+        return "interrupted" if status == "running" or (status == "pending" and not began) else status
 
     def _in_a_job(self) -> bool:
         attempt = attempts.latest(self.directory.attempts)

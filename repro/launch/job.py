@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from repro import attempts, liveness
@@ -68,7 +69,7 @@ class Job:
     """One run's ranks from their start to a recorded end. `outcome` then says: done, stopped, make-room or busy.
 
     leaving: whether the job itself is being ended from outside, so that its ranks' ends mean nothing. deaths: earlier
-    starts of the same job that did not end in order.
+    starts of the same job that did not end in order. log: the job's own, where it has one.
     """
 
     cell: Cell
@@ -77,6 +78,7 @@ class Job:
     say: Callable[[str], None] = lambda text: None
     leaving: Callable[[], bool] = lambda: False
     deaths: int = 0
+    log: Path | None = None
     outcome: str = ""
     ranks: Ranks | None = None
     _watch: "SignsOfLife | None" = field(default=None, repr=False)
@@ -146,7 +148,7 @@ class Job:
         elif status == "interrupted":
             self.outcome = "make-room" if result.get("make_room") else "stopped"
         else:
-            return self._died("failed", f"ended without a result; see {directory.output_file}")
+            return self._died("failed", "ended without a result")
         return False
 
     def _told_by_a_rank(self) -> dict[str, Any] | None:
@@ -170,7 +172,8 @@ class Job:
     def _died(self, status: str, reason: str) -> bool:
         """A rank died: start again, or record it."""
         directory = self.cell.directory
-        reason = f"{reason}; see {directory.output_file}" if status == "failed" else reason
+        logs = [file for file in (directory.output_file, self.log) if file is not None and file.exists()]
+        reason = f"{reason}; see {logs[0]}" if status == "failed" and logs else reason
         attempt = attempts.latest(directory.attempts)
         if attempt is not None and not attempt.outcome and not attempt.is_alive():
             attempt.end(f"died: {reason}")

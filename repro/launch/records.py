@@ -38,6 +38,11 @@ class Group:
     runs: tuple[str, ...]
     job_id: str = ""
 
+    def job_of(self, run: str) -> str:
+        """A run's own job: '12_3', or '12' where it is the only one; '' where the scheduler's answer is not known."""
+        place = f"_{self.runs.index(run)}" if len(self.runs) > 1 else ""
+        return f"{self.job_id}{place}" if self.job_id else ""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -59,6 +64,10 @@ class Launch:
 
     def runs(self) -> set[str]:
         return {run for group in self.groups for run in group.runs}
+
+    def logs(self, job_id: str) -> list[Path]:
+        """What a job printed itself, before and beside its ranks: submitit's two files, which may not be there."""
+        return [self.folder / f"{job_id}_0_log.{kind}" for kind in ("out", "err")]
 
     @property
     def where(self) -> str:

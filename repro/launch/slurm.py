@@ -17,12 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import submitit
 
 from repro import attempts
+from repro.counts import format_bytes
 from repro.errors import InputError
 from repro.launch import scheduler
 from repro.launch.cell import Cell, JobSettings
@@ -31,11 +33,17 @@ from repro.launch.local import free_port, in_words
 from repro.launch.rank import JOB_ID, as_arguments
 from repro.rundir import UNFINISHED, RunDirectory
 
+if TYPE_CHECKING:
+    from repro.cluster import ClusterProfile
+    from repro.jobs import Layout
+
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
 KILL_SECONDS = 15.0
 """So long srun has to end its tasks before it is killed itself."""
 TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
+OVER_MEMORY = re.compile(r"slurmstepd(?:-(\S+))?: error: .* exceeded memory limit \((\d+) > (\d+)\), being killed")
+"""Said by the accounting plugin (JobAcctGatherParams=OverMemoryKill): bytes used, bytes allowed."""
 OUT_OF_MEMORY = "Out Of Memory"
 IDLE_STARTS = 5
 """After so many in a row that got no further a run is given up: its time limit is shorter than its start."""
@@ -64,6 +72,7 @@ class SlurmJob:
             say=lambda text: print(text, flush=True),
             leaving=lambda: bool(leaving),
             deaths=len(deaths_among(earlier)),
+            log=submitit.JobEnvironment().paths.stderr,
         )
         if directory.cancelled_file.exists() or job.cell.state() not in UNFINISHED:
             return "nothing to do"
@@ -117,10 +126,7 @@ class SlurmRanks:
             "MASTER_PORT": str(free_port()),
             JOB_ID: job_id_from_environment(),
         }
-        command = ["srun", "--kill-on-bad-exit=1", "--wait=0", f"--ntasks={self.count}"]
-        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
-            command.append(f"--cpus-per-task={cpus}")  # since SLURM 22.05 srun does not take it from the job
-        command += as_arguments(cell.directory, settings)
+        command = ["srun", *srun_options(self.count), *as_arguments(cell.directory, settings)]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)  # noqa: S603
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -156,8 +162,29 @@ class SlurmRanks:
             self.ended += exits_of(line, self.count)
 
 
+def srun_options(ranks: int) -> list[str]:
+    """How srun starts a run's ranks in this job, whatever options its batch script had.
+
+    Each rank sees all of the job's GPUs on its node, unless the profile's options bind them: ranks choose among what
+    they see. With --gpu-bind=none SLURM would say nothing about GPUs, and ranks would see other jobs' as well.
+    """
+    options = ["--export=ALL", "--kill-on-bad-exit=1", "--wait=0", f"--ntasks={ranks}"]
+    if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
+        options.append(f"--cpus-per-task={cpus}")  # since SLURM 22.05 srun does not take it from the job
+    if gpus := os.environ.get("SLURM_GPUS_PER_NODE"):
+        options.append(f"--gpus-per-node={gpus}")
+    return options
+
+
 def exits_of(line: str, ranks: int) -> list[Exit]:
-    """The tasks that a line of srun's says have ended: 'srun: error: n2: tasks 2-3: Killed'."""
+    """The tasks that a line of srun's says have ended: 'srun: error: n2: tasks 2-3: Killed'.
+
+    Where the accounting plugin ends all of a step that is over its memory limit on one node, it says so first.
+    """
+    if over := OVER_MEMORY.match(line):
+        node, used, most = over[1] or "one node", format_bytes(int(over[2])), format_bytes(int(over[3]))
+        text = f"the ranks on {node} were over the job's memory limit: {used} of {most}"
+        return [Exit(0, -signal.SIGKILL, text, out_of_memory=True)]
     if (ended := TASK_ENDED.match(line)) is None:
         return []
     node, tasks, how = ended.groups()
@@ -193,23 +220,26 @@ def submit(
     folder: Path,
     name: str,
     directories: list[RunDirectory],
+    layout: "Layout",
     settings: JobSettings,
-    parameters: dict,
-    python: str | None = None,
+    profile: "ClusterProfile",
 ) -> str:
     """Submit runs of one layout as one array named `name`; returns its job id. Raises SchedulerError.
 
-    folder: where submitit keeps the jobs' scripts and logs. parameters: cluster.sbatch_parameters.
+    folder: where submitit keeps the jobs' scripts and logs. settings: but for the ranks, which the layout has.
     """
+    from repro.cluster import sbatch_parameters
+
     for needed in ("sbatch", "srun"):
         if shutil.which(needed) is None:
             raise scheduler.missing(needed)
     # exec: a shell in between would die at SIGTERM, and SLURM would then kill this process before it could act.
-    command = f"exec {python or shlex.quote(sys.executable)}"
+    command = f"exec {profile.python or shlex.quote(sys.executable)}"
     executor = submitit.SlurmExecutor(folder, max_num_timeout=sys.maxsize, python=command)
+    settings = replace(settings, ranks=layout.ranks)
     try:
-        executor.update_parameters(job_name=name, **parameters)
-        with executor.batch():
+        executor.update_parameters(job_name=name, **sbatch_parameters(profile, layout.nodes, layout.ranks_per_node))
+        with scheduler.own_environment(), executor.batch():
             jobs = [executor.submit(SlurmJob(str(directory.path), settings)) for directory in directories]
     except submitit.core.utils.FailedJobError as error:
         raise scheduler.SchedulerError(f"sbatch refused the jobs: {error}") from None

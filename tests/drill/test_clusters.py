@@ -72,16 +72,20 @@ def only(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("missing", ["sbatch", "srun"])
+SCONTROL = "echo MaxArraySize = 1001"
+
+
+@pytest.mark.parametrize("missing", ["scontrol", "sbatch", "srun"])
 def test_a_machine_without_slurm_is_said_to_be_one(sweep, only, missing):
-    only(**{name: "exit 0" for name in ("squeue", "sbatch", "srun") if name != missing})
+    there = {"squeue": "exit 0", "sbatch": "exit 0", "srun": "exit 0", "scontrol": SCONTROL}
+    only(**{name: script for name, script in there.items() if name != missing})
     done = sweep(*SLURM, "mine.yaml")
     assert done.exit_code == 2
     assert f"{missing} is not on this machine: SLURM's commands are needed; without SLURM use --ex" in done.output
 
 
 def test_what_is_queued_must_be_known_before_more_is_submitted(sweep, only, repro):
-    only(squeue="exit 0", srun="exit 0", sbatch="echo Invalid account >&2; exit 1")
+    only(squeue="exit 0", srun="exit 0", scontrol=SCONTROL, sbatch="echo Invalid account >&2; exit 1")
     done = sweep(*SLURM, "mine.yaml")
     assert (done.exit_code, "sbatch refused the jobs: Invalid account" in done.output) == (2, True), done.output
     only(srun="exit 0", sbatch="exit 0")

@@ -22,15 +22,23 @@ print("Submitted batch job", number)
 """
 SQUEUE = """
 names = next(a for a in sys.argv if a.startswith("--name=")).removeprefix("--name=").split(",")
+columns = next(a for a in sys.argv if a.startswith("--Format=")).removeprefix("--Format=").split(",")
+widths = dict(column.split(":") for column in columns)
+def line(job_id, name, task):
+    said = {"JobArrayID": job_id, "Name": name, "ArrayTaskID": task, "State": "PENDING", "Reason": "Priority"}
+    print("".join(said.get(column, "0").ljust(int(width)) for column, width in widths.items()))
 for file in sorted((folder / "queue").iterdir(), key=lambda file: int(file.name)):
     name, tasks = file.read_text().split()
     if name in names and tasks == "0":
-        print(f"{file.name}|{name}|N/A|PENDING|Priority|")
+        line(file.name, name, "N/A")
     elif name in names:
         for task in range(int(tasks)):
-            print(f"{file.name}_{task}|{name}|{task}|PENDING|Priority|")
+            line(f"{file.name}_{task}", name, str(task))
 """
-PROGRAMS = {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": "", "srun": ""}
+SCONTROL = """
+print("MaxArraySize            =", (folder / "largest-array").read_text())
+"""
+PROGRAMS = {"sbatch": SBATCH, "squeue": SQUEUE, "scontrol": SCONTROL, "scancel": "", "srun": ""}
 FRAME = """#!{python} -IS
 import os, re, sys, time
 from pathlib import Path
@@ -51,6 +59,7 @@ class FakeSlurm:
         (folder / "bin").mkdir(parents=True)
         (folder / "queue").mkdir()
         (folder / "calls").touch()
+        self.takes_arrays_of(1001)
         for name, body in PROGRAMS.items():
             program = folder / "bin" / name
             program.write_text(FRAME.format(python=sys.executable, folder=str(folder), name=name, body=body))
@@ -76,6 +85,10 @@ class FakeSlurm:
         """From here on sbatch accepts the jobs, and the process that called it is killed before it hears of it."""
         file = self.folder / "sbatch-kills"
         file.touch() if yes else file.unlink()
+
+    def takes_arrays_of(self, jobs: int) -> None:
+        """The cluster's MaxArraySize."""
+        (self.folder / "largest-array").write_text(str(jobs))
 
     def slow_down_sbatch(self, seconds: float) -> None:
         (self.folder / "sbatch-takes").write_text(str(seconds))

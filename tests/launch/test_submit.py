@@ -61,6 +61,33 @@ def test_300_runs_of_three_layouts_are_three_calls_of_sbatch(slurm):
     assert slurm.calls("squeue") == 0  # nothing was launched before, so there is nothing to ask for
 
 
+def test_arrays_are_no_larger_than_the_profile_says_nor_than_the_cluster_takes(slurm):
+    for profile, cluster in ((3, 9), (9, 3)):
+        slurm.takes_arrays_of(cluster)
+        planned = repro(*sweep(seeds=2), "--job", f"max_array_size={profile}", "--dry-run")
+        assert f"12 jobs in {2 * LAYOUTS} arrays" in planned.output  # of 3 and 1 runs
+    assert repro(*sweep(seeds=2)).exit_code == 0
+    assert slurm.calls("sbatch") == 2 * LAYOUTS
+    assert slurm.calls("scontrol") == 3, "once a command"
+
+
+def test_without_slurm_a_plan_has_arrays_as_the_profile_says(slurm):
+    slurm.fail("scontrol", "scontrol: error: Unable to contact slurm controller")
+    assert f"12 jobs in {LAYOUTS} arrays" in repro(*sweep(seeds=2), "--dry-run").output
+
+
+def test_what_is_typed_next_names_the_folder_of_runs(slurm):
+    done = repro(*sweep(seeds=1), "--runs", "their runs")
+    assert "Next: repro status batch-size --runs 'their runs' --watch" in done.output
+
+
+def test_a_time_limit_that_leaves_a_start_no_time_is_warned_of_before_and_when_it_is_launched(slurm):
+    short = (*sweep(seeds=1), "--job", "time=2m")
+    for done in (repro(*short, "--dry-run"), repro(*short)):
+        assert done.exit_code == 0
+        assert "time 2 min less grace 1 min leaves a start 1 min" in done.output
+
+
 def test_status_asks_the_scheduler_once_however_many_runs_and_launches(slurm):
     for seeds in (1, 2, 3):
         assert repro(*sweep(seeds)).exit_code == 0
@@ -101,7 +128,7 @@ def test_jobs_that_sbatch_refuses_are_told_and_typed_again_they_are_submitted(sl
     slurm.fail("sbatch", "sbatch: error: Batch job submission failed: Invalid account")
     refused = repro(*sweep(seeds=2))
     assert refused.exit_code == 2
-    assert "Invalid account" in refused.output
+    assert "Invalid account\nnothing was submitted; 12 runs are missing" in refused.output
     (slurm.folder / "sbatch-fails").unlink()
     assert repro(*sweep(seeds=2)).exit_code == 0
     assert slurm.queued_tasks() == 12
@@ -189,12 +216,13 @@ def orphaned(directory: RunDirectory, job_id: str) -> None:
 def test_a_run_whose_job_is_gone_is_said_to_be_and_taken_up_again(slurm):
     repro(*sweep(seeds=1))
     run = run_directories(Path("runs"))[0]
-    orphaned(run, "12")
+    orphaned(run, "14_0")
     for job in (slurm.folder / "queue").iterdir():
         job.unlink()
-    said = repro("status").output
-    assert "1 interrupted" in said
-    assert f"its job 12 is gone without a word; see repro logs {run.path.name}" in " ".join(said.split())
+    said = " ".join(repro("status").output.split())
+    assert f"its job 14_0 is gone without a word; see repro logs {run.path.name}" in said
+    assert "softmax 64 s0: interrupted: its job 13_1 ended before it started the run" in said
+    assert "6 interrupted" in said
     assert repro(*sweep(seeds=1)).exit_code == 0
     assert slurm.queued_tasks() == 6
 

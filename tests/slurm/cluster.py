@@ -1,10 +1,10 @@
-"""A real SLURM cluster of two nodes on this machine, with accounting, for tests: started in seconds, gone afterwards.
+"""A real SLURM cluster on this machine, with accounting, for tests: started in seconds, gone afterwards.
 
     with Cluster(folder) as cluster:
         subprocess.run(["sbatch", …], env=os.environ | cluster.environment)
 
 Everything it writes is in `folder`, /etc/slurm is neither read nor written, and ports are free ones, so that several
-may run at once; only the names n1 and n2 are shared (lines in /etc/hosts). To work with one by hand:
+may run at once; only the nodes' names are shared (lines in /etc/hosts). To work with one by hand:
 
     python -m tests.slurm.cluster FOLDER
 """
@@ -17,10 +17,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tests.slurm.config import NODES, write_configuration
+from tests.slurm.config import TWO_NODES, Shape, write_configuration
 from tests.slurm.keeper import descendants, kill
 
 PROGRAMS = {
@@ -54,16 +54,11 @@ def find(program: str) -> str | None:
 
 
 class Cluster:
-    """Two nodes, n1 and n2, of four CPUs each; partitions `low` (the default) and `high`, which preempts it.
+    """Nodes of four CPUs each; partitions `low` (the default) and `high`, which preempts it."""
 
-    requeue_delay: seconds that a requeued job waits before it may start again.
-    send_user_signal: whether a job that is preempted gets the signal of `--signal`, or SIGTERM.
-    """
-
-    def __init__(self, folder: Path, requeue_delay: int = 5, send_user_signal: bool = False) -> None:
+    def __init__(self, folder: Path, shape: Shape = TWO_NODES) -> None:
         self.folder = Path(folder).resolve()
-        self.requeue_delay = requeue_delay
-        self.send_user_signal = send_user_signal
+        self.shape = shape
         self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf"), "GLOO_SOCKET_IFNAME": "lo"}
         self.daemons: dict[str, int] = {}
         self._keeper: subprocess.Popen | None = None
@@ -76,13 +71,13 @@ class Cluster:
         self.stop()
 
     def start(self) -> None:
-        """Start all daemons and return when both nodes are idle. Should that fail, nothing is left running."""
+        """Start all daemons and return when all nodes are idle. Should that fail, nothing is left running."""
         if sentence := missing():
             raise RuntimeError(sentence)
-        for name in ("log", "munge", "mariadb", "state", *(f"spool-{node}" for node in NODES)):
+        for name in ("log", "munge", "mariadb", "state", *(f"spool-{node}" for node in self.shape.nodes)):
             (self.folder / name).mkdir(parents=True, exist_ok=True, mode=0o755)
-        name_the_nodes()
-        ports = write_configuration(self.folder, self.requeue_delay, self.send_user_signal)
+        name_the_nodes(self.shape.nodes)
+        ports = write_configuration(self.folder, self.shape)
         self._keeper = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("keeper.py"))],
             stdin=subprocess.PIPE,
@@ -95,9 +90,10 @@ class Cluster:
             self._start_munge()
             self._start_accounting(ports)
             self._daemon("slurmctld", "slurmctld", "-D")
-            for node in NODES:
+            for node in self.shape.nodes:
                 self.start_slurmd(node)
-            self.wait_for(lambda: self.node_states() == dict.fromkeys(NODES, "idle"), "both nodes being idle")
+            idle = dict.fromkeys(self.shape.nodes, "idle")
+            self.wait_for(lambda: self.node_states() == idle, "all nodes being idle")
         except BaseException:
             self.stop()
             raise
@@ -111,9 +107,9 @@ class Cluster:
             self._keeper = None
             self.daemons.clear()
 
-    def command(self, *argv: str, timeout: float = 60) -> str:
+    def command(self, *argv: str, timeout: float = 60, env: Mapping[str, str] | None = None) -> str:
         """Standard output of a client command (sbatch, squeue, …); RuntimeError with what it said if it fails."""
-        environment = os.environ | self.environment
+        environment = (env or os.environ) | self.environment
         answer = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=timeout)
         if answer.returncode:
             raise RuntimeError(f"{' '.join(argv)} ended with {answer.returncode}\n{answer.stdout}{answer.stderr}")
@@ -202,9 +198,9 @@ class Cluster:
         self.daemons[name] = int(self._keeper.stdout.readline())
 
 
-def name_the_nodes() -> None:
-    """Make n1 and n2 names of this machine: torch.distributed resolves a job's first node by name."""
-    for node in NODES:
+def name_the_nodes(nodes: Sequence[str]) -> None:
+    """Make the nodes names of this machine: torch.distributed resolves a job's first node by name."""
+    for node in nodes:
         try:
             socket.gethostbyname(node)
         except socket.gaierror:

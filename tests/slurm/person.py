@@ -22,6 +22,7 @@ grace: 20s
 requeue: 2
 max_nodes: 2
 """
+ON_THE_CLUSTER = ("--executor", "slurm", "--cluster", "here", "--local-batch", "32", "--checkpoint-seconds", "1")
 
 
 class Person:
@@ -31,19 +32,19 @@ class Person:
         self.cluster, self.folder = cluster, folder
         (folder / "sweeps" / "clusters").mkdir(parents=True)
         (folder / "sweeps" / "clusters" / "here.yaml").write_text(PROFILE)
-        self.environment = os.environ | cluster.environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+        self.python = sys.executable
+        self.environment = os.environ | cluster.environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "500"}
 
-    def types(self, *arguments: str) -> str:
-        """What a repro command prints; it must succeed."""
-        command = [sys.executable, "-m", "repro", *arguments]
+    def types(self, *arguments: str, exit_code: int = 0) -> str:
+        """What a repro command prints, on stdout and then on stderr; it must end with this code."""
+        command = [self.python, "-m", "repro", *arguments]
         done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def submits(self, *arguments: str) -> str:
         """Two nodes a run, one rank each; returns the id of the job or array, '' where nothing was missing."""
-        where = ["--executor", "slurm", "--cluster", "here", "--local-batch", "32", "--checkpoint-seconds", "1"]
-        found = re.search(r"Submitted job (\d+)", self.types("sweep", *arguments, *where))
+        found = re.search(r"Submitted job (\d+)", self.types("sweep", *arguments, *ON_THE_CLUSTER))
         return found[1] if found else ""
 
     def runs(self) -> list[RunDirectory]:
