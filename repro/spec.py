@@ -64,6 +64,7 @@ class RunSpec(BaseModel):
     model: str = Field(description="a name known to open_clip, or of ours, or a model config (JSON file)")
     model_fingerprint: str = Field("", description="content of the model config; found by the sweep")
     precision: Literal["fp32", "bf16"] = "fp32"
+    deterministic: bool = Field(True, description="the same bits each time on the same GPUs; false is faster")
     token_bottleneck: int | None = Field(
         None, gt=0, description="K: the token embedding is a table of K columns times K × width (section 4.3)"
     )
