@@ -1,4 +1,4 @@
-"""Tests that `repro bench gpu` runs on a GPU. Without one they run on the CPU, so that they are never first run there."""
+"""What `repro bench gpu` runs on a GPU; without one it runs on the CPU, so that no test is first run there."""
 
 import math
 

@@ -18,11 +18,11 @@ class Section:
 SECTIONS = tuple(
     Section(name, share, f"repro.bench.gpu.{name}:measure")
     for name, share in {
-        "machine": 0.08,
+        "machine": 0.06,
         "correct": 0.18,
-        "loss": 0.24,
-        "resume": 0.14,
-        "step": 0.2,
+        "loss": 0.25,
+        "resume": 0.11,
+        "step": 0.24,
         "feed": 0.08,
         "curve": 0.08,
     }.items()

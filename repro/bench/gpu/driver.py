@@ -19,6 +19,7 @@ import pandas as pd
 
 from repro.bench.gpu import SECTIONS, Section
 from repro.bench.gpu.place import section_row
+from repro.bench.gpu.section import OUT_OF_TIME
 from repro.errors import InputError, nearest
 from repro.results import write_csv
 
@@ -103,6 +104,8 @@ def _run_section(
 def _outcome(code: int | None, limit_seconds: float, last_line: str) -> tuple[str, str]:
     if code is None:
         return "timeout", f"not done after {limit_seconds:.0f} s; its last line: {last_line}"
+    if code == OUT_OF_TIME:
+        return "timeout", last_line
     if code < 0:
         return "failed", f"killed by {signal.Signals(-code).name}; its last line: {last_line}"
     return ("ok", "") if code == 0 else ("failed", last_line)

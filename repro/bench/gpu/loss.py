@@ -14,6 +14,7 @@ from repro.bench import reference, resident
 from repro.bench.gpu.machine import product_rate
 from repro.bench.gpu.place import Place, Rows
 from repro.bench.gpu.timing import median_seconds
+from repro.bench.gpu.timing import seconds as seconds_of
 from repro.bench.implementations import IMPLEMENTATIONS, Implementation
 from repro.bench.loss import ERRORS, relative_errors
 from repro.bench.measure import WARM_UP_BATCH, forward_and_backward
@@ -39,6 +40,8 @@ PEERS_CHECKED_UP_TO = 8192
 """Their gradients are held against float64 at this batch; ours at every one that they are measured at."""
 ENOUGH_SECONDS = 1.5
 """For the repeats of one figure."""
+START_SECONDS, END_SECONDS = 8.0, 2.0
+"""What the process of an implementation takes at least, and to note that it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,18 @@ def _measure_one(place: Place, key: tuple[str, str], batches: Sequence[int], rat
     if reason := implementation.obstacle(settings[0]):
         place.rows.add_missing(_case(implementation, settings[0]), "not run", reason)
         return {}
+    place.reserve(START_SECONDS, _case(implementation, settings[0]))
     ours = implementation.name == OURS
     checked = max(ON_GPU.all) if ours else PEERS_CHECKED_UP_TO
     work = Work(place.rows, rate, place, checked)
-    options = {"threads": threads, "device": place.device, "limit_seconds": max(1.0, place.left)}
+    options = {"threads": threads, "device": place.device, "limit_seconds": place.left - END_SECONDS}
     outcome = on_ranks(_measure_sizes, implementation, settings, work, **options)
-    if outcome.status != "ok":
-        place.rows.add_missing(f"{key[0]}, {key[1]}", outcome.status, outcome.reason)
-        if ours:
-            raise SystemExit(f"{key[0]}, {key[1]}: {outcome.reason}")
-        return {}
-    return outcome.values[0]
+    if outcome.status == "ok":
+        return outcome.values[0]
+    place.rows.add_missing(f"{key[0]}, {key[1]}", outcome.status, outcome.reason)
+    if ours and outcome.status != "timeout":
+        raise SystemExit(f"{key[0]}, {key[1]}: {outcome.reason}")
+    return {}
 
 
 def _case(implementation: Implementation, setting: Setting) -> str:
@@ -127,11 +131,9 @@ def _measure_size(implementation: Implementation, setting: Setting, work: Work) 
     case, rows, place = _case(implementation, setting), work.rows, work.expected
     ours, batch = implementation.name == OURS, setting.batch_size
     call = forward_and_backward(implementation, setting, 0)
-    peak = resident.peak_growth_bytes(call, setting.device)
-    large = batch in ON_GPU.large
-    seconds = median_seconds(
-        lambda _: call(), torch.device(setting.device), ENOUGH_SECONDS, warm_ups=0 if large else 2, repeats=20
-    )
+    device, first = torch.device(setting.device), []
+    peak = resident.peak_growth_bytes(lambda: first.append(seconds_of(call, device)), setting.device)
+    seconds = first[0] if first[0] > ENOUGH_SECONDS else median_seconds(lambda _: call(), device, ENOUGH_SECONDS)
     goals: dict[tuple[str, int], tuple] = {
         ("sigmoid", 65_536): (place.expected("0.036 to 0.044", at_most=0.0358), place.expected()),
         ("sigmoid", 1_048_576): (place.expected("8 to 12", at_most=12.0), place.expected("", at_most=16e9)),
@@ -175,7 +177,8 @@ def _compare_blocks(place: Place, sizes: Sizes) -> None:
     if not kernels.available(place.torch_device):
         place.rows.add_missing("blocks of the kernels", "not run", "the Triton kernels need cuda")
         return
-    options = {"device": place.device, "limit_seconds": max(1.0, place.left)}
+    place.reserve(START_SECONDS, "blocks of the kernels")
+    options = {"device": place.device, "limit_seconds": place.left - END_SECONDS}
     outcome = on_ranks(_measure_blocks, place.rows, sizes.dim, sizes.tile, **options)
     if outcome.status != "ok":
         place.rows.add_missing("blocks of the kernels", outcome.status, outcome.reason)
@@ -199,7 +202,8 @@ def _measure_blocks(rank: int, rows: Rows, dim: int, tile: int) -> None:
     for name, call in calls.items():
         for blocks in kernels.CANDIDATES:
             note = " (default)" if blocks == default else ""
-            case = f"{name}, B = 32k, blocks {'x'.join(map(str, blocks[:3]))}, {blocks.warps} warps, {blocks.stages} stages"
+            sides = "x".join(map(str, blocks[:3]))
+            case = f"{name}, B = 32k, blocks {sides}, {blocks.warps} warps, {blocks.stages} stages"
             try:
                 seconds = 4 * median_seconds(lambda _, c=call, b=blocks: c(b), torch.device("cuda"), 0.3, repeats=10)
             except Exception as error:  # whatever the compiler says of blocks that do not fit the card

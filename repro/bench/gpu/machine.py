@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products, memory, decoding. Inputs are random: products of zeros run faster."""
+"""What the machine can do at most: matrix products, copies, decoding. Inputs are random: zeros multiply faster."""
 
 import io
 import multiprocessing
@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from repro.bench.gpu.place import Place
+from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
 from repro.bench.gpu.timing import median_seconds
 from repro.hardware import processor_and_cores
 from repro.loss.tiles import add_product
@@ -71,36 +71,44 @@ def _describe(place: Place) -> None:
 def _measure_products(place: Place) -> None:
     """bf16 products: square ones, and those of a tile of the loss [b, b] at dimension d, summed in fp32."""
     side, tile, dim = (256, 256, 64) if place.toy else (8192, 16_384, 768)
+    _measure_square(place, side)
     device = place.torch_device
-
-    def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, device=device, dtype=torch.bfloat16)
-
-    pairs = [(random(side, side), random(side, side)) for _ in range(3)]
-    out = torch.empty(side, side, device=device, dtype=torch.bfloat16)
-    expected = place.expected("769 to 798 (H100, H200)")
-    work: Callable[[int], object] = lambda n: torch.mm(*pairs[n % 3], out=out)  # noqa: E731
-    _add_rate(place, f"{SQUARE}, {side} x {side} x {side}", work, (side, side, side), expected)
-
-    del pairs, out
-    features = [(random(tile, dim), random(tile, dim)) for _ in range(3)]
+    features = [[_random(device, tile, dim) for _ in range(2)] for _ in range(3)]
     logits = torch.empty(tile, tile, device=device, dtype=torch.bfloat16)
-    name = f"{tile} x {dim} x {tile}"
-    work = lambda n: torch.mm(features[n % 3][0], features[n % 3][1].T, out=logits)  # noqa: E731
-    _add_rate(place, f"loss: images by texts, {name}", work, (tile, dim, tile))
-    residual = random(tile, tile).mul_(1e-3)
+    residual = _random(device, tile, tile).mul_(1e-3)
     gradient = torch.zeros(tile, dim, device=device)
-    name = f"{tile} x {tile} x {dim}, added up in fp32"
-    work = lambda n: add_product(gradient, residual, features[n % 3][1])  # noqa: E731
-    _add_rate(place, f"loss: gradient of the images, {name}", work, (tile, tile, dim))
-    work = lambda n: add_product(gradient, residual.T, features[n % 3][0])  # noqa: E731
-    _add_rate(place, f"loss: gradient of the texts (transposed), {name}", work, (tile, tile, dim))
+    added = f"{tile} x {tile} x {dim}, added up in fp32"
+    calls: dict[str, Callable[[int], object]] = {
+        f"loss: images by texts, {tile} x {dim} x {tile}": lambda n: torch.mm(
+            features[n % 3][0], features[n % 3][1].T, out=logits
+        ),
+        f"loss: gradient of the images, {added}": lambda n: add_product(gradient, residual, features[n % 3][1]),
+        f"loss: gradient of the texts (transposed), {added}": lambda n: add_product(
+            gradient, residual.T, features[n % 3][0]
+        ),
+    }
+    for case, call in calls.items():
+        _add_rate(place, case, call, tile * tile * dim)
 
 
-def _add_rate(place: Place, case: str, work: Callable[[int], object], sizes: tuple[int, int, int], *expected) -> None:
-    seconds = median_seconds(work, place.torch_device, PRODUCT_SECONDS, repeats=5 if place.toy else 100)
-    rows, inner, columns = sizes
-    place.rows.add(case, RATE, 2e-12 * rows * inner * columns / seconds, "TFLOP/s", *expected)
+def _measure_square(place: Place, side: int) -> None:
+    pairs = [[_random(place.torch_device, side, side) for _ in range(2)] for _ in range(3)]
+    out = torch.empty_like(pairs[0][0])
+    expected = place.expected("769 to 798 (H100, H200)")
+    case = f"{SQUARE}, {side} x {side} x {side}"
+    _add_rate(place, case, lambda n: torch.mm(*pairs[n % 3], out=out), side**3, expected)
+
+
+def _random(device: torch.device, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, device=device, dtype=torch.bfloat16)
+
+
+def _add_rate(
+    place: Place, case: str, call: Callable[[int], object], products: int, expected: Expected = NOTHING_EXPECTED
+) -> None:
+    """products: multiplications of one call, each of which goes with an addition."""
+    seconds = median_seconds(call, place.torch_device, PRODUCT_SECONDS, repeats=5 if place.toy else 100)
+    place.rows.add(case, RATE, 2e-12 * products / seconds, "TFLOP/s", expected)
 
 
 def _measure_copy(place: Place) -> None:

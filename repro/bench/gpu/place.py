@@ -12,9 +12,13 @@ import torch
 from repro.bench import record
 
 
+class OutOfTime(Exception):
+    """A section has used its time; what it has measured is in its rows."""
+
+
 @dataclass(frozen=True)
 class Expected:
-    """predicted: in words or a range, made before the first measurement. at_most, at_least: the goal, if there is one."""
+    """predicted: a range, in words, from before the first measurement. at_most, at_least: the goal, if there is one."""
 
     predicted: str = ""
     at_most: float | None = None
@@ -97,8 +101,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Place:
-    """device: 'cuda', or 'cpu' for a rehearsal at toy sizes. out: the folder with all sections' CSVs. scratch: shared by
-    the sections, and removed at the end. deadline: by time.monotonic(); whoever is not done is killed."""
+    """device: 'cuda', or 'cpu' for a rehearsal at toy sizes. out: the folder with all sections' CSVs.
+
+    scratch: shared by the sections, and removed at the end. deadline: by time.monotonic(); what is not done is killed.
+    """
 
     device: str
     rows: Rows
@@ -118,6 +124,13 @@ class Place:
     @property
     def torch_device(self) -> torch.device:
         return torch.device("cuda", 0) if self.device == "cuda" else torch.device("cpu")
+
+    def reserve(self, seconds: float, case: str) -> None:
+        """Raises OutOfTime, and leaves a row that says so, where less is left than the case is known to take."""
+        if self.left < seconds:
+            reason = f"{max(0.0, self.left):.0f} s were left; it takes about {seconds:.0f} s"
+            self.rows.add_missing(case, "timeout", reason)
+            raise OutOfTime(f"{case}: {reason}")
 
     def expected(self, predicted: str = "", **goal: float) -> Expected:
         """Of a GPU; a rehearsal expects nothing."""

@@ -43,7 +43,7 @@ def measure(place: Place) -> None:
 def _spec(place: Place) -> RunSpec:
     values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "warmup_examples": 0}
     if place.toy:
-        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 150}
+        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 80}
     else:
         file = place.scratch / "resume-model.json"
         file.write_text(json.dumps(MODEL))
@@ -74,17 +74,19 @@ def _finish(process: subprocess.Popen, name: str) -> None:
         raise SystemExit(f"{name} ended with exit code {code}")
 
 
+def _unmeasured(line: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in line.items() if key not in MEASURED}
+
+
 def _compare(place: Place, undisturbed: RunDirectory, killed: RunDirectory) -> None:
     weights, wanted = (torch.load(run.final, weights_only=True, map_location="cpu") for run in (killed, undisturbed))
     differing = [name for name, value in wanted.items() if not torch.equal(value, weights[name])]
     case = "killed and resumed beside undisturbed"
     zero = place.expected("0", at_most=0)
     place.rows.add(case, "weights that differ", len(differing), f"of {len(wanted)} tensors", zero)
-    logs = [[{k: v for k, v in line.items() if k not in MEASURED} for line in run.read_log()] for run in (killed, undisturbed)]
+    logs = [[_unmeasured(line) for line in run.read_log()] for run in (killed, undisturbed)]
     lines = sum(a != b for a, b in zip(*logs, strict=False)) + abs(len(logs[0]) - len(logs[1]))
     place.rows.add(case, "log lines that differ", lines, f"of {len(logs[1])} lines", zero)
     if differing or lines:
         where = f"the first: {differing[0]}" if differing else "weights are the same"
         raise SystemExit(f"{len(differing)} tensors and {lines} log lines differ from the undisturbed run's; {where}")
-
-

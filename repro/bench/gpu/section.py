@@ -6,7 +6,10 @@ import sys
 import time
 from pathlib import Path
 
-from repro.bench.gpu.place import Place, Rows
+from repro.bench.gpu.place import OutOfTime, Place, Rows
+
+OUT_OF_TIME = 75
+"""Exit code of a section that knew when to stop."""
 
 
 def main(given: str) -> None:
@@ -16,9 +19,12 @@ def main(given: str) -> None:
     deadline = time.monotonic() + values["limit_seconds"]
     rows = Rows.begin(values["name"], out / f"{values['name']}.csv", values["device"])
     module, _, name = values["function"].partition(":")
-    getattr(importlib.import_module(module), name)(
-        Place(values["device"], rows, out, Path(values["scratch"]), deadline)
-    )
+    measure = getattr(importlib.import_module(module), name)
+    try:
+        measure(Place(values["device"], rows, out, Path(values["scratch"]), deadline))
+    except OutOfTime as stopped:
+        print(stopped)
+        sys.exit(OUT_OF_TIME)
 
 
 if __name__ == "__main__":

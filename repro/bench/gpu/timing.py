@@ -1,5 +1,6 @@
 """Seconds of work on a device: events in a GPU's stream, the clock on a CPU."""
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -10,11 +11,15 @@ WARM_UPS = 3
 
 
 def median_seconds(
-    work: Callable[[int], object], device: torch.device, limit_seconds: float, repeats: int = 20, warm_ups: int = WARM_UPS
+    work: Callable[[int], object],
+    device: torch.device,
+    limit_seconds: float,
+    repeats: int = 20,
+    warm_ups: int = WARM_UPS,
 ) -> float:
-    """Of one call, after calls to warm up; fewer repeats where they would take longer than the limit, but one at least.
+    """Of one call, after calls to warm up; fewer repeats, but one at least, where they would exceed the limit.
 
-    work: gets the number of the call, to take another of its inputs each time, as one that stays in the cache is faster.
+    work: gets the number of the call, to take another of its inputs each time: one that stays in the cache is faster.
     """
     for number in range(warm_ups):
         work(number)
@@ -46,4 +51,4 @@ def _each(work: Callable[[int], object], device: torch.device, numbers: range) -
         work(number)
         mark.record()
     torch.cuda.synchronize(device)
-    return [before.elapsed_time(after) / 1e3 for before, after in zip(marks, marks[1:], strict=False)]
+    return [before.elapsed_time(after) / 1e3 for before, after in itertools.pairwise(marks)]
