@@ -47,16 +47,20 @@ def gpu(minutes: float, only: tuple[str, ...], device: str, out: Path) -> None:
 
 
 def _shown(table: "pd.DataFrame") -> "Table":
-    """What was predicted, limited or did not succeed, and how each section ended."""
+    """How each section ended, and under it what was predicted, limited or not measured."""
     from rich.table import Table
 
-    shown = Table("section", "case", "quantity", "measured", "predicted", "limit", "", "status")
-    expected = (table[["predicted", "limit"]] != "").any(axis=1)
-    for row in table[expected | (table["status"] != "ok")].to_dict("records"):
+    shown = Table("", "measured", "expected", "status")
+    for row in table.to_dict("records"):
+        if row["quantity"] == "section":
+            shown.add_section()
+        expected = ", ".join(part for part in (row["predicted"], row["limit"]) if part)
+        if not expected and row["status"] == "ok":
+            continue
+        named = (row["section"],) if row["quantity"] == "section" else (row["case"], row["quantity"])
         reason = f": {row['reason']}" if row["status"] != "ok" and row["reason"] else ""
-        measured = f"{_number(row['measured'])} {row['unit']}".strip()
-        told = (row["predicted"], row["limit"], row["verdict"], row["status"] + reason)
-        shown.add_row(row["section"], row["case"], row["quantity"], measured, *told)
+        measured = f"{_number(row['measured'])} {row['unit']}"
+        shown.add_row(": ".join(filter(None, named)), measured, expected, (row["verdict"] or row["status"]) + reason)
     return shown
 
 

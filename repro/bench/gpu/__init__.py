@@ -18,11 +18,11 @@ class Section:
 SECTIONS = tuple(
     Section(name, share, f"repro.bench.gpu.{name}:measure")
     for name, share in {
-        "machine": 0.06,
-        "correct": 0.18,
-        "loss": 0.25,
-        "resume": 0.11,
-        "step": 0.24,
+        "machine": 0.09,
+        "correct": 0.17,
+        "loss": 0.23,
+        "resume": 0.13,
+        "step": 0.22,
         "feed": 0.08,
         "curve": 0.08,
     }.items()
