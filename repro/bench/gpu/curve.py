@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from repro.bench.gpu.place import Place
+from repro.bench.gpu.place import OutOfTime, Place
 from repro.rundir import RunDirectory, run_directories
 
 BATCH_SIZES = ("1k", "4k", "512", "2k", "8k", "16k")
@@ -18,7 +18,7 @@ SHOWN = ("examples_per_second", "step_seconds", "peak_memory_bytes", "data_wait_
 
 def measure(place: Place) -> None:
     cells = [(loss, size) for size in BATCH_SIZES for loss in LOSSES]
-    seconds = FIRST_CELL_SECONDS
+    seconds, measured = FIRST_CELL_SECONDS, 0
     for loss, size in [("sigmoid", "64")] if place.toy else cells:
         case = f"siglip at scale gpu, {loss}, batch {size}"
         if place.left < 1.2 * seconds:
@@ -27,7 +27,9 @@ def measure(place: Place) -> None:
             continue
         started = time.monotonic()
         _measure_cell(place, case, loss, size)
-        seconds = time.monotonic() - started
+        seconds, measured = time.monotonic() - started, measured + 1
+    if not measured:
+        raise OutOfTime("no cell fits in the time that was left")
 
 
 def _measure_cell(place: Place, case: str, loss: str, size: str) -> None:

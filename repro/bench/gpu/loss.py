@@ -62,10 +62,10 @@ TOY = Sizes(32, (256, 128, 64), (512,), 64)
 class Work:
     """What goes to the process of one implementation."""
 
-    rows: Rows
+    place: Place
     rate: float | None
-    expected: Place
     largest_checked: int
+    """The largest batch whose gradients are held against float64."""
 
 
 def measure(place: Place) -> None:
@@ -96,7 +96,7 @@ def _measure_one(place: Place, key: tuple[str, str], batches: Sequence[int], rat
     place.reserve(START_SECONDS, _case(implementation, settings[0]))
     ours = implementation.name == OURS
     checked = max(ON_GPU.all) if ours else PEERS_CHECKED_UP_TO
-    work = Work(place.rows, rate, place, checked)
+    work = Work(place, rate, checked)
     options = {"threads": threads, "device": place.device, "limit_seconds": place.left - END_SECONDS}
     outcome = on_ranks(_measure_sizes, implementation, settings, work, **options)
     if outcome.status == "ok":
@@ -121,14 +121,14 @@ def _measure_sizes(
         try:
             found[setting.batch_size] = _measure_size(implementation, setting, work)
         except torch.OutOfMemoryError as error:
-            work.rows.add_missing(_case(implementation, setting), "oom", str(error).splitlines()[0][:200])
+            work.place.rows.add_missing(_case(implementation, setting), "oom", str(error).splitlines()[0][:200])
         if setting.device == "cuda":
             torch.cuda.empty_cache()
     return found
 
 
 def _measure_size(implementation: Implementation, setting: Setting, work: Work) -> float:
-    case, rows, place = _case(implementation, setting), work.rows, work.expected
+    case, place, rows = _case(implementation, setting), work.place, work.place.rows
     ours, batch = implementation.name == OURS, setting.batch_size
     call = forward_and_backward(implementation, setting, 0)
     device, first = torch.device(setting.device), []

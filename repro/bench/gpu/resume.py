@@ -41,13 +41,19 @@ def measure(place: Place) -> None:
 
 
 def _spec(place: Place) -> RunSpec:
-    values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "warmup_examples": 0}
+    values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "max_loss_ratio": None}
     if place.toy:
         values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 80}
     else:
         file = place.scratch / "resume-model.json"
         file.write_text(json.dumps(MODEL))
-        values |= {"model": str(file), "batch_size": 256, "micro_batch": 128, "examples_seen": 256 * 150}
+        values |= {
+            "model": str(file),
+            "learning_rate": 5e-4,
+            "batch_size": 256,
+            "micro_batch": 128,
+            "examples_seen": 256 * 150,
+        }
     (spec,) = complete(expand(load_sweep("batch-size"), "laptop", Overrides({"loss": ["sigmoid"]}, values)))
     return spec
 

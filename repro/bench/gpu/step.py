@@ -153,7 +153,7 @@ def host_syncs(place: Place, step: Callable[[], None]) -> Counter | None:
             step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message))
+    return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchronizing CUDA" in str(w.message))
 
 
 def _measure_open_clip(place: Place, sizes: Sizes, compiled: bool) -> None:

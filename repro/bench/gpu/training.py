@@ -29,6 +29,7 @@ from repro.train.trainer import Trainer
 
 WORLD = "shapes:2048"
 """What a trainer opens, and does not read."""
+CLIP_TOKENS = 49_408
 MOST_STEPS = 20
 """That are timed."""
 MANY_STEPS = 10_000
@@ -38,12 +39,13 @@ MANY_STEPS = 10_000
 def without_hub_tokenizer(model: str, folder: Path) -> str:
     """A model's config as a file, with CLIP's tokenizer, which open_clip brings along, in place of one of the hub's.
 
-    The towers are the same: so many tokens, from a vocabulary as large.
+    The token embedding gets a row for each of its tokens; all that takes time in the towers stays the same.
     """
     config, _ = read_config(model)
     text_cfg = config["model_cfg"]["text_cfg"]
     if text_cfg.pop("hf_tokenizer_name", None):
         text_cfg.pop("tokenizer_kwargs", None)
+        text_cfg["vocab_size"] = CLIP_TOKENS
     file = folder / f"{model}.json"
     file.write_text(json.dumps(config))
     return str(file)
@@ -52,7 +54,7 @@ def without_hub_tokenizer(model: str, folder: Path) -> str:
 def spec_of(place: Place, setup: str, model: str, scale: str, batch_size: int, **values: Any) -> RunSpec:
     """A cell of the sweep batch-size at this scale; at the laptop's in a rehearsal."""
     values = {"data": WORLD, "evals": (), "precision": "bf16", "loss": "sigmoid", "batch_size": batch_size} | values
-    values |= {"examples_seen": batch_size * MANY_STEPS, "max_loss_ratio": None}
+    values |= {"examples_seen": batch_size * MANY_STEPS, "warmup_examples": 0, "max_loss_ratio": None}
     if not place.toy:
         values["model"] = without_hub_tokenizer(model, place.scratch)
     scale = "laptop" if place.toy else scale
