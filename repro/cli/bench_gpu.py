@@ -14,15 +14,25 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+DEFAULT_MINUTES = {"cuda": 6.0, "cpu": 15.0}
+"""At most: a rehearsal takes two on two idle cores, and may take longer on busy ones."""
 SECTIONS = "machine, correct, loss, resume, step, feed, curve"
 
 
 @click.command(cls=CommandWithSeveral, short_help="All that only a GPU can tell, in minutes: docs/gpu.md.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=6.0, show_default=True, help="For all.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For all.  [default: 6; a rehearsal: 15]")
 @click.option("--only", cls=Several, default=[], metavar="SECTION", help=f"Of {SECTIONS}.  [default: all]")
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu: a rehearsal at toy sizes.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("results/bench/gpu"))
-def gpu(minutes: float, only: tuple[str, ...], device: str, out: Path) -> None:
+@click.option(
+    "--device",
+    type=click.Choice(["cuda", "cpu"]),
+    default="cuda",
+    show_default=True,
+    help="cpu: a rehearsal at toy sizes.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("results/bench/gpu"), show_default=True
+)
+def gpu(minutes: float | None, only: tuple[str, ...], device: str, out: Path) -> None:
     """Kernels and losses against float64, the loss beside peers', resuming, steps, feeding, a curve; on one GPU.
 
     Each section has a process and a share of the minutes of its own; what one leaves the next ones get. Rows are in
@@ -39,6 +49,7 @@ def gpu(minutes: float, only: tuple[str, ...], device: str, out: Path) -> None:
         if not torch.cuda.is_available():
             raise InputError("--device cuda: torch finds no GPU here; --device cpu rehearses all sections at toy sizes")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the section ends, too
+    minutes = minutes or DEFAULT_MINUTES[device]
     table = driver.run(sections, minutes, out, device, lambda line: click.echo(line, err=True))
     table = table[table["section"].isin([section.name for section in sections])]
     Console().print(_shown(table), markup=False, highlight=False)

@@ -24,26 +24,25 @@ MODEL = {
 """Small, and with as many tokens an image as ViT-B/16: attention's backward pass adds in any order, if it may."""
 MEASURED = ("time", "examples_per_second", "data_wait_share", "peak_memory_bytes")
 """Of a log line: what differs between two runs of the same spec."""
+MOST_ATTEMPTS = 3
 
 
 def measure(place: Place) -> None:
     spec = _spec(place)
     prepare_data([spec], os.cpu_count() or 1)
-    folders = {name: place.scratch / "resume" / name for name in ("undisturbed", "killed")}
-    started = {name: _start(spec, folder) for name, folder in folders.items()}
-    killed = RunDirectory(folders["killed"] / "runs" / "single" / spec.run_id)
-    step = _kill_half_way(started["killed"], killed, spec)
+    folder = place.scratch / "resume"
+    undisturbed = _start(spec, folder / "undisturbed")
+    killed, step = _killed_half_way(spec, folder)
     place.rows.add(f"{spec.steps} steps in {spec.precision}", "killed after step", step)
-    _finish(_start(spec, folders["killed"]), "the run typed again")
-    _finish(started["undisturbed"], "the undisturbed run")
-    undisturbed = RunDirectory(folders["undisturbed"] / "runs" / "single" / spec.run_id)
-    _compare(place, undisturbed, killed)
+    _finish(_start(spec, killed), "the run typed again")
+    _finish(undisturbed, "the undisturbed run")
+    _compare(place, _directory(spec, folder / "undisturbed"), _directory(spec, killed))
 
 
 def _spec(place: Place) -> RunSpec:
     values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "max_loss_ratio": None}
     if place.toy:
-        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 80}
+        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 60}
     else:
         file = place.scratch / "resume-model.json"
         file.write_text(json.dumps(MODEL))
@@ -63,16 +62,32 @@ def _start(spec: RunSpec, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command)  # noqa: S603
 
 
-def _kill_half_way(process: subprocess.Popen, directory: RunDirectory, spec: RunSpec) -> int:
-    """Once there is a checkpoint and half of the log; returns the last step that it logged."""
+def _directory(spec: RunSpec, folder: Path) -> RunDirectory:
+    return RunDirectory(folder / "runs" / "single" / spec.run_id)
+
+
+def _killed_half_way(spec: RunSpec, folder: Path) -> tuple[Path, int]:
+    """The folder of a run that was killed, and the last step that it logged; anew where it was done before the kill."""
+    for attempt in range(MOST_ATTEMPTS):
+        killed = folder / f"killed-{attempt}"
+        step = _kill_half_way(_start(spec, killed), _directory(spec, killed), spec)
+        if step is not None:
+            return killed, step
+    raise SystemExit(f"{MOST_ATTEMPTS} runs of {spec.steps} steps were done before they could be killed")
+
+
+def _kill_half_way(process: subprocess.Popen, directory: RunDirectory, spec: RunSpec) -> int | None:
+    """Once there is a checkpoint and half of the log; returns the last step that it logged, None where it was done."""
     while process.poll() is None:
         step = (directory.last_logged() or {}).get("step", 0)
         if step >= spec.steps // 2 and list(directory.checkpoints.glob("step-*.pt")):
             process.send_signal(signal.SIGKILL)
-            process.wait()
-            return (directory.last_logged() or {})["step"]
+            if process.wait() == -signal.SIGKILL and not directory.final.exists():
+                return (directory.last_logged() or {})["step"]
         time.sleep(0.005)
-    raise SystemExit(f"the run to be killed ended with exit code {process.returncode} before it was")
+    if process.returncode > 0:
+        raise SystemExit(f"the run to be killed ended with exit code {process.returncode}")
+    return None
 
 
 def _finish(process: subprocess.Popen, name: str) -> None:
