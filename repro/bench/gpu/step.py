@@ -57,28 +57,32 @@ TOY = Sizes(((32, True), (64, True), (64, False)), 32, (128,), (64, 32))
 def measure(place: Place) -> None:
     sizes = TOY if place.toy else ON_GPU
     first, *others = sizes.ours
-    _measure_ours(place, sizes, *first)
+    failures = _measure_ours(place, sizes, *first)
     _measure_open_clip(place, sizes, compiled=False)
     for batch, deterministic in others[:2]:
-        _measure_ours(place, sizes, batch, deterministic)
-    _measure_texts(place, sizes)
+        failures += _measure_ours(place, sizes, batch, deterministic)
+    failures += _measure_texts(place, sizes)
     for batch, deterministic in others[2:]:
-        _measure_ours(place, sizes, batch, deterministic)
+        failures += _measure_ours(place, sizes, batch, deterministic)
     _measure_open_clip(place, sizes, compiled=True)
+    if failures:
+        raise SystemExit("; ".join(failures))
 
 
-def _measure_ours(place: Place, sizes: Sizes, batch: int, deterministic: bool) -> None:
+def _measure_ours(place: Place, sizes: Sizes, batch: int, deterministic: bool) -> list[str]:
+    """Returns what failed."""
     values = {"micro_batch": sizes.micro_batch, "deterministic": deterministic}
     spec = spec_of(place, "siglip", MODEL, "paper", batch, **values)
     again = batch > sizes.micro_batch
     predicted = "1650 to 2180, three quarters of 2200 to 2900" if again else "2200 to 2900"
     how = "deterministic" if deterministic else "not deterministic"
     case = f"{_name(place, MODEL)}, batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}, {how}"
-    _measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
+    return _measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
 
 
-def _measure_texts(place: Place, sizes: Sizes) -> None:
-    """siglit: embeddings for images, and the text tower alone."""
+def _measure_texts(place: Place, sizes: Sizes) -> list[str]:
+    """siglit: embeddings for images, and the text tower alone. Returns what failed."""
+    failures = []
     place.reserve(2 * START_SECONDS, f"{TEXT_MODEL}, texts alone")
     model = "laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch)
     tower = random_tower(place, model)
@@ -87,7 +91,8 @@ def _measure_texts(place: Place, sizes: Sizes) -> None:
         spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
         name, size = _name(place, TEXT_MODEL), format_batch_size(batch)
         case = f"{name}, texts alone, batch {size} in micro-batches of {spec.micro_batch}"
-        _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
+        failures += _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
+    return failures
 
 
 def _name(place: Place, model: str) -> str:
@@ -100,8 +105,11 @@ def _flops(model: str) -> int:
     return 3 * (size.image_flops + size.text_flops)
 
 
-def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected: Expected) -> None:
-    """flops: of one pair, forward and backward, without what is computed twice to save memory."""
+def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected: Expected) -> list[str]:
+    """Returns what failed; that a batch does not fit the memory is a row, and no failure.
+
+    flops: of one pair, forward and backward, without what is computed twice to save memory.
+    """
     place.reserve(START_SECONDS, case)
     try:
         with trainer_of(place, spec) as trainer:
@@ -120,7 +128,8 @@ def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected:
                 place.rows.add_note(case, "host syncs", waits.total(), "a step", most)
             trainer = batch = None  # what they hold is given back with the trainer
     except (MemoryError, RuntimeError) as error:
-        _record_failure(place, case, error)
+        return [] if _record_failure(place, case, error) == "oom" else [f"{case}: {' '.join(str(error).split())[:200]}"]
+    return []
 
 
 def _record(place: Place, case: str, pairs_per_second: float, flops: int, expected: Expected) -> None:
@@ -133,12 +142,15 @@ def _record(place: Place, case: str, pairs_per_second: float, flops: int, expect
         place.rows.add(case, "share of the product rate", pairs_per_second * flops / rate)
 
 
-def _record_failure(place: Place, case: str, error: BaseException) -> None:
+def _record_failure(place: Place, case: str, error: BaseException) -> str:
+    """Returns the status of the row."""
     out_of_memory = is_out_of_memory(error) or getattr(error, "status", "") == "oom"
     text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
-    place.rows.add_missing(case, "oom" if out_of_memory else "failed", text)
-    error.__traceback__ = None
+    status = "oom" if out_of_memory else "failed"
+    place.rows.add_missing(case, status, text)
+    error.__traceback__ = None  # its frames hold the step's tensors
     release(place)
+    return status
 
 
 def host_syncs(place: Place, step: Callable[[], None]) -> Counter | None:
@@ -172,8 +184,7 @@ def _measure_open_clip(place: Place, sizes: Sizes, compiled: bool) -> None:
         try:
             seconds, peak = _time_open_clip(place, batch, compiled)
         except (MemoryError, RuntimeError) as error:
-            _record_failure(place, case, error)
-            if is_out_of_memory(error):
+            if _record_failure(place, case, error) == "oom":
                 continue
             return
         _record(place, case, batch / seconds, _flops(MODEL), NOTHING_EXPECTED)
