@@ -14,6 +14,7 @@ FIRST = (
     "tests/slurm/",
     "tests/launch/test_kills.py",
     "tests/launch/test_job.py",
+    "tests/bench/test_gpu.py",
     "tests/bench/test_bench.py",
     "tests/launch/",
 )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
+DEFAULT_OUT = {"cuda": Path("results/bench/gpu"), "cpu": Path("build/bench-gpu")}
+"""A rehearsal's figures are no results, and must not take the place of any."""
 DEFAULT_MINUTES = {"cuda": 6.0, "cpu": 15.0}
 """At most: a rehearsal takes two on two idle cores, and may take longer on busy ones."""
 SECTIONS = "machine, correct, loss, resume, step, feed, curve"
@@ -30,9 +32,11 @@ SECTIONS = "machine, correct, loss, resume, step, feed, curve"
     help="cpu: a rehearsal at toy sizes.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("results/bench/gpu"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder.  [default: results/bench/gpu; a rehearsal: build/bench-gpu]",
 )
-def gpu(minutes: float | None, only: tuple[str, ...], device: str, out: Path) -> None:
+def gpu(minutes: float | None, only: tuple[str, ...], device: str, out: Path | None) -> None:
     """Kernels and losses against float64, the loss beside peers', resuming, steps, feeding, a curve; on one GPU.
 
     Each section has a process and a share of the minutes of its own; what one leaves the next ones get. Rows are in
@@ -49,7 +53,7 @@ def gpu(minutes: float | None, only: tuple[str, ...], device: str, out: Path) ->
         if not torch.cuda.is_available():
             raise InputError("--device cuda: torch finds no GPU here; --device cpu rehearses all sections at toy sizes")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the section ends, too
-    minutes = minutes or DEFAULT_MINUTES[device]
+    minutes, out = minutes or DEFAULT_MINUTES[device], out or DEFAULT_OUT[device]
     table = driver.run(sections, minutes, out, device, lambda line: click.echo(line, err=True))
     table = table[table["section"].isin([section.name for section in sections])]
     Console().print(_shown(table), markup=False, highlight=False)

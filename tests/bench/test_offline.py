@@ -72,7 +72,7 @@ def test_from_the_folder_alone_repro_installs_where_pytorch_is_and_works(tmp_pat
     ]:
         done = run(venv / "bin/repro", *arguments, cwd=tmp_path)
         assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
-    assert "no tests beside the package" in (tmp_path / "results/bench/gpu/correct.csv").read_text()
+    assert "no tests beside the package" in (tmp_path / "build/bench-gpu/correct.csv").read_text()
 
 
 def wheel(folder, name, version, *needs):
