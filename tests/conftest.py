@@ -14,12 +14,14 @@ FIRST = (
     "tests/slurm/",
     "tests/launch/test_kills.py",
     "tests/launch/test_job.py",
+    "tests/bench/test_gpu.py",
     "tests/bench/test_bench.py",
     "tests/launch/",
 )
 """What takes longest, so that no worker is left with it at the end; all else follows in the usual order."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """For all tests one worker more than CPUs, since many tests wait; a file or a choice of tests starts at once."""
     everything = config.args == config.getini("testpaths") and not config.option.keyword

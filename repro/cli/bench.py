@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli import bench_loss
+from repro.cli import bench_gpu, bench_loss
 from repro.cli.options import CommandWithSeveral, Several
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def bench() -> None:
     """Measure speed and memory beside other trainers and losses; results go to results/bench/."""
 
 
-for command in (bench_loss.loss, bench_loss.capacity, bench_loss.exchange):
+for command in (bench_loss.loss, bench_loss.capacity, bench_loss.exchange, bench_gpu.gpu):
     bench.add_command(command)
 
 

@@ -18,6 +18,8 @@ GPU = torch.cuda.is_available()
 FLOAT32 = {"gradient_dtype": torch.float32}
 HALF = [torch.bfloat16, torch.float16]
 
+pytestmark = pytest.mark.gpu
+
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 

@@ -1,0 +1,149 @@
+"""Where a section runs and what it leaves: rows of a CSV, each on disk as soon as it is measured."""
+
+import csv
+import io
+import os
+import time
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+
+import torch
+
+from repro.bench import record
+
+
+class OutOfTime(Exception):
+    """A section has used its time; what it has measured is in its rows."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """predicted: a range, in words, from before the first measurement. at_most, at_least: the goal, if there is one."""
+
+    predicted: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def limit(self) -> str:
+        if self.at_most is not None:
+            return f"≤ {self.at_most:g}"
+        return "" if self.at_least is None else f"≥ {self.at_least:g}"
+
+    def verdict(self, measured: float) -> str:
+        """'met' or 'missed'; empty without a goal."""
+        if self.at_most is not None:
+            return "met" if measured <= self.at_most else "missed"
+        if self.at_least is not None:
+            return "met" if measured >= self.at_least else "missed"
+        return ""
+
+
+NOTHING_EXPECTED = Expected()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure, or why there is none. status: 'ok', or what became of it ('not run', 'oom', 'failed', 'timeout')."""
+
+    section: str
+    case: str
+    quantity: str
+    measured: float | str = ""
+    predicted: str = ""
+    limit: str = ""
+    verdict: str = ""
+    unit: str = ""
+    status: str = "ok"
+    reason: str = ""
+
+
+COLUMNS = [field.name for field in fields(Row)]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one section's CSV: any process of the section may append to it."""
+
+    section: str
+    file: Path
+    origin: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def begin(cls, section: str, file: Path, device: str) -> "Rows":
+        rows = cls(section, file, tuple(record.origin(device).items()))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_line([*COLUMNS, *dict(rows.origin)]))
+        return rows
+
+    def add(
+        self, case: str, quantity: str, measured: float | str, unit: str = "", expected: Expected = NOTHING_EXPECTED
+    ) -> None:
+        verdict = expected.verdict(measured) if isinstance(measured, int | float) else ""
+        self._append(Row(self.section, case, quantity, measured, expected.predicted, expected.limit, verdict, unit))
+
+    def add_missing(self, case: str, status: str, reason: str, quantity: str = "") -> None:
+        """What was to be measured, and why it was not."""
+        self._append(Row(self.section, case, quantity, status=status, reason=reason))
+
+    def add_note(self, case: str, quantity: str, measured: float | str, unit: str, reason: str) -> None:
+        """A figure with an explanation."""
+        self._append(Row(self.section, case, quantity, measured, unit=unit, reason=reason))
+
+    def _append(self, row: Row) -> None:
+        """In one write, so that a process that is killed leaves whole lines."""
+        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(descriptor, _line([*astuple(row), *dict(self.origin).values()]).encode())
+        finally:
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class Place:
+    """device: 'cuda', or 'cpu' for a rehearsal at toy sizes. out: the folder with all sections' CSVs.
+
+    scratch: shared by the sections, and removed at the end. deadline: by time.monotonic(); what is not done is killed.
+    """
+
+    device: str
+    rows: Rows
+    out: Path
+    scratch: Path
+    deadline: float
+
+    @property
+    def toy(self) -> bool:
+        return self.device == "cpu"
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device("cuda", 0) if self.device == "cuda" else torch.device("cpu")
+
+    def reserve(self, seconds: float, case: str) -> None:
+        """Raises OutOfTime, and leaves a row that says so, where less is left than the case is known to take."""
+        if self.left < seconds:
+            reason = f"{max(0.0, self.left):.0f} s were left; it takes about {seconds:.0f} s"
+            self.rows.add_missing(case, "timeout", reason)
+            raise OutOfTime(f"{case}: {reason}")
+
+    def expected(self, predicted: str = "", **goal: float) -> Expected:
+        """Of a GPU; a rehearsal expects nothing."""
+        return NOTHING_EXPECTED if self.toy else Expected(predicted, **goal)
+
+
+def section_row(section: str, seconds: float, limit_seconds: float, status: str, reason: str) -> dict[str, object]:
+    """What became of a section, for the summary."""
+    row = Row(section, "", "section", round(seconds, 1), limit=f"≤ {limit_seconds:.0f}", unit="s", status=status)
+    return asdict(row) | {"reason": reason}
+
+
+def _line(values: list) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue()

@@ -1,0 +1,218 @@
+"""Steps of training on resident batches: speed, its split, memory, host syncs; beside open_clip's towers and loss."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from repro.bench.gpu.machine import product_rate
+from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
+from repro.bench.gpu.timing import median_seconds
+from repro.bench.gpu.training import (
+    MOST_STEPS,
+    enough_seconds,
+    random_batch,
+    random_tower,
+    release,
+    spec_of,
+    take_steps,
+    trainer_of,
+    without_hub_tokenizer,
+)
+from repro.counts import format_batch_size
+from repro.model_size import model_size
+from repro.spec import RunSpec
+from repro.train.memory import is_out_of_memory
+from repro.train.meters import peak_memory_bytes
+
+MODEL, TEXT_MODEL = "siglip-b16", "siglit-b16-s"
+COMPILE_SECONDS = 50.0
+"""What torch.compile is thought to take for both towers, forward and backward."""
+START_SECONDS = 8.0
+"""What a trainer takes until it has been measured, at least."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Batches of our steps, in the order of their worth; of the text-only steps; those to try open_clip at."""
+
+    ours: tuple[tuple[int, bool], ...]
+    micro_batch: int
+    texts: tuple[int, ...]
+    open_clip: tuple[int, ...]
+
+
+ON_GPU = Sizes(
+    ((512, True), (2048, True), (512, False), (8192, True), (2048, False)),
+    512,
+    (32_768, 262_144),
+    (1024, 512, 256, 128),
+)
+TOY = Sizes(((32, True), (64, True), (64, False)), 32, (128,), (64, 32))
+
+
+def measure(place: Place) -> None:
+    sizes = TOY if place.toy else ON_GPU
+    first, *others = sizes.ours
+    failures = _measure_ours(place, sizes, *first)
+    _measure_open_clip(place, sizes, compiled=False)
+    for batch, deterministic in others[:2]:
+        failures += _measure_ours(place, sizes, batch, deterministic)
+    failures += _measure_texts(place, sizes)
+    for batch, deterministic in others[2:]:
+        failures += _measure_ours(place, sizes, batch, deterministic)
+    _measure_open_clip(place, sizes, compiled=True)
+    if failures:
+        raise SystemExit("; ".join(failures))
+
+
+def _measure_ours(place: Place, sizes: Sizes, batch: int, deterministic: bool) -> list[str]:
+    """Returns what failed."""
+    values = {"micro_batch": sizes.micro_batch, "deterministic": deterministic}
+    spec = spec_of(place, "siglip", MODEL, "paper", batch, **values)
+    again = batch > sizes.micro_batch
+    predicted = "1650 to 2180, three quarters of 2200 to 2900" if again else "2200 to 2900"
+    how = "deterministic" if deterministic else "not deterministic"
+    case = f"{_name(place, MODEL)}, batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}, {how}"
+    return _measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
+
+
+def _measure_texts(place: Place, sizes: Sizes) -> list[str]:
+    """siglit: embeddings for images, and the text tower alone. Returns what failed."""
+    failures = []
+    place.reserve(2 * START_SECONDS, f"{TEXT_MODEL}, texts alone")
+    model = "laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch)
+    tower = random_tower(place, model)
+    for batch in sizes.texts:
+        values = {"pretrained": tower} | ({"micro_batch": 64} if place.toy else {})
+        spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
+        name, size = _name(place, TEXT_MODEL), format_batch_size(batch)
+        case = f"{name}, texts alone, batch {size} in micro-batches of {spec.micro_batch}"
+        failures += _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
+    return failures
+
+
+def _name(place: Place, model: str) -> str:
+    return "laptop" if place.toy else model
+
+
+def _flops(model: str) -> int:
+    """Of one pair, forward and backward."""
+    size = model_size(model)
+    return 3 * (size.image_flops + size.text_flops)
+
+
+def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected: Expected) -> list[str]:
+    """Returns what failed; that a batch does not fit the memory is a row, and no failure.
+
+    flops: of one pair, forward and backward, without what is computed twice to save memory.
+    """
+    place.reserve(START_SECONDS, case)
+    try:
+        with trainer_of(place, spec) as trainer:
+            batch = random_batch(trainer)
+            trainer.take_step(batch, 0.0)
+            waits = host_syncs(place, lambda: trainer.take_step(batch, 0.0))
+            clock = take_steps(place, trainer, lambda: (batch, 0.0))
+            _record(place, case, clock.examples / clock.seconds, flops, expected)
+            for part, seconds in clock.split().items():
+                place.rows.add(case, f"{part.removesuffix('_seconds')}, of a step", seconds, "s")
+            place.rows.add(case, "peak memory", peak_memory_bytes(trainer.device), "bytes")
+            if waits is None:
+                place.rows.add_missing(case, "not run", "no GPU to wait for", "host syncs")
+            else:
+                most = ", ".join(f"{line} {count}" for line, count in waits.most_common(8))
+                place.rows.add_note(case, "host syncs", waits.total(), "a step", most)
+            trainer = batch = None  # what they hold is given back with the trainer
+    except (MemoryError, RuntimeError) as error:
+        return [] if _record_failure(place, case, error) == "oom" else [f"{case}: {' '.join(str(error).split())[:200]}"]
+    return []
+
+
+def _record(place: Place, case: str, pairs_per_second: float, flops: int, expected: Expected) -> None:
+    place.rows.add(case, "speed", pairs_per_second, "pairs/s", expected)
+    if place.toy:
+        place.rows.add_missing(case, "not run", "a rehearsal trains another model", "share of the product rate")
+    elif (rate := product_rate(place)) is None:
+        place.rows.add_missing(case, "not run", "no machine.csv in this folder", "share of the product rate")
+    else:
+        place.rows.add(case, "share of the product rate", pairs_per_second * flops / rate)
+
+
+def _record_failure(place: Place, case: str, error: BaseException) -> str:
+    """Returns the status of the row."""
+    out_of_memory = is_out_of_memory(error) or getattr(error, "status", "") == "oom"
+    text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    status = "oom" if out_of_memory else "failed"
+    place.rows.add_missing(case, status, text)
+    error.__traceback__ = None  # its frames hold the step's tensors
+    release(place)
+    return status
+
+
+def host_syncs(place: Place, step: Callable[[], None]) -> Counter | None:
+    """How often the host waits for the GPU in a step, by the line that makes it wait; torch warns of each."""
+    if place.device != "cuda":
+        step()
+        return None
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchronizing CUDA" in str(w.message))
+
+
+def _measure_open_clip(place: Place, sizes: Sizes, compiled: bool) -> None:
+    """Its model and SigLipLoss under amp_bf16 in a step as its trainer takes it, at the largest batch that fits.
+
+    Its images are resident as its loader leaves them: normalised, fp32.
+    """
+    how = ", torch.compile" if compiled else ""
+    place.reserve(COMPILE_SECONDS if compiled and not place.toy else START_SECONDS, f"open_clip{how}")
+    if compiled and place.toy:
+        place.rows.add_missing(f"open_clip{how}", "not run", "a rehearsal compiles nothing")
+        return
+    for batch in sizes.open_clip:
+        name, size = _name(place, MODEL), format_batch_size(batch)
+        case = f"open_clip's towers and SigLipLoss, {name}, amp_bf16{how}, batch {size}"
+        try:
+            seconds, peak = _time_open_clip(place, batch, compiled)
+        except (MemoryError, RuntimeError) as error:
+            if _record_failure(place, case, error) == "oom":
+                continue
+            return
+        _record(place, case, batch / seconds, _flops(MODEL), NOTHING_EXPECTED)
+        place.rows.add(case, "peak memory", peak, "bytes")
+        release(place)
+        return
+
+
+def _time_open_clip(place: Place, batch: int, compiled: bool) -> tuple[float, int]:
+    """Seconds of a step, and the most memory that tensors took."""
+    from open_clip.loss import SigLipLoss
+
+    spec = spec_of(place, "siglip", MODEL, "paper", batch, micro_batch=batch, optimizer="adamw", deterministic=False)
+    with trainer_of(place, spec) as trainer:
+        model, device, resident = trainer.model, trainer.device, random_batch(trainer)
+        images = trainer.towers.normalize(resident.images)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=device.type == "cuda")
+        loss, called = SigLipLoss(), torch.compile(model) if compiled else model
+
+        def step(_: int) -> None:
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16):
+                image_features, text_features, scale, *bias = called(images, resident.tokens)
+                value = loss(image_features, text_features, scale, *(bias or (None,)))
+            value.backward()
+            optimizer.step()
+
+        seconds = median_seconds(step, device, enough_seconds(place), repeats=MOST_STEPS, warm_ups=2)
+        peak = peak_memory_bytes(device)
+        del trainer
+    return seconds, peak
