@@ -19,6 +19,7 @@ from repro.bench.gpu.place import Place
 from repro.check import complete
 from repro.data.pairs import PairBatch
 from repro.data.source import make_world
+from repro.determinism import set_deterministic
 from repro.model_config import read_config
 from repro.rundir import RunDirectory
 from repro.spec import RunSpec
@@ -68,7 +69,7 @@ def trainer_of(place: Place, spec: RunSpec) -> Iterator[Trainer]:
     release(place)
     make_world(WORLD)
     torch.set_num_threads(spec.threads)
-    _set_determinism(spec.deterministic)
+    set_deterministic(spec.deterministic)
     directory = RunDirectory(place.scratch / "steps" / spec.run_id)
     trainer = Trainer(spec, directory, place.torch_device, Checkpoints(directory.checkpoints))
     if place.device == "cuda":
@@ -84,12 +85,6 @@ def release(place: Place) -> None:
     gc.collect()
     if place.device == "cuda":
         torch.cuda.empty_cache()
-
-
-def _set_determinism(deterministic: bool) -> None:
-    """As a run does; CUBLAS_WORKSPACE_CONFIG is set for all sections."""
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def random_batch(trainer: Trainer) -> PairBatch:
