@@ -253,22 +253,19 @@ class SignsOfLife:
         return self._standing_still(now, min(STOP_SECONDS, self.timeout_seconds) if stopping else self.timeout_seconds)
 
     def _standing_still(self, now: float, limit_seconds: float) -> str:
-        """All ranks of several stand still in the middle of training: which one the others wait for."""
+        """Some ranks wait for others in the middle of training, and no rank moves: a sentence that names whom."""
         for rank, file in enumerate(self.files):
             place = liveness.read_place(file)
             if place != self.places.get(rank, ("", 0.0))[0]:
                 self.places[rank] = (place, now)
-        still = [place.split() for place, since in self.places.values() if now - since > limit_seconds]
-        if len(self.files) == 1 or len(still) < len(self.files) or any(doing not in TIMED for _, doing, _ in still):
+        still = {r: place.split() for r, (place, since) in self.places.items() if place and now - since > limit_seconds}
+        doing = {rank: words[1] for rank, words in still.items()}
+        if len(doing) < len(self.files) or WAITING not in doing.values() or not set(doing.values()) <= set(TIMED):
             return ""
         seconds = now - max(since for _, since in self.places.values())
-        stuck = [
-            (rank, doing, step) for rank, (_, doing, step) in zip(self.places, still, strict=True) if doing != WAITING
-        ]
-        if not stuck:
-            return f"the ranks wait for each other in an exchange, for {seconds:.0f} s (--timeout {limit_seconds:g})"
-        rank, doing, step = stuck[0]
-        return (
-            f"rank {rank} of {len(self.files)} has not moved on for {seconds:.0f} s ({doing} in step {int(step):,}), "
-            f"and the others wait for it (--timeout {limit_seconds:g})"
-        )
+        limit = f"(--timeout {limit_seconds:g})"
+        if (stuck := next((rank for rank in doing if doing[rank] != WAITING), None)) is None:
+            return f"the ranks wait for each other in an exchange, for {seconds:.0f} s {limit}"
+        where = f"{doing[stuck]} in step {int(still[stuck][2]):,}"
+        who = f"rank {stuck} of {len(self.files)}"
+        return f"{who} has not moved on for {seconds:.0f} s ({where}), and the others wait for it {limit}"

@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,39 @@ def test_a_rank_that_never_begins_is_noticed(cell, monkeypatch):
     monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
     slow = cell()
     assert job.SignsOfLife(slow, TWO).silent() == "rank 0 did not begin within -1 s"
+
+
+@pytest.mark.parametrize(
+    ("places", "sentence"),
+    [
+        (["41 computing 7", "39 waiting 7"], "rank 0 of 2 has not moved on for 0 s (computing in step 7), and"),
+        (["41 waiting 7", "39 reading 7"], "rank 1 of 2 has not moved on for 0 s (reading in step 7), and"),
+        (["41 waiting 7", "41 waiting 7"], "the ranks wait for each other in an exchange"),
+        (["41 computing 7", "41 computing 7"], ""),
+        (["41 preparing 7", "41 waiting 7"], ""),
+    ],
+)
+def test_who_stands_still_is_told_from_who_waits_and_who_may_take_any_time(cell, monkeypatch, places, sentence):
+    monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
+    training = cell()
+    training.directory.job.mkdir(parents=True)
+    signs = job.SignsOfLife(training, replace(TWO, timeout_seconds=0.0))
+    for rank, place in enumerate(places):
+        training.directory.alive_file(rank).write_text(f"host 1\n{place}\n")
+    assert signs.silent() == ""
+    time.sleep(0.01)
+    assert signs.silent().startswith(sentence) and bool(signs.silent()) == bool(sentence)
+    training.directory.alive_file(1).write_text(f"host 1\n42 {places[1].partition(' ')[2]}\n")
+    assert signs.silent() == "", "it has moved"
+
+
+def test_ranks_that_have_left_while_the_first_evaluates_stop_nothing(cell, monkeypatch):
+    monkeypatch.setattr(job, "LOOK_SECONDS", 0.0)
+    evaluating = cell()
+    evaluating.directory.job.mkdir(parents=True)
+    signs = job.SignsOfLife(evaluating, replace(TWO, timeout_seconds=0.0))
+    evaluating.directory.alive_file(0).write_text("host 1\n50 evaluating 8\n")
+    evaluating.directory.alive_file(1).write_text(ENDED)
+    for _ in range(2):
+        assert signs.silent() == ""
+        time.sleep(0.01)
