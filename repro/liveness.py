@@ -95,9 +95,11 @@ def _put(file: Path, text: str) -> None:
             os.utime(file)
 
 
-def forget_failure(directory: RunDirectory, rank: int) -> None:
-    """Remove what an earlier start of this rank left."""
-    directory.failure_file(rank).unlink(missing_ok=True)
+def forget_failure(directory: RunDirectory, rank: int, ranks: int) -> None:
+    """Remove what an earlier start of this rank left; rank 0 also what ranks left that this start has not."""
+    for file in _failure_files(directory):
+        if int(file.stem) == rank or (rank == 0 and int(file.stem) >= ranks):
+            file.unlink(missing_ok=True)
 
 
 def failures(directory: RunDirectory) -> dict[int, dict[str, Any]]:

@@ -55,7 +55,7 @@ def run(
     rank, ranks = distributed.rank(), distributed.ranks()
     spec.check_ranks(ranks)
     directory.job.mkdir(parents=True, exist_ok=True)
-    liveness.forget_failure(directory, rank)
+    liveness.forget_failure(directory, rank, ranks)
     attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
     with contextlib.ExitStack() as alive:
         stop = stop or alive.enter_context(StopRequest())
@@ -211,10 +211,7 @@ def _named(error: Exception) -> tuple[str, str]:
         return "disk-full", f"{error.filename or 'a file of the run'}: {FULL[error.errno]}"
     if NO_DETERMINISTIC in lines[0]:
         operation = lines[0].partition(NO_DETERMINISTIC)[0].strip()
-        return (
-            "failed",
-            f"{operation} gives other bits each time; --set deterministic=false trains with it all the same",
-        )
+        return "failed", f"{operation} gives other bits each time; --set deterministic=false trains with it"
     return "failed", f"{type(error).__name__}: {lines[0]}"
 
 

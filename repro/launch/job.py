@@ -5,6 +5,7 @@ beside them, without torch. When one rank dies the others are ended, the run say
 from its last checkpoint where the settings allow.
 """
 
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -91,8 +92,7 @@ class Job:
         result = directory.read_result()
         if result is not None and result["status"] in UNFINISHED:
             directory.result_file.unlink()  # so that a result that is there at the end is of this start
-        for rank in range(self.settings.ranks):
-            liveness.forget_failure(directory, rank)
+        shutil.rmtree(directory.failures, ignore_errors=True)
         self._first_failure, self._killed = None, ""
         self._watch = SignsOfLife(self.cell, self.settings)
         self.ranks = self.start_ranks(self.cell, self.settings)

@@ -12,8 +12,12 @@ from repro.bench.gpu.place import OutOfTime, Place
 from repro.resources import PACKAGE
 
 TESTS = ("tests/gpu", "tests/loss/test_kernels.py")
-IN_A_REHEARSAL = ("tests/gpu", "tests/loss/test_kernels.py::test_the_same_bits_come_out_twice")
-"""Triton's interpreter takes minutes for all of the kernels' tests."""
+IN_A_REHEARSAL = (
+    "tests/gpu/test_losses.py::test_the_same_bits_come_out_twice",
+    "tests/gpu/test_training.py::test_micro_batches_have_the_gradient_of_the_whole_batch",
+    "tests/loss/test_kernels.py::test_the_same_bits_come_out_twice",
+)
+"""On a CPU all of them take minutes, and are run by the project's own test command."""
 RESERVE_SECONDS = 5.0
 """For pytest to say what it has done when its time is over."""
 
