@@ -18,6 +18,13 @@ from typing import Any, NoReturn
 from repro.attempts import BEAT_SECONDS
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_object
 
+SAID_ALL = 0
+"""Exit code of a rank: the run directory says how it ended, or another rank does."""
+FAILED = 1
+BUSY = 3
+"""Another process has the run: nothing was touched."""
+DISK_FULL = 4
+"""So full that the run directory could not even say that."""
 LOOK_SECONDS = 0.5
 """Between two looks of a rank for the failures of others."""
 LAST_WORDS_SECONDS = 2.0

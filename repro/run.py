@@ -111,12 +111,14 @@ class _Ending:
         """Another rank failed: record that, and exit, wherever the main thread is stuck."""
         if not self._begun.acquire(blocking=False):
             return
-        code = 0
+        code = liveness.FAILED
         try:
             self.record(failure)
-        except BaseException:
+            code = liveness.SAID_ALL
+        except attempts.Superseded:
+            code = liveness.BUSY
+        except Exception:
             traceback.print_exc()
-            code = 1
         finally:
             liveness.exit_at_once(code)
 

@@ -23,12 +23,9 @@ FIRST = (
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """For all tests a worker a CPU; a file or a choice of tests starts at once.
-
-    One more makes all slower: ranks of a run wait for each other at every step, and on crowded cores far longer.
-    """
+    """For all tests one worker more than CPUs, since many tests wait; a file or a choice of tests starts at once."""
     everything = config.args == config.getini("testpaths") and not config.option.keyword
-    return min(os.cpu_count() or 1, 8) if everything else 0
+    return min((os.cpu_count() or 1) + 1, 8) if everything else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

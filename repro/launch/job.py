@@ -16,8 +16,7 @@ from typing import Any, Protocol
 from repro import attempts, liveness
 from repro.counts import format_batch_size, smaller_micro_batch
 from repro.launch.cell import Cell, JobSettings
-from repro.launch.rank import BUSY, DISK_FULL
-from repro.liveness import TIMED, WAITING
+from repro.liveness import BUSY, DISK_FULL, TIMED, WAITING
 from repro.rundir import ENDED, UNFINISHED, write_json
 
 SILENT_SECONDS = 45.0

@@ -15,19 +15,12 @@ from typing import NoReturn
 from repro.disk import FULL
 from repro.errors import InputError, Interrupted
 from repro.launch.cell import JobSettings
-from repro.liveness import exit_at_once
+from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, exit_at_once
 from repro.rundir import CorruptRun, RunDirectory
 from repro.stopping import StopRequest
 
 JOB_ID = "REPRO_JOB_ID"
 """Variable that carries the scheduler's job id to the ranks, where a job started them."""
-SAID_ALL = 0
-"""The run directory says how it ended, or another rank does."""
-FAILED = 1
-BUSY = 3
-"""Another process has the run: nothing was touched."""
-DISK_FULL = 4
-"""So full that the run directory could not even say that."""
 
 
 def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
