@@ -15,8 +15,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from repro.errors import InputError
@@ -114,15 +115,22 @@ def all_attempts(folder: Path) -> list[Attempt]:
 
 
 @contextlib.contextmanager
-def beating(file: Path) -> Iterator[None]:
-    """Show every BEAT_SECONDS, by the file's time, that this process lives."""
+def beating(file: Path, renew: Callable[[], None] | None = None) -> Iterator[None]:
+    """Show every BEAT_SECONDS, by the file's time, that this process lives.
+
+    renew: writes the file; by default its time alone is renewed, and one that somebody removed stays away.
+    """
     over = threading.Event()
-    file.touch()
+    if renew is None:
+        file.touch()
+        renew = partial(os.utime, file)
+    else:
+        renew()
 
     def beat() -> None:
         while not over.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):  # a sign that fails is a sign missed, and no reason to stop training
-                os.utime(file)
+                renew()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()

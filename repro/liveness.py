@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from repro.attempts import BEAT_SECONDS
+from repro import attempts
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_object
 
 SAID_ALL = 0
@@ -71,23 +71,10 @@ def read_place(file: Path) -> str:
 @contextlib.contextmanager
 def announced(file: Path) -> Iterator[None]:
     """Renew this rank's sign of life while inside; at the end, say that it left in order."""
-    over = threading.Event()
-
-    def announce() -> None:
-        _put(file, f"{socket.gethostname()} {os.getpid()}\n{here}\n")
-
-    def renew() -> None:
-        while not over.wait(BEAT_SECONDS):
-            announce()
-
-    announce()
-    thread = threading.Thread(target=renew, name="heartbeat", daemon=True)
-    thread.start()
     try:
-        yield
+        with attempts.beating(file, lambda: _put(file, f"{socket.gethostname()} {os.getpid()}\n{here}\n")):
+            yield
     finally:
-        over.set()
-        thread.join()
         _put(file, ENDED)
 
 
