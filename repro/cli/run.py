@@ -41,7 +41,7 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
         return
 
     from repro.errors import InputError, Interrupted
-    from repro.liveness import exit_at_once
+    from repro.liveness import leave
     from repro.run import run as run_one
     from repro.train.loop import Options
 
@@ -51,12 +51,12 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
         result = run_one(spec, cell.directory, Options(timeout_seconds=timeout, **options))
     except Interrupted as stopped:
         click.echo(f"{stopped}; typed again, the command goes on.", err=True)
-        sys.exit(130) if alone else exit_at_once(130)
+        leave(130)
     except Exception as error:
         if alone:
             raise
         click.echo(str(error), err=True) if isinstance(error, InputError) else traceback.print_exc()
-        exit_at_once(2 if isinstance(error, InputError) else 1)  # its peers are stuck in the group: it cannot leave it
+        leave(2 if isinstance(error, InputError) else 1)  # its peers are stuck in the group: it cannot leave it
     if first:
         print_result(result)
     sys.exit(0 if result["status"] == "finished" else 1)

@@ -13,7 +13,7 @@ from repro.hardware import visible_gpus
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.rank import run_rank
-from repro.liveness import exit_at_once
+from repro.liveness import leave
 from repro.rundir import RunDirectory
 
 POLL_SECONDS = 0.3
@@ -151,7 +151,7 @@ def _rank(directory: RunDirectory, settings: JobSettings, rank: int, port: int, 
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    exit_at_once(run_rank(directory, settings))
+    leave(run_rank(directory, settings))
 
 
 def free_port() -> int:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from repro.disk import FULL
 from repro.errors import InputError, Interrupted
 from repro.launch.cell import JobSettings
-from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, exit_at_once
+from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
 from repro.rundir import CorruptRun, RunDirectory
 from repro.stopping import StopRequest
 
@@ -67,7 +67,7 @@ def main(directory: str, settings: str) -> NoReturn:
     """A task of srun: SLURM's variables become torch's. MASTER_ADDR and MASTER_PORT come from the job."""
     for theirs, ours in (("SLURM_PROCID", "RANK"), ("SLURM_NTASKS", "WORLD_SIZE"), ("SLURM_LOCALID", "LOCAL_RANK")):
         os.environ[ours] = os.environ[theirs]
-    exit_at_once(run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings))))
+    leave(run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings))))
 
 
 def as_arguments(directory: RunDirectory, settings: JobSettings) -> list[str]:
