@@ -130,8 +130,8 @@ def root_cause(directory: RunDirectory, own: dict[str, Any] | None = None) -> di
 
 
 @contextlib.contextmanager
-def watching(directory: RunDirectory, rank: int, leave: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """While inside, a thread calls `leave` with the failure of another rank, once one is there that is no mere echo.
+def watching(directory: RunDirectory, rank: int, on_failure: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """While inside, a thread calls on_failure with another rank's failure, once one is there that is no mere echo.
 
     Files that were there before are an earlier start's.
     """
@@ -145,7 +145,7 @@ def watching(directory: RunDirectory, rank: int, leave: Callable[[dict[str, Any]
             for other, failure in failures(directory).items():
                 file = directory.failure_file(other)
                 if other != rank and not failure["lost_contact"] and before.get(file) != _changed_at(file):
-                    leave(failure)
+                    on_failure(failure)
                     return
 
     thread = threading.Thread(target=watch, name="failures of others", daemon=True)

@@ -142,12 +142,6 @@ def rank() -> int:
     return int(os.environ.get("RANK", 0))
 
 
-def barrier() -> None:
-    if ranks() > 1:
-        with here.during(WAITING):
-            dist.barrier()
-
-
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """In place."""
     if ranks() > 1:
