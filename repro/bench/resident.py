@@ -15,7 +15,7 @@ import torch
 
 
 def resident_bytes(pid: int | str = "self") -> int:
-    """What a process holds in memory at this moment."""
+    """What a process holds in memory at this moment. Raises OSError where it has ended."""
     return _status("VmRSS", pid)
 
 
@@ -58,4 +58,7 @@ def _reset_peak() -> bool:
 
 def _status(field: str, pid: int | str = "self") -> int:
     with open(f"/proc/{pid}/status") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+        for line in lines:
+            if line.startswith(field):
+                return int(line.split()[1]) * 1024
+    raise ProcessLookupError(f"process {pid} has ended")  # a zombie has no memory to tell of

@@ -18,7 +18,13 @@ from repro.rundir import RunDirectory
 
 POLL_SECONDS = 0.3
 """Between two looks at the processes."""
-PRELOADED = ["repro.run", "clip_benchmark.datasets.builder", "clip_benchmark.metrics.zeroshot_classification"]
+PRELOADED = [
+    "repro.run",
+    "open_clip",
+    "clip_benchmark.datasets.builder",
+    "clip_benchmark.metrics.zeroshot_classification",
+    "clip_benchmark.metrics.zeroshot_retrieval",
+]
 """Imported once, by the process that all jobs are forked from."""
 
 

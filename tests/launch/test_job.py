@@ -115,7 +115,7 @@ def test_a_run_out_of_memory_is_oom_or_goes_on_with_a_smaller_micro_batch(cell):
     launch([large], JobSettings(), watch=LittleMemory(large, 700 << 20))
     assert large.state() == "oom"
     reason = large.directory.read_result()["reason"]
-    assert reason.startswith("out of memory on rank 0 at batch size 8k, local batch 8,192, micro-batch 8,192: tried to")
+    assert reason.startswith("out of memory on rank 0 at batch size 8k, local batch 8,192, micro-batch 8,192")
     said: list[str] = []
     settings = JobSettings(auto_micro_batch=True)
     launch([large], settings, retry=True, watch=LittleMemory(large, 700 << 20), say=said.append)
