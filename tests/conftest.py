@@ -11,12 +11,12 @@ os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin take the CPUs fro
 
 FIRST = (
     "tests/slurm/test_sweep.py",
-    "tests/slurm/",
     "tests/launch/test_kills.py",
-    "tests/launch/test_job.py",
     "tests/bench/test_gpu.py",
-    "tests/bench/test_bench.py",
     "tests/launch/",
+    "tests/slurm/",
+    "tests/bench/test_bench.py",
+    "tests/report/",
 )
 """What takes longest, so that no worker is left with it at the end; all else follows in the usual order."""
 
@@ -30,18 +30,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST)))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """A worker takes a file at a time, and all of tests/slurm at once: its tests share a cluster."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class FilesAndCluster(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "tests/slurm" if nodeid.startswith("tests/slurm/") else super()._split_scope(nodeid)
-
-    return FilesAndCluster(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

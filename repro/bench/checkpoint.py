@@ -54,9 +54,10 @@ def compare(
     prepare_data([spec], threads)
     rows = []
     for repeat in range(repeats):
+        resumed = _killed_and_resumed(spec, seconds)  # first: it may say that the run is too short to be measured
         without = _timed(spec, NEVER_SECONDS)
         rows.append({"implementation": WITHOUT, "repeat": repeat} | without)
-        row = {"implementation": WITH, "repeat": repeat} | _timed(spec, seconds) | _killed_and_resumed(spec, seconds)
+        row = {"implementation": WITH, "repeat": repeat} | _timed(spec, seconds) | resumed
         ratios = {f"{of}_ratio": row[f"{of}_seconds"] / without[f"{of}_seconds"] for of in ("training", "cpu")}
         rows.append(row | ratios)
     settings = {"model": model, "batch_size": batch_size, "examples": examples, "threads": threads}

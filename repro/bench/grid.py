@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,9 +34,11 @@ options: {hold: true}
 LOCAL_BATCH = 64
 PAGE_RUNS = 500
 MEASURED = (
-    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=sys.stderr, check=True); "
-    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    "import resource, subprocess, sys, time; began = time.perf_counter(); "
+    "code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode; "
+    "print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
 )
+"""A small process that starts a command: a child counts what its parent holds as its own at first."""
 COUNTED = ("sbatch", "squeue", "scancel")
 MOST_SECONDS = {"dry run": 3.0, "dry run, slurm": 3.0, "status": 2.0, "collect": 15.0, "report": 30.0}
 """What we ask of ourselves, at 1,000 runs and 10,000 (collect, report)."""
@@ -57,23 +58,17 @@ class Bench:
         return self.folder / "calls"
 
     def run(self, what: str, *arguments: str) -> dict[str, Any]:
-        """One command: its seconds, and its calls of SLURM's commands. Raises InputError where it fails."""
+        """One command: its seconds, memory, and calls of SLURM's commands. Raises InputError where it fails."""
         self.calls_file.write_text("")
         environment = os.environ | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "COLUMNS": "160"}
-        command = [sys.executable, "-m", "repro", *arguments]
-        began = time.perf_counter()
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)  # noqa: S603
-        seconds = time.perf_counter() - began
-        if done.returncode:
-            raise InputError(f"{what}: ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-800:]}")
-        calls = Counter(self.calls_file.read_text().split())
-        return {"what": what, "seconds": seconds, **{name: calls[name] for name in COUNTED}}
-
-    def peak_memory_bytes(self, *arguments: str) -> int:
-        """Of one command; a small process starts it, since a child counts what its parent holds as its own at first."""
         command = [sys.executable, "-c", MEASURED, sys.executable, "-m", "repro", *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True)  # noqa: S603
-        return int(done.stdout) * 1024
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)  # noqa: S603
+        if done.returncode:
+            raise InputError(f"{what}: ended with {done.returncode}: {done.stderr.strip()[-800:]}")
+        seconds, kibibytes = done.stdout.split()
+        calls = Counter(self.calls_file.read_text().split())
+        measured = {"what": what, "seconds": float(seconds), "peak_memory_bytes": int(kibibytes) * 1024}
+        return measured | {name: calls[name] for name in COUNTED}
 
 
 def compare(
@@ -83,10 +78,11 @@ def compare(
     make_world(grid_runs.DATA)
     bench = Bench(folder, count, collected)
     _wrap_slurm(bench)
-    report(f"making {2 * count + PAGE_RUNS + collected:,} run directories")
+    page_runs = min(PAGE_RUNS, collected)
+    report(f"making {2 * count + page_runs + collected:,} run directories")
     grid_runs.make(folder / "mixed", count)
     grid_runs.make(folder / "done", count, finished=True)
-    grid_runs.make(folder / "some", PAGE_RUNS)
+    grid_runs.make(folder / "some", page_runs)
     grid_runs.make(folder / "many", collected)
     with_slurm = slurm_answers()
     if not with_slurm:
@@ -132,12 +128,10 @@ def _on_disk(bench: Bench) -> Iterator[dict[str, Any]]:
     yield bench.run("typed again, all done", *sweep, "--runs", "done") | runs
     collect = ["collect", grid_runs.SWEEP, "--runs", "many", "--out", "many.csv"]
     yield bench.run("collect", *collect) | {"runs": bench.collected}
-    for name, count in (("some", PAGE_RUNS), ("many", bench.collected)):
+    for name, count in {"some": min(PAGE_RUNS, bench.collected), "many": bench.collected}.items():
         measured = bench.run("report", "report", "--runs", name, "--out", f"report-{name}")
         page = bench.folder / f"report-{name}" / "index.html"
-        shown = {"page_bytes": page.stat().st_size, "page_ready_seconds": ready_seconds(page)}
-        shown["peak_memory_bytes"] = bench.peak_memory_bytes("report", "--runs", name, "--out", f"report-{name}")
-        yield measured | shown | {"runs": count}
+        yield measured | {"page_bytes": page.stat().st_size, "page_ready_seconds": ready_seconds(page), "runs": count}
 
 
 def _on_slurm(bench: Bench, repeat: int) -> Iterator[dict[str, Any]]:

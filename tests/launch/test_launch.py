@@ -23,7 +23,7 @@ def command(*arguments, cwd, **options):
 
 
 def small_sweep(*more):
-    fixed = ["--set", "data=shapes:2048", "--examples", "1024", "--batch-size", "64,128"]
+    fixed = ["--set", "data=shapes:2048", "--examples", "512", "--batch-size", "64,128"]
     return ["sweep", "batch-size", "--loss", "sigmoid", "softmax", *fixed, *more]
 
 
@@ -75,7 +75,7 @@ def test_a_new_evaluation_is_added_without_training_again(swept, world):
     weights = next(folder.glob("runs/batch-size/*sigmoid-bs64-*/checkpoints/final.pt"))
     trained_at = weights.stat().st_mtime_ns
     shutil.copytree(world.evals[0], folder / "wds_more")
-    more = command(*one, "--examples", "1024", "--eval", "shapes", "wds_more", cwd=folder)
+    more = command(*one, "--examples", "512", "--eval", "shapes", "wds_more", cwd=folder)
     assert more.returncode == 0, more.stderr
     assert weights.stat().st_mtime_ns == trained_at
     row = results.row(RunDirectory(weights.parents[1]))
@@ -114,7 +114,7 @@ def test_run_takes_a_spec_and_goes_on_under_torchrun(swept, tmp_path):
 
 def test_ctrl_c_leaves_a_checkpoint_and_typed_again_it_goes_on(tmp_path, world):
     arguments = ["sweep", "batch-size", "--set", "data=shapes:2048", "--loss", "sigmoid"]
-    arguments += ["--batch-size", "64,128", "--examples", "12k", "--eval", world.evals[0]]
+    arguments += ["--batch-size", "64,128", "--examples", "8k", "--set", "evals=[]"]
     process = subprocess.Popen(
         [*REPRO, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -14,7 +14,7 @@ from tests.launch.conftest import has_signals, kill, processes_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.person import Person, outcomes, trains
 
-SEEDS = range(6)
+SEEDS = range(5)
 
 
 @pytest.fixture
@@ -41,14 +41,14 @@ def write_sweep(person: Person, world, examples: int) -> None:
 
 
 def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(person, world):
-    write_sweep(person, world, examples=24_000)
+    write_sweep(person, world, examples=16_000)
     array = person.submits("mine.yaml")
     assert array and not person.submits("mine.yaml"), "typed again at once, everything is queued already"
     single = person.submits("mine.yaml", "--seed", "9", "--set", "max_bad_share=0.001")
     assert single
     runs = {int(run.read_spec().seed): run for run in person.runs()}
     job_of = {seed: f"{array}_{seed}" for seed in SEEDS}
-    assert len(runs) == 7
+    assert len(runs) == 6
 
     # Both nodes are full: an urgent job takes the place of one run.
     person.waits(lambda: sum(map(trains, runs.values())) >= 3, "runs that train")
@@ -83,8 +83,8 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
     person.waits(lambda: all(run.status() == "finished" for seed, run in runs.items() if seed in SEEDS), "the end")
 
     table = person.table().set_index("seed")
-    assert table.loc[list(SEEDS), "status"].tolist() == ["finished"] * 6
-    assert table.loc[list(SEEDS), "ranks"].tolist() == [2] * 6
+    assert table.loc[list(SEEDS), "status"].tolist() == ["finished"] * len(SEEDS)
+    assert table.loc[list(SEEDS), "ranks"].tolist() == [2] * len(SEEDS)
     assert table.loc[list(SEEDS), f"{Path(world.evals[0]).name}/acc1"].notna().all()
     assert table.loc[9, "status"] == "bad-data"
     assert "bad.tar: image cannot be decoded" in table.loc[9, "reason"]
