@@ -1,6 +1,16 @@
 """python -m repro is the command repro."""
 
+from typing import NoReturn
+
 from repro.cli import main
+from repro.stopping import whole_program
+
+
+def command() -> NoReturn:
+    """The console script."""
+    with whole_program():
+        main(prog_name="repro")
+
 
 if __name__ == "__main__":
-    main(prog_name="repro")
+    command()

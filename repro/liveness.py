@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from repro import attempts
 from repro.rundir import ENDED, CorruptRun, RunDirectory, read_object
+from repro.stopping import exit_at_once
 
 SAID_ALL = 0
 """Exit code of a rank: the run directory says how it ended, or another rank does."""
@@ -168,11 +169,3 @@ def leave(code: int) -> NoReturn:
     if torch is not None and torch.distributed.is_initialized():
         exit_at_once(code)
     sys.exit(code)
-
-
-def exit_at_once(code: int) -> NoReturn:
-    """End this process without Python's and the process group's goodbyes, which wait for threads and lost ranks."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)

@@ -29,7 +29,7 @@ from repro.hardware import processor_and_cores
 from repro.resources import PACKAGE
 from repro.rundir import CorruptRun, RunDirectory, write_json
 from repro.spec import RunSpec
-from repro.stopping import StopRequest
+from repro.stopping import StopRequest, exit_at_once
 from repro.train import distributed
 from repro.train.loop import Options, train
 
@@ -120,7 +120,7 @@ class _Ending:
         except Exception:
             traceback.print_exc()
         finally:
-            liveness.exit_at_once(code)
+            exit_at_once(code)
 
     def record(self, result: dict[str, Any]) -> None:
         """On rank 0, leave the result and how the attempt ended; a lost contact alone is none (launch/job.py asks why).

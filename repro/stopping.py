@@ -5,10 +5,14 @@ run leaves a checkpoint and is queued again. SIGTERM, SIGINT and SIGHUP end it: 
 nobody asks (data are prepared, a model is evaluated) there is no state to save, and the signal interrupts at once.
 """
 
+import atexit
+import contextlib
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from repro.errors import Interrupted
 
@@ -62,3 +66,30 @@ class StopRequest:
             raise KeyboardInterrupt  # a person who types Ctrl-C twice does not want to wait
         if not self.somebody_asks and len(self.received) == 1:  # a second one would break into the leave-taking
             raise Interrupted(f"stopped by {self.name}")
+
+
+@contextlib.contextmanager
+def whole_program() -> Iterator[None]:
+    """The body is all that this process does. It ends with the body's exit code as soon as the exit handlers have run:
+    once torch is imported, what Python does after them takes more than a second of a core.
+    """
+    code = 1
+
+    def end() -> None:
+        exit_at_once(code)
+
+    atexit.register(end)  # the first to be registered is the last to be called
+    try:
+        yield
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """End this process without Python's and the process group's goodbyes, which wait for threads and lost ranks."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

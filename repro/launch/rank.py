@@ -17,7 +17,7 @@ from repro.errors import InputError, Interrupted
 from repro.launch.cell import JobSettings
 from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
 from repro.rundir import CorruptRun, RunDirectory
-from repro.stopping import StopRequest
+from repro.stopping import StopRequest, whole_program
 
 JOB_ID = "REPRO_JOB_ID"
 """Variable that carries the scheduler's job id to the ranks, where a job started them."""
@@ -67,7 +67,8 @@ def main(directory: str, settings: str) -> NoReturn:
     """A task of srun: SLURM's variables become torch's. MASTER_ADDR and MASTER_PORT come from the job."""
     for theirs, ours in (("SLURM_PROCID", "RANK"), ("SLURM_NTASKS", "WORLD_SIZE"), ("SLURM_LOCALID", "LOCAL_RANK")):
         os.environ[ours] = os.environ[theirs]
-    leave(run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings))))
+    with whole_program():
+        leave(run_rank(RunDirectory(Path(directory)), JobSettings(**json.loads(settings))))
 
 
 def as_arguments(directory: RunDirectory, settings: JobSettings) -> list[str]:

@@ -9,10 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from repro import attempts
+from repro.cli import main
 from repro.launch import Cell
 from repro.rundir import RunDirectory
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch):
+    """typed("status", folder=…) → the command's result, in this process: ranks are forked from one server for all."""
+
+    def run(*arguments: str, folder: Path = tmp_path) -> Result:
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        return CliRunner().invoke(main, list(map(str, arguments)))
+
+    return run
 
 
 @pytest.fixture

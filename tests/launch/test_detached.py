@@ -42,7 +42,7 @@ def test_a_detached_sweep_is_looked_at_and_cancelled(types, tmp_path, world):
     wait_until(lambda: "2 cancelled" in types("status").stdout)
 
 
-def test_a_cancelled_run_leaves_a_checkpoint_and_the_rest_goes_on(types, tmp_path, world):
+def test_a_cancelled_run_leaves_a_checkpoint_and_the_rest_goes_on(types, typed, tmp_path):
     rest = ["--examples", "6k", "--set", "evals=[]", "--jobs", "1"]
     types(*ARGUMENTS, *rest, "--detach")
     wait_until(lambda: list(tmp_path.glob("runs/*/*/log.jsonl")))
@@ -53,7 +53,7 @@ def test_a_cancelled_run_leaves_a_checkpoint_and_the_rest_goes_on(types, tmp_pat
     assert list(runs[running].checkpoints.glob("step-*.pt"))
     (other,) = [run for name, run in runs.items() if name != running]
     wait_until(lambda: other.status() == "finished")
-    assert types(*ARGUMENTS, *rest).returncode == 0
+    assert typed(*ARGUMENTS, *rest).exit_code == 0
     assert runs[running].status() == "finished"
 
 

@@ -73,12 +73,12 @@ def test_killed_twenty_times_a_run_on_two_ranks_ends_with_the_bits_of_an_undistu
     assert results.load(tmp_path / "runs")["status"].tolist() == ["finished"]
 
 
-def test_killed_with_its_launch_a_run_is_taken_up_by_the_command_typed_again(tmp_path, world):
+def test_killed_with_its_launch_a_run_is_taken_up_by_the_command_typed_again(tmp_path, world, typed):
     arguments = ["sweep", "batch-size", "--set", "data=shapes:2048", "--loss", "sigmoid", "--batch-size", "64"]
     arguments += ["--examples", "12k", "--set", "evals=[]", "--ranks", "2", "--checkpoint-seconds", "0.2"]
     command = [sys.executable, "-m", "repro", *arguments]
-    done = subprocess.run([*command, "--runs", "undisturbed"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = typed(*arguments, "--runs", "undisturbed")
+    assert done.exit_code == 0, done.output
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/*/checkpoints/step-*.pt")) and time.monotonic() < deadline:
@@ -92,10 +92,9 @@ def test_killed_with_its_launch_a_run_is_taken_up_by_the_command_typed_again(tmp
     while run.status() == "running" and time.monotonic() < deadline:
         time.sleep(0.1)  # the kernel ends killed processes in its own time
     assert run.status() == "interrupted"
-    status = subprocess.run([sys.executable, "-m", "repro", "status"], cwd=tmp_path, capture_output=True, text=True)
-    assert "its process ended without a word" in status.stdout
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert "its process ended without a word" in typed("status").output
+    done = typed(*arguments)
+    assert done.exit_code == 0, done.output
     assert_same(run, run_directories(tmp_path / "undisturbed")[0])
 
 

@@ -14,12 +14,7 @@ from repro import attempts, results
 from repro.launch import JobSettings, launch
 from repro.rundir import RunDirectory
 
-REPRO = [sys.executable, "-c", "from repro.cli import main; main()"]
-
-
-def command(*arguments, cwd, **options):
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run([*REPRO, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, **options)
+REPRO = [sys.executable, "-m", "repro"]
 
 
 def small_sweep(*more):
@@ -31,7 +26,7 @@ def small_sweep(*more):
 def swept(tmp_path_factory, world):
     """A folder in which the small sweep was run once, and what it printed."""
     folder = tmp_path_factory.mktemp("swept")
-    return folder, command(*small_sweep(), cwd=folder)
+    return folder, subprocess.run([*REPRO, *small_sweep()], cwd=folder, capture_output=True, text=True)
 
 
 def test_a_sweep_runs_every_cell_and_says_what_to_type_next(swept):
@@ -49,60 +44,57 @@ def test_every_run_carries_where_it_came_from(swept):
     row = results.load(swept[0] / "runs", "batch-size").iloc[0]
     for column in ("git_commit", "torch_version", "clip_benchmark_version", "machine", "spec_hash", "data_fingerprint"):
         assert isinstance(row[column], str), column
-    assert row["command"].startswith("-c sweep batch-size")
+    assert row["command"].startswith("repro sweep batch-size")
 
 
-def test_typed_again_nothing_is_run_twice(swept):
+def test_typed_again_nothing_is_run_twice(swept, typed):
     folder, _ = swept
     before = {file: file.stat().st_mtime_ns for file in folder.glob("runs/*/*/*") if file.is_file()}
-    again = command(*small_sweep(), cwd=folder)
-    assert again.returncode == 0
-    assert "4 of 4 runs are done or under way and not run again." in again.stdout
+    again = typed(*small_sweep(), folder=folder)
+    assert again.exit_code == 0
+    assert "4 of 4 runs are done or under way and not run again." in again.output
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
-def test_a_grown_sweep_runs_only_what_is_missing(swept):
+def test_a_grown_sweep_runs_only_what_is_missing(swept, typed):
     folder, _ = swept
-    grown = command(*small_sweep("--batch-size", "256"), cwd=folder)
-    assert "4 of 6 runs are done" in grown.stdout
-    assert "2 runs to do" in grown.stdout
-    assert grown.returncode == 0
+    grown = typed(*small_sweep("--batch-size", "256"), folder=folder)
+    assert grown.exit_code == 0, grown.output
+    assert "4 of 6 runs are done" in grown.output
+    assert "2 runs to do" in grown.output
 
 
-def test_a_new_evaluation_is_added_without_training_again(swept, world):
+def test_a_new_evaluation_is_added_without_training_again(swept, world, typed):
     folder, _ = swept
     one = ["sweep", "batch-size", "--loss", "sigmoid", "--batch-size", "64", "--set", "data=shapes:2048"]
     weights = next(folder.glob("runs/batch-size/*sigmoid-bs64-*/checkpoints/final.pt"))
     trained_at = weights.stat().st_mtime_ns
     shutil.copytree(world.evals[0], folder / "wds_more")
-    more = command(*one, "--examples", "512", "--eval", "shapes", "wds_more", cwd=folder)
-    assert more.returncode == 0, more.stderr
+    more = typed(*one, "--examples", "512", "--eval", "shapes", "wds_more", folder=folder)
+    assert more.exit_code == 0, more.output
     assert weights.stat().st_mtime_ns == trained_at
     row = results.row(RunDirectory(weights.parents[1]))
     assert row["wds_more/acc1"] == row["wds_shapes_objects/acc1"]
 
 
-def test_status_collect_and_eval_read_the_same_runs(swept):
+def test_status_collect_and_eval_read_the_same_runs(swept, typed):
     folder, _ = swept
-    status = command("status", cwd=folder)
-    assert "finished" in status.stdout
-    collected = command("collect", cwd=folder)
-    assert collected.returncode == 0
+    assert "finished" in typed("status", folder=folder).output
+    assert typed("collect", folder=folder).exit_code == 0
     assert (folder / "results" / "batch-size.csv").exists()
     run = next(folder.glob("runs/batch-size/*softmax-bs64-*"))
     before = (run / "evals" / "wds_shapes_objects.json").read_text()
-    evaluated = command("eval", run.name, cwd=folder)
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert "wds_shapes_objects/acc1" in evaluated.stdout
+    evaluated = typed("eval", run.name, folder=folder)
+    assert evaluated.exit_code == 0, evaluated.output
+    assert "wds_shapes_objects/acc1" in evaluated.output
     assert (run / "evals" / "wds_shapes_objects.json").read_text() == before
 
 
-def test_run_takes_a_spec_and_goes_on_under_torchrun(swept, tmp_path):
+def test_run_takes_a_spec_and_goes_on_under_torchrun(swept, tmp_path, typed):
     folder, _ = swept
     spec = next(folder.glob("runs/batch-size/*softmax-bs64-*/spec.json"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", *REPRO]
-    alone = command("run", str(spec), cwd=folder)
-    assert "is finished; nothing to do" in alone.stdout
+    assert "is finished; nothing to do" in typed("run", spec, folder=folder).output
     (tmp_path / "mine.json").write_text(spec.read_text())
     done = subprocess.run([*torchrun, "run", "mine.json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -112,7 +104,7 @@ def test_run_takes_a_spec_and_goes_on_under_torchrun(swept, tmp_path):
     assert row["final_loss"] == pytest.approx(one["final_loss"], rel=1e-2)
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_typed_again_it_goes_on(tmp_path, world):
+def test_ctrl_c_leaves_a_checkpoint_and_typed_again_it_goes_on(tmp_path, world, typed):
     arguments = ["sweep", "batch-size", "--set", "data=shapes:2048", "--loss", "sigmoid"]
     arguments += ["--batch-size", "64,128", "--examples", "8k", "--set", "evals=[]"]
     process = subprocess.Popen(
@@ -129,8 +121,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_typed_again_it_goes_on(tmp_path, world):
     assert "interrupted" in stopped["status"].tolist()
     assert "running" not in stopped["status"].tolist()
     assert list(tmp_path.glob("runs/*/*/checkpoints/step-*.pt"))
-    again = command(*arguments, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = typed(*arguments)
+    assert again.exit_code == 0, again.output
     assert results.load(tmp_path / "runs", "batch-size")["status"].tolist() == ["finished"] * 2
 
 

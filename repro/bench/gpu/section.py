@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from repro.bench.gpu.place import OutOfTime, Place, Rows
+from repro.stopping import whole_program
 
 OUT_OF_TIME = 75
 """Exit code of a section that knew when to stop."""
@@ -28,4 +29,5 @@ def main(given: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with whole_program():
+        main(sys.argv[1])
