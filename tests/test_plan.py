@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.plan import MEMORY_WITHIN, TIME_WITHIN, compare_results
 from repro import model as models
 from repro.bench import network, traffic
 from repro.bench.calibrate import CPU_CASES, fit, spec_of
 from repro.bench.implementations import IMPLEMENTATIONS
-from repro.bench.plan import MEMORY_WITHIN, TIME_WITHIN, compare_results
 from repro.bench.setting import Setting
 from repro.bench.stopwatch import Reading
 from repro.cluster import load_profile

@@ -1,7 +1,7 @@
 """Where growing the batch stops paying: peak, saturation point and what lies beyond, for each series of a table.
 
 The saturation point is the smallest batch size whose accuracy is within a margin of the peak's. docs/saturation.md
-holds the formulas, the reasons, and how often the intervals hold in simulations (`repro bench saturation`).
+holds the formulas, the reasons, and how often the intervals hold in simulations (`python -m benchmarks coverage`).
 """
 
 from collections.abc import Iterable, Sequence

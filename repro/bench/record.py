@@ -52,7 +52,7 @@ def run_command(
     folder.mkdir(parents=True, exist_ok=True)
     spec_file = folder / "bench.json"
     spec_file.write_text(spec.model_dump_json())
-    command = [sys.executable, "-c", "from repro.cli import main; main()", "run", spec_file]
+    command = [sys.executable, "-m", "repro", "run", spec_file]
     command += ["--runs", folder / "runs", "--workers", str(workers)]
     return command + (["--checkpoint-seconds", str(checkpoint_seconds)] if checkpoint_seconds is not None else [])
 
@@ -81,6 +81,7 @@ def update(table: pd.DataFrame, file: Path, keys: Sequence[str], device: str = "
 
 def origin(device: str = "cpu") -> dict[str, str]:
     """Where a number comes from, for every row."""
+    program = "python -m benchmarks" if Path(sys.argv[0]).parent.name == "benchmarks" else "repro"
     machine = processor_and_cores()
     if device == "cuda":
         import torch
@@ -90,7 +91,7 @@ def origin(device: str = "cpu") -> dict[str, str]:
         "machine": machine,
         "torch_version": version("torch"),
         "open_clip_version": version("open_clip_torch"),
-        "command": " ".join(["repro", *(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv[1:])]),
+        "command": " ".join([program, *(os.path.basename(a) if os.path.isabs(a) else a for a in sys.argv[1:])]),
         "date": datetime.date.today().isoformat(),
     }
 

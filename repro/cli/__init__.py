@@ -35,14 +35,26 @@ SECTIONS = {
         "data": ("repro.cli.data:data", "Make the embedded world; check your own shards; embed their images."),
     },
     "Measure": {
-        "bench": ("repro.cli.bench:bench", "Measure speed and memory beside other trainers."),
+        "bench": ("repro.cli.bench:bench", "Measure the losses beside others, and all of it on a GPU."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-class Repro(click.Group):
-    """Commands by sections, imported one at a time; a person's mistake is a message and exit code 2."""
+class MistakesNamed(click.Group):
+    """Commands whose users' mistakes (InputError) are a message and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            message = click.ClickException(str(error))
+            message.exit_code = 2
+            raise message from None
+
+
+class Repro(MistakesNamed):
+    """Commands by sections, imported one at a time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,14 +76,6 @@ class Repro(click.Group):
         for title, entries in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, text) for name, (_, text) in entries.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            message = click.ClickException(str(error))
-            message.exit_code = 2
-            raise message from None
 
 
 @click.command(

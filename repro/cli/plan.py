@@ -121,5 +121,5 @@ def _calibrate(name: str | None, options: dict[str, Any]) -> None:
         raise InputError("--calibrate measures this machine, and takes no sweep and no other option but --calibration")
     file = options["calibration"] or own_file()
     keep(calibrate(lambda line: click.echo(line, err=True)), file)
-    click.echo(f"Calibrated; kept in {file}. Next: repro bench plan compares what it foretells with other runs")
+    click.echo(f"Calibrated; kept in {file}. Next, in a checkout: python -m benchmarks plan")
     sys.exit(0)

@@ -1,14 +1,14 @@
-"""The intervals hold as often as they say: a small version of `repro bench saturation`."""
+"""The intervals hold as often as they say: a small version of `python -m benchmarks coverage`."""
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from benchmarks.coverage import INVERSION, compare
 from repro.analysis.cells import Cells
 from repro.analysis.crossing import crossings, intervals
 from repro.analysis.noise import Noise
 from repro.analysis.saturation import differences_beyond
-from repro.bench.saturation import INVERSION, compare
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Benchmarks run what a run runs, in turn and in fresh processes, and leave a CSV with its origin."""
+"""The project's own benchmarks (python -m benchmarks) run what a run runs, in turn and in fresh processes."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from benchmarks import grid_runs
+from benchmarks.__main__ import main
+from benchmarks.trainers import logged_rate, open_clip_rate
 from repro import model as models
 from repro import results
-from repro.bench import grid_runs
 from repro.bench.record import interleave, summary
-from repro.bench.trainers import logged_rate, open_clip_rate
-from repro.cli import main
 from repro.errors import InputError
 
 
@@ -30,61 +30,32 @@ def test_a_summary_is_the_median_its_spread_and_the_ratio_to_the_reference():
     assert shown.loc["b"].tolist() == [6.0, 4.0, 8.0, 3.0]
 
 
-def test_bench_train_records_each_repeat_with_machine_and_versions(world, tmp_path):
-    out = tmp_path / "train.csv"
-    options = ["--data", world.train_pattern, "--examples", "512", "--batch-size", "64", "--repeats", "1"]
-    done = CliRunner().invoke(main, ["bench", "train", *options, "--threads", "1", "--workers", "0", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    table = pd.read_csv(out)
-    assert table["implementation"].tolist() == ["repro, decoding", "repro, decoded before"]
-    assert (table["examples_per_second"] > 0).all()
-    assert {"machine", "torch_version", "open_clip_version", "command", "date"} <= set(table.columns)
-
-
 def test_bench_train_names_a_peer_that_cannot_be_run(world, tmp_path):
     options = ["--data", world.train_pattern, "--examples", "128", "--batch-size", "64", "--workers", "0"]
     options += ["--repeats", "1", "--peer-python", "/no/such/python", "--out", str(tmp_path / "x.csv")]
-    done = CliRunner().invoke(main, ["bench", "train", *options])
+    done = CliRunner().invoke(main, ["train", *options])
     assert done.exit_code == 2
     assert "--peer-python /no/such/python" in done.output
 
 
 def test_bench_train_refuses_more_examples_than_the_shards_hold(world):
-    done = CliRunner().invoke(main, ["bench", "train", "--data", world.train_pattern, "--examples", "1M"])
+    done = CliRunner().invoke(main, ["train", "--data", world.train_pattern, "--examples", "1M"])
     assert done.exit_code == 2
     assert "the shards hold 2k only" in done.output
 
 
 def test_bench_memory_measures_a_run(tmp_path):
     out = tmp_path / "memory.csv"
-    done = CliRunner().invoke(
-        main, ["bench", "memory", "--batch-size", "2k", "--data", "shapes:2048", "--out", str(out)]
-    )
+    done = CliRunner().invoke(main, ["memory", "--batch-size", "2k", "--data", "shapes:2048", "--out", str(out)])
     assert done.exit_code == 0, done.output
     row = pd.read_csv(out).iloc[0]
     assert row["peak_memory_bytes"] > 2e8
     assert row["ratio"] == 1
 
 
-def test_bench_checkpoint_measures_runs_with_and_without_a_checkpoint_and_a_resume(tmp_path):
-    out = tmp_path / "checkpoint.csv"
-    options = ["--examples", "6400", "--batch-size", "64", "--every", "0.2", "--data", "shapes:2048", "--repeats", "1"]
-    done = CliRunner().invoke(main, ["bench", "checkpoint", *options, "--threads", "1", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    without, with_checkpoints = pd.read_csv(out).sort_values("implementation", ascending=False).to_dict("records")
-    assert without["checkpoint_share"] == 0 < with_checkpoints["checkpoint_share"]
-    assert with_checkpoints["training_ratio"] == pytest.approx(
-        with_checkpoints["training_seconds"] / without["training_seconds"]
-    )
-    assert with_checkpoints["checkpoint_bytes"] > with_checkpoints["state_bytes"] > 1e6
-    assert with_checkpoints["copy_seconds"] > 0 and with_checkpoints["write_seconds"] > 0
-    assert with_checkpoints["steps_redone"] >= 0
-    assert 0.1 < with_checkpoints["resume_seconds"] < 120
-
-
 def test_bench_checkpoint_says_when_a_run_is_too_short_for_a_checkpoint(tmp_path):
     options = ["--examples", "128", "--batch-size", "64", "--every", "60", "--data", "shapes:2048", "--repeats", "1"]
-    done = CliRunner().invoke(main, ["bench", "checkpoint", *options, "--out", str(tmp_path / "checkpoint.csv")])
+    done = CliRunner().invoke(main, ["checkpoint", *options, "--out", str(tmp_path / "checkpoint.csv")])
     assert done.exit_code == 2
     assert "use more --examples, or fewer --every seconds" in done.output
 
@@ -106,12 +77,12 @@ def test_a_peer_that_is_no_open_clip_trainer_is_named(world, tmp_path):
 def test_bench_grid_times_whole_commands_over_made_runs(world, tmp_path):
     out = tmp_path / "grid.csv"
     options = ["--runs", "20", "--collected", "20", "--repeats", "1", "--out", str(out)]
-    done = CliRunner().invoke(main, ["bench", "grid", *options])
+    done = CliRunner().invoke(main, ["grid", *options])
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)
     assert {"dry run", "status", "collect", "typed again, all done"} <= set(table["what"])
     assert (table["seconds"] > 0).all()
-    refused = CliRunner().invoke(main, ["bench", "grid", "--runs", "15", "--out", str(out)])
+    refused = CliRunner().invoke(main, ["grid", "--runs", "15", "--out", str(out)])
     assert refused.exit_code == 2
     assert "15 runs: expected a multiple of 10" in refused.output
 
@@ -140,7 +111,7 @@ def test_bench_text_step_sets_a_siglit_step_beside_its_text_tower(world, tmp_pat
         2,
     ]
     out = tmp_path / "step.csv"
-    command = ["bench", "text-step", *options, "--batch-size", 64, "--micro-batch", 32, "--out", out]
+    command = ["text-step", *options, "--batch-size", 64, "--micro-batch", 32, "--out", out]
     done = CliRunner().invoke(main, [str(word) for word in command])
     assert done.exit_code == 0, done.output
     table = pd.read_csv(out)

@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from repro.bench import grid_runs
+from benchmarks import grid_runs
 from repro.cli import main
 from repro.cli.options import CommandWithSeveral, Several
 from repro.cli.select import select

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.bench import grid_runs
+from benchmarks import grid_runs
 from repro.data.source import make_world
 from repro.errors import InputError
 from repro.launch import scheduler
