@@ -170,14 +170,14 @@ def compare_plan(rounds: int, calibration: Path | None, results: Path | None, ou
 
 @main.command("coverage", short_help="How often the intervals of repro saturation hold, on simulated curves.")
 @click.option("--simulations", type=click.IntRange(1), default=500, show_default=True, help="Of each kind of curve.")
-@click.option("--fits", type=click.IntRange(1), default=25, show_default=True, help="Of them, with the fit's interval.")
+@click.option("--bootstraps", type=click.IntRange(1), default=100, show_default=True, help="Of them, resampled too.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/saturation.csv"), show_default=True)
-def coverage_(simulations: int, fits: int, out: Path) -> None:
+def coverage_(simulations: int, bootstraps: int, out: Path) -> None:
     """Coverage of the 95 % intervals by shape, batch sizes, noise and seeds; docs/saturation.md explains them."""
     from benchmarks import coverage
     from repro.bench import record
 
-    table = coverage.compare(simulations, fits)
+    table = coverage.compare(simulations, bootstraps)
     record.write(table, out)
     _print(coverage.summary(table), out)
 

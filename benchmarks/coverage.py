@@ -1,8 +1,7 @@
 """How often the intervals of `repro saturation` hold: simulated curves whose true crossing is known.
 
 The truth of a simulation is the crossing of the true mean accuracies on the same batch sizes, joined as the analysis
-joins them, with the margin that the true noise makes; for the fit's interval it is the crossing of the smooth curve
-itself, which the fit estimates. Each row of the table is one method on one kind of curve.
+joins them, with the margin that the true noise makes. Each row of the table is one method on one kind of curve.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from repro.analysis.cells import Cells
 from repro.analysis.crossing import crossings, intervals
-from repro.analysis.noise import Noise
-from repro.analysis.saturation import LEAST_MARGIN, fit_interval, noises_of
+from repro.analysis.saturation import LEAST_MARGIN, noises_of
 
 GRIDS = {
     "siglit (table 8)": (*(512 * 2**power for power in range(10)), 1_048_576),
@@ -35,13 +32,13 @@ BORROWED_DEGREES = 12
 """Of the noise that single runs borrow, as from the paper's table 7."""
 LAWS = ("normal", "heavy tails", "growing with the batch")
 """Heavy tails: Student's t with 4 degrees. Growing: from half the noise at the smallest batch to 3/2 at the largest."""
-INVERSION, MEASURED, PERCENTILE, FIT = "inversion", "measured sizes", "seed bootstrap", "fit"
+INVERSION, MEASURED, PERCENTILE = "inversion", "measured sizes", "seed bootstrap"
 RESAMPLES = 200
 
 
 def compare(
     simulations: int = 500,
-    fits: int = 25,
+    bootstraps: int = 100,
     seed: int = 0,
     grids: Sequence[str] = tuple(GRIDS),
     shapes: Sequence[str] = tuple(SHAPES),
@@ -51,8 +48,8 @@ def compare(
 ) -> pd.DataFrame:
     """Share of simulations whose interval holds the truth, by grid, shape, noise, seeds, law and method.
 
-    simulations: of each kind; fits: of them, how many have the fit's interval taken too, and four times as many the
-    seed bootstrap's (each resamples every curve). Laws but the normal are tried on the last grid.
+    simulations: of each kind; bootstraps: of them, how many have the seed bootstrap's interval taken too (it resamples
+    every curve). Laws but the normal are tried on the last grid.
     """
     draws, rows = np.random.default_rng(seed), []
     for law in laws:
@@ -61,7 +58,7 @@ def compare(
                 for noise in noises:
                     for count in seeds if law == LAWS[0] else [n for n in seeds if n > 1]:
                         kind = {"grid": grid, "shape": shape, "noise_points": noise, "seeds": count, "law": law}
-                        rows += _rows(kind, simulations, fits, draws)
+                        rows += _rows(kind, simulations, bootstraps, draws)
     return pd.DataFrame(rows)
 
 
@@ -78,7 +75,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def _rows(kind: Mapping[str, object], simulations: int, fits: int, draws: np.random.Generator) -> list[dict]:
+def _rows(kind: Mapping[str, object], simulations: int, bootstraps: int, draws: np.random.Generator) -> list[dict]:
     sizes = np.array(GRIDS[kind["grid"]])
     octaves = np.log2(sizes)
     truth = SHAPES[kind["shape"]]((octaves - octaves[0]) / (octaves[-1] - octaves[0]))
@@ -87,28 +84,12 @@ def _rows(kind: Mapping[str, object], simulations: int, fits: int, draws: np.ran
     noises = noises_of(runs)
     margin = max(LEAST_MARGIN, noises * kind["noise_points"])
     crossing = crossings(truth[None], margin, octaves)[0]
-    everywhere = np.linspace(0, 1, 4001)
-    along = octaves[0] + everywhere * (octaves[-1] - octaves[0])
-    smooth = crossings(SHAPES[kind["shape"]](everywhere)[None], margin, along, truth.max(keepdims=True))[0]
     limits = intervals(means, runs, noise, degrees, octaves, LEAST_MARGIN, noises)
-    bootstrapped = _seed_bootstrap(means[: 4 * fits], noise[: 4 * fits], runs, octaves, draws)
-    fitted = np.array(
-        [
-            fit_interval(
-                Cells(sizes, means[i], runs, np.zeros(len(sizes)), np.zeros(len(sizes), int)),
-                Noise(float(noise[i]), degrees, ""),
-                LEAST_MARGIN,
-                noises,
-                draws,
-                RESAMPLES,
-            )
-            for i in range(min(fits, simulations))
-        ]
-    ).reshape(-1, 2)
+    bootstrapped = _seed_bootstrap(means[:bootstraps], noise[:bootstraps], runs, octaves, draws)
     of_sizes = octaves[np.minimum(np.searchsorted(octaves, limits - 1e-6), len(octaves) - 1)]
     measured = octaves[np.searchsorted(octaves, crossing - 1e-6)]
     methods = {INVERSION: (limits, crossing), MEASURED: (of_sizes, measured)}
-    methods |= {PERCENTILE: (bootstrapped, crossing), FIT: (fitted, smooth)}
+    methods |= {PERCENTILE: (bootstrapped, crossing)}
     return [
         {**kind, "method": name, "true_crossing": 2**place, "margin_points": margin, **_coverage(found, place)}
         for name, (found, place) in methods.items()

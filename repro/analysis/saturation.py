@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from repro.analysis import fit
 from repro.analysis.cells import Cells, cells_of, default_by, runs_in_percent
 from repro.analysis.crossing import crossings, intervals, may_be_best
 from repro.analysis.differences import Difference, half_width, holm, p_difference, p_equal, verdicts
@@ -24,7 +23,6 @@ NOISES = 2
 """The default margin is no less than so many standard errors of a cell's mean: no finer than the table can resolve."""
 REFERENCE = 32_768
 """The batch size that the paper recommends."""
-RESAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Saturation:
     """Of one series and metric. Batch sizes point, low and high are measured ones; crossings lie between them.
 
     at_edge: the peak is the smallest batch size, or the largest and told from all others: point and high are then
-    None, since the plateau may lie beyond the grid. low and high: 95 % interval, as are those of crossing and fit.
+    None, since the plateau may lie beyond the grid. low and high: 95 % interval, as are those of the crossing.
     """
 
     series: dict[str, object]
@@ -47,10 +45,6 @@ class Saturation:
     crossing: float | None
     crossing_low: float | None
     crossing_high: float | None
-    fit_point: float | None
-    fit_low: float | None
-    fit_high: float | None
-    fit_weights: dict[str, float]
     margin_points: float
     noise_points: float | None
     noise_degrees: int
@@ -73,13 +67,12 @@ def analyse(
     by: Sequence[str] | None = None,
     margin_points: float | None = None,
     reference: int | None = REFERENCE,
-    seed: int = 0,
 ) -> list[Saturation]:
     """One Saturation for each series of the table that has the metric; an empty list where none has.
 
     by: the columns that tell series apart; None for loss, setup, examples seen and all that differs.
     margin_points: None for the greater of 0.5 and twice the noise of a cell's mean. reference: the batch size that
-    larger ones are compared with, where the series has it; otherwise its saturation point. seed: of the bootstrap.
+    larger ones are compared with, where the series has it; otherwise its saturation point.
     """
     by = default_by(table) if by is None else [*(column for column in by if column != "loss"), "loss"]
     every, lenders = placed(table), Lenders(table, metric)
@@ -89,7 +82,7 @@ def analyse(
         failed = _without_result(part_of(every, series), metric)
         cells = cells_of(runs)
         noise = lenders.noise_of(cells, series)
-        found.append(_analyse(cells, series, metric, noise, margin_points, reference, failed, seed))
+        found.append(_analyse(cells, series, metric, noise, margin_points, reference, failed))
     return found
 
 
@@ -101,7 +94,6 @@ def _analyse(
     margin_points: float | None,
     reference: int | None,
     failed: dict[int, str],
-    seed: int,
 ) -> Saturation:
     floor, noises = (LEAST_MARGIN, noises_of(cells.runs)) if margin_points is None else (margin_points, 0)
     margin = max(floor, noises * (noise.points or 0))
@@ -110,7 +102,6 @@ def _analyse(
     alone = len(cells) == 1
     open_ended = not alone and best == len(cells) - 1 and _still_rises(cells, peak_set, noise, margin)
     crossing, low, high = (None, None, None) if alone else _crossing(cells, noise, margin, floor, noises)
-    fitted = _fit(cells, noise, floor, noises, seed) if not open_ended else (None, None, None, {})
     point = None if alone or open_ended else _measured(cells, crossing)
     high = None if open_ended else high
     base = _reference(cells, reference, point)
@@ -127,7 +118,6 @@ def _analyse(
         "crossing": None if crossing is None or open_ended else 2**crossing,
         "crossing_low": None if low is None else 2**low,
         "crossing_high": None if high is None else 2**high,
-        **dict(zip(("fit_point", "fit_low", "fit_high", "fit_weights"), fitted, strict=True)),
         "margin_points": float(margin),
         "noise_points": noise.points,
         "noise_degrees": noise.degrees,
@@ -190,37 +180,6 @@ def _still_rises(cells: Cells, peak_set: tuple[int, ...], noise: Noise, margin: 
     if noise.points is None:
         return bool(cells.means[-1] - cells.means[-2] > margin)
     return len(peak_set) == 1
-
-
-def _fit(
-    cells: Cells, noise: Noise, floor: float, noises: float, seed: int
-) -> tuple[float | None, float | None, float | None, dict[str, float]]:
-    """Crossing of the averaged shapes and its 95 % interval over a parametric bootstrap of the cells' means."""
-    if len(cells) < fit.FEWEST_CELLS:
-        return None, None, None, {}
-    octaves, means = cells.octaves, cells.means[None]
-    weights = fit.shape_weights(cells.means, cells.runs, noise.points, octaves)
-    if noise.points is None or not noise.points > 0:
-        point = fit.average_crossings(means, cells.runs, None, floor, octaves)[0]
-        return float(2**point), None, None, weights
-    spread = np.full(1, noise.points)
-    point = fit.average_crossings(means, cells.runs, spread, max(floor, noises * noise.points), octaves)[0]
-    low, high = fit_interval(cells, noise, floor, noises, np.random.default_rng(seed))
-    return float(2**point), float(2 ** min(low, point)), float(2 ** max(high, point)), weights
-
-
-def fit_interval(
-    cells: Cells, noise: Noise, floor: float, noises: float, draws: np.random.Generator, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """In octaves. Means are drawn about those measured, with the noise times what the shapes miss beyond it."""
-    spread = noise.points * fit.misfit(cells.means, cells.runs, noise.points, cells.octaves)
-    normal = draws.standard_normal((resamples, len(cells)))
-    noises_drawn = noise.points * np.sqrt(draws.chisquare(noise.degrees, resamples) / noise.degrees)
-    drawn = cells.means + spread * normal / np.sqrt(cells.runs)
-    margins = np.maximum(floor, noises * noises_drawn)
-    found = fit.average_crossings(drawn, cells.runs, np.full(resamples, noise.points), margins, cells.octaves)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _reference(cells: Cells, reference: int | None, point: int | None) -> int:

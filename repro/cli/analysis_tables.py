@@ -16,10 +16,10 @@ FOLLOWING = ("data_fingerprint", "model", "scale")
 
 
 def saturation_table(found: "Sequence[Saturation]") -> Table:
-    """A row for each series: peak, saturation point with its interval, the fit's, margin and noise."""
+    """A row for each series: peak, saturation point with its interval, margin and noise."""
     shown = _table()
     shown.add_column("series", overflow="fold", min_width=16)
-    for column in ("peak", "%", "saturates", "95 %", "by the fit", "margin", "noise"):
+    for column in ("peak", "%", "saturates", "95 %", "margin", "noise"):
         shown.add_column(column, justify="right", no_wrap=True)
     for each, label in zip(found, labels([each.series for each in found]), strict=True):
         noise = "?" if each.noise_points is None else f"{each.noise_points:.2f}"
@@ -29,7 +29,6 @@ def saturation_table(found: "Sequence[Saturation]") -> Table:
             f"{each.peak_percent:.1f}",
             _place(each),
             _interval(each),
-            "–" if each.fit_point is None else _between(each.fit_point),
             f"{each.margin_points:.2f}",
             noise,
         )
@@ -121,8 +120,3 @@ def _interval(each: "Saturation") -> str:
     if each.low == each.high:
         return f"{below}{format_batch_size(each.low)}"
     return f"{below}{format_batch_size(each.low)} to {format_batch_size(each.high)}"
-
-
-def _between(size: float) -> str:
-    """20,700 → 20k, 181.3 → 181: batch sizes between those that were run."""
-    return f"{size / 1024:.3g}k" if size >= 1024 else f"{size:.0f}"

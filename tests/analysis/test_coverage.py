@@ -13,7 +13,7 @@ from repro.analysis.saturation import differences_beyond
 
 @pytest.fixture(scope="module")
 def simulated():
-    return compare(60, 2, shapes=["fast rise", "plateau and fall", "parabola"], seeds=(3,), laws=["normal"])
+    return compare(60, 8, shapes=["fast rise", "plateau and fall", "parabola"], seeds=(3,), laws=["normal"])
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5, 1.5])
