@@ -10,7 +10,8 @@ from repro.data import source
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.shards import Progress, count_unusable, is_remote, list_shards, open_shards
 from repro.errors import InputError
-from repro.rundir import CorruptRun, read_json, run_directories
+from repro.files import CorruptRun, read_json
+from repro.rundir import run_directories
 from repro.spec import FORMAT, RunSpec
 
 MOST_NAMED = 10

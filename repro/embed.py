@@ -22,12 +22,11 @@ from repro.data import source
 from repro.data.embeddings import Embeddings, RowsFile
 from repro.data.pairs import Pairs, SampleOrder, UnusableSample
 from repro.data.shards import Progress, count_unusable, list_shards, open_shards
-from repro.disk import full_disk_named
 from repro.errors import InputError
+from repro.files import CorruptRun, full_disk_named, read_object, write_atomically, write_json
 from repro.model_config import context_length, read_config, tokenizer_fingerprint
 from repro.model_size import model_size
 from repro.resources import cache_folder
-from repro.rundir import CorruptRun, read_object, write_atomically, write_json
 from repro.spec import RunSpec
 
 MOST_HOURS_UNASKED = 1.0

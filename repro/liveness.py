@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repro import attempts
-from repro.rundir import ENDED, CorruptRun, RunDirectory, read_object
+from repro.files import CorruptRun, read_object
+from repro.rundir import ENDED, RunDirectory
 from repro.stopping import exit_at_once
 
 SAID_ALL = 0

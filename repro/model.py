@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from repro.errors import InputError, Interrupted
+from repro.files import write_atomically, write_json
 from repro.model_config import CONFIG_NAME, read_config, vocabulary_file
 from repro.retry import retried, weights_from_hub
-from repro.rundir import write_atomically, write_json
 
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights of a local-dir; a link to final.pt."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import InputError
+from repro.files import CorruptRun, read_json, write_json
 from repro.model_config import fingerprint, is_at_hand, read_config
 from repro.resources import PACKAGE, cache_folder
-from repro.rundir import CorruptRun, read_json, write_json
 
 if TYPE_CHECKING:
     import torch

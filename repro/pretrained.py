@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from repro.data.shards import Progress
 from repro.errors import InputError, nearest
+from repro.files import CorruptRun, read_object
 from repro.laptop_tower import LAPTOP_TOWER, laptop_tower_file, laptop_tower_name, make_laptop_tower
 from repro.model_config import CONFIG_NAME, read_config
 from repro.retry import weights_from_hub
-from repro.rundir import CorruptRun, read_object
 from repro.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from repro.data.evalsets import metrics_in
 from repro.errors import InputError, nearest
+from repro.files import CorruptRun, read_object, write_atomically
 from repro.launch.records import FOLDER
 from repro.resources import resource
-from repro.rundir import UNFINISHED, CorruptRun, RunDirectory, read_object, run_directories, write_atomically
+from repro.rundir import UNFINISHED, RunDirectory, run_directories
 from repro.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from repro import __version__, attempts, liveness, pretrained
 from repro.data.evalsets import language_means
 from repro.data.source import check_unchanged, eval_folders
 from repro.determinism import NO_DETERMINISTIC, lenient, set_deterministic
-from repro.disk import FULL
 from repro.errors import EvaluationFailed, InputError, Interrupted
 from repro.evaluate import evaluate
 from repro.evaluate.released import evaluate_released
+from repro.files import FULL, CorruptRun, write_json
 from repro.hardware import processor_and_cores
 from repro.resources import PACKAGE
-from repro.rundir import CorruptRun, RunDirectory, write_json
+from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.stopping import StopRequest, exit_at_once
 from repro.train import distributed

@@ -11,14 +11,21 @@ import json
 import logging
 import math
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from repro import attempts
-from repro.disk import FULL
 from repro.errors import InputError
+from repro.files import (
+    FULL,
+    CorruptRun,
+    MissingFile,
+    as_json,
+    read_object,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from repro.spec import FORMAT, RunSpec
 
 logger = logging.getLogger(__name__)
@@ -26,24 +33,9 @@ logger = logging.getLogger(__name__)
 UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 """States of a run that typing the command again takes up. All others are results."""
 
-LOG_COLUMNS = (
-    *("step", "examples_seen", "time", "loss", "logit_scale", "logit_bias", "positive_logit", "negative_logit"),
-    *("gradient_norm", "parameter_norm", "update_norm", "learning_rate", "examples_per_second", "data_wait_share"),
-    *("bad_samples", "peak_memory_bytes"),
-)
-"""What every line of a run's log holds."""
-
 RESERVE_BYTES = 32 << 10
 ENDED = "ended\n"
 """What a rank that leaves in order writes over its sign of life."""
-
-
-class CorruptRun(ValueError):
-    """A run directory's file cannot be read; the message names the file and says why."""
-
-
-class MissingFile(CorruptRun):
-    """The file is not there."""
 
 
 class AnotherRun(CorruptRun):
@@ -265,54 +257,3 @@ def find_run(target: str, runs: Path) -> RunDirectory | None:
             return RunDirectory(folder)
     found = list(runs.glob(f"*/{target}/spec.json")) if "/" not in target else []
     return RunDirectory(found[0].parent) if found else None
-
-
-def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `file`, sync it to disk, and rename it into place."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.rename(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(file: Path, values: Any) -> None:
-    write_text(file, as_json(values))
-
-
-def as_json(values: Any) -> str:
-    return json.dumps(values, indent=1) + "\n"
-
-
-def write_text(file: Path, text: str) -> None:
-    write_atomically(file, lambda temporary: temporary.write_text(text) and None)
-
-
-def read_json(file: Path) -> Any:
-    """Raises CorruptRun that names the file."""
-    try:
-        text = file.read_text()
-        return json.loads(text)
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingFile(f"{file}: no such file") from None
-    except OSError as error:
-        raise CorruptRun(f"{file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CorruptRun(f"{file}: not a text file") from None
-    except json.JSONDecodeError as error:
-        raise CorruptRun(f"{file}: {f'not JSON: {error}' if text.strip() else 'an empty file'}") from None
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """A JSON file of keys and values. Raises CorruptRun that names the file."""
-    values = read_json(file)
-    if not isinstance(values, dict):
-        raise CorruptRun(f"{file}: expected keys and values, found {type(values).__name__}")
-    return values

@@ -29,6 +29,12 @@ LOSSES = ("sigmoid", "softmax")
 CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
+LOG_COLUMNS = (
+    *("step", "examples_seen", "time", "loss", "logit_scale", "logit_bias", "positive_logit", "negative_logit"),
+    *("gradient_norm", "parameter_norm", "update_norm", "learning_rate", "examples_per_second", "data_wait_share"),
+    *("bad_samples", "peak_memory_bytes"),
+)
+"""What every line of a run's log holds."""
 LOG_LINES = 200
 """About so many lines a run leaves in its log, whatever its length."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")

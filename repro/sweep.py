@@ -27,8 +27,7 @@ import yaml
 from repro.counts import parse_batch_size, parse_examples
 from repro.errors import InputError, nearest
 from repro.resources import resource
-from repro.rundir import LOG_COLUMNS
-from repro.spec import CORRUPTIONS, SCALES, SETUPS, RunSpec
+from repro.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, SETUPS, RunSpec
 from repro.yaml_file import read_yaml
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}

@@ -5,8 +5,8 @@ from typing import Any
 
 from repro import pretrained as weights
 from repro.errors import InputError, nearest
+from repro.files import write_json
 from repro.model_config import read_config
-from repro.rundir import write_json
 
 
 def config_for(model: str, pretrained: str, folder: Path) -> str:

@@ -24,9 +24,9 @@ from repro.data.languages import captions_in
 from repro.data.pairs import UnusableSample, parse_caption
 from repro.data.shards import ShardIndex, list_shards, open_shards
 from repro.errors import InputError
+from repro.files import write_json
 from repro.model_config import read_config
 from repro.resources import PACKAGE
-from repro.rundir import write_json
 
 MERGES = (512, 4096)
 """Of the small vocabulary, which cuts words to pieces, and of the large one, to which nearly each word is one token."""

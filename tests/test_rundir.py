@@ -5,7 +5,8 @@ import json
 import pytest
 
 from repro import attempts
-from repro.rundir import CorruptRun, RunDirectory, find_run, write_json
+from repro.files import CorruptRun, write_json
+from repro.rundir import RunDirectory, find_run
 
 
 @pytest.fixture

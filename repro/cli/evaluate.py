@@ -24,7 +24,8 @@ def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path |
     from repro.cli.run import print_result
     from repro.data.evalsets import WORLDS, check_eval, parts, split_shots
     from repro.errors import EvaluationFailed, InputError
-    from repro.rundir import CorruptRun, find_run
+    from repro.files import CorruptRun
+    from repro.rundir import find_run
 
     for name in dict.fromkeys(part for given in evals if split_shots(given)[0] not in WORLDS for part in parts(given)):
         check_eval(name)

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from repro import attempts
 from repro.counts import format_examples
+from repro.files import CorruptRun
 from repro.launch import Cell
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED, CorruptRun
+from repro.rundir import UNFINISHED
 
 STYLES = {
     **{"finished": "green", "running": "bold", "queued": "dim", "pending": "dim"},

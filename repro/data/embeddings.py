@@ -30,9 +30,8 @@ import torch
 
 from repro.data.corrupt import Corruption
 from repro.data.pairs import MOST_SUBSTITUTES, PairBatch, SampleOrder
-from repro.disk import full_disk_named
 from repro.errors import BadData, InputError
-from repro.rundir import CorruptRun, read_object, write_atomically, write_text
+from repro.files import CorruptRun, full_disk_named, read_object, write_atomically, write_text
 
 FORMAT = 1
 BLOCK = 8192

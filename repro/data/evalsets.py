@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from repro.errors import InputError, nearest
+from repro.files import read_object
 from repro.resources import cache_folder
 from repro.retry import retried
-from repro.rundir import RunDirectory, read_object
+from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")

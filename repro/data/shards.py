@@ -23,9 +23,9 @@ from typing import Self
 import numpy as np
 
 from repro.errors import InputError
+from repro.files import write_atomically
 from repro.resources import cache_folder
 from repro.retry import MayPass, may_pass, retried
-from repro.rundir import write_atomically
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT, JSON = 0, 1

@@ -31,8 +31,8 @@ from repro.errors import EvaluationFailed, InputError
 from repro.evaluate.classification import Classifications
 from repro.evaluate.data_set import EvaluationData
 from repro.evaluate.images_once import ImagesOnce
+from repro.files import CorruptRun, read_object, write_json
 from repro.model_config import CONFIG_NAME
-from repro.rundir import CorruptRun, read_object, write_json
 
 RECALL_AT = [1, 5, 10]
 

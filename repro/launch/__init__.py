@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from repro import attempts
 from repro.errors import InputError, Interrupted
+from repro.files import CorruptRun, read_object, write_json
 from repro.hardware import cores, visible_gpus
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
 from repro.launch.take_up import take_up
-from repro.rundir import UNFINISHED, CorruptRun, read_object, write_json
+from repro.rundir import UNFINISHED
 from repro.spec import RunSpec
 
 if TYPE_CHECKING:

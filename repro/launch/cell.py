@@ -6,8 +6,9 @@ from pathlib import Path
 
 from repro import attempts
 from repro.data.evalsets import evaluated
+from repro.files import CorruptRun
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED, CorruptRun, RunDirectory
+from repro.rundir import UNFINISHED, RunDirectory
 from repro.spec import RunSpec, labels
 
 

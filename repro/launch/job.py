@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from repro import attempts, liveness
 from repro.counts import format_batch_size, smaller_micro_batch
+from repro.files import write_json
 from repro.launch.cell import Cell, JobSettings
 from repro.liveness import BUSY, DISK_FULL, TIMED, WAITING
-from repro.rundir import ENDED, UNFINISHED, write_json
+from repro.rundir import ENDED, UNFINISHED
 
 SILENT_SECONDS = 45.0
 """A rank that gave signs of life and gives none for so long is lost: its node, or the way to it."""

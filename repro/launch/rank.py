@@ -12,11 +12,11 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from repro.disk import FULL
 from repro.errors import InputError, Interrupted
+from repro.files import FULL, CorruptRun
 from repro.launch.cell import JobSettings
 from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
-from repro.rundir import CorruptRun, RunDirectory
+from repro.rundir import RunDirectory
 from repro.stopping import StopRequest, whole_program
 
 JOB_ID = "REPRO_JOB_ID"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import attempts
 from repro.errors import InputError
-from repro.rundir import CorruptRun, read_object, write_json
+from repro.files import CorruptRun, read_object, write_json
 
 if TYPE_CHECKING:
     from flufl.lock import Lock

@@ -13,9 +13,9 @@ from typing import Any
 
 from repro.cluster import ClusterProfile
 from repro.errors import InputError
+from repro.files import CorruptRun, read_object
 from repro.hardware import processor_and_cores
 from repro.resources import PACKAGE, cache_folder
-from repro.rundir import CorruptRun, read_object
 
 OURS = PACKAGE / "plan" / "machines.json"
 """Machines that were calibrated for the project, by name."""

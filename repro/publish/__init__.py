@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from repro import results
 from repro.errors import InputError, nearest
+from repro.files import write_text
 from repro.publish.changes import Change, compare
-from repro.rundir import write_text
 
 if TYPE_CHECKING:
     import pandas as pd

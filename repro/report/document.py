@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from repro.files import write_text
 from repro.report import words, written
 from repro.report.claims import Claim
 from repro.report.exhibits import Exhibit
 from repro.report.folder import numbered
 from repro.report.found import Found
-from repro.rundir import write_text
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}

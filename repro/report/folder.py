@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from repro.files import write_text
 from repro.report import figures, written
 from repro.report.exhibits import Exhibit
 from repro.report.style import GRID, INK, LOSS_STYLES, PAPER
 from repro.results import write_csv
-from repro.rundir import write_text
 
 PAGE_COLOURS = {
     INK: "currentColor",

@@ -14,6 +14,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from repro.errors import InputError
+from repro.files import write_text
 from repro.report import document, growth, rows, tables, words
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits
@@ -21,7 +22,6 @@ from repro.report.folder import Shown, heads, remove_stale, write_exhibit
 from repro.report.found import Found
 from repro.report.provenance import provenance
 from repro.results import write_csv
-from repro.rundir import write_text
 
 HERE = Path(__file__).parent
 SECTIONS = {"figures": "Figures", "tables": "Tables", "cost": "Cost"}

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from repro.disk import full_disk_named
-from repro.rundir import RunDirectory, write_json
+from repro.files import full_disk_named, write_json
+from repro.rundir import RunDirectory
 
 FILE_NAME = "bad-samples.json"
 

@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from repro.disk import full_disk_named, sync_folder
 from repro.errors import InputError
+from repro.files import full_disk_named, sync_folder
 from repro.model import WEIGHTS_NAME
 from repro.train.state import size_bytes
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from repro import model as models
 from repro.data.pairs import PairBatch
-from repro.disk import full_disk_named
 from repro.errors import BadData, Diverged, InputError
+from repro.files import full_disk_named
 from repro.liveness import WAITING, here
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting

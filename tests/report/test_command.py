@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from repro.cli import main
+from repro.files import read_json, write_json
 from repro.report import figures
-from repro.rundir import RunDirectory, read_json, write_json
+from repro.rundir import RunDirectory
 from repro.sweep import Overrides, expand, load_sweep
 from tests.report.conftest import sweep_table
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.disk import full_disk_named
 from repro.errors import DiskFull, Interrupted
+from repro.files import full_disk_named
 from repro.rundir import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from repro.errors import BadData, Diverged, InputError, Interrupted
-from repro.rundir import LOG_COLUMNS, RunDirectory
+from repro.rundir import RunDirectory
+from repro.spec import LOG_COLUMNS
 from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.loop import Options

@@ -89,7 +89,8 @@ import resource, sys
 from pathlib import Path
 import torch
 from repro.errors import OutOfMemory
-from repro.rundir import RunDirectory, read_json
+from repro.files import read_json
+from repro.rundir import RunDirectory
 from repro.spec import RunSpec
 from repro.train.loop import Options, train
 
