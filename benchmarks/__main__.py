@@ -39,8 +39,8 @@ def train(data: str, batch_size: str, examples: str, peer_python: Path | None, o
     """Examples a second of one model on the same shards: ours, and open_clip's trainer where --peer-python is given."""
     from benchmarks import trainers
     from repro.bench import record
-    from repro.counts import parse_batch_size, parse_examples
-    from repro.data.source import is_shapes, make_world
+    from repro.config.units import parse_batch_size, parse_examples
+    from repro.world.source import is_shapes, make_world
 
     pattern = make_world(data, os.cpu_count() or 1).train_pattern if is_shapes(data) else os.path.abspath(data)
     table = trainers.compare(
@@ -65,7 +65,7 @@ def memory(batch_size: tuple[str, ...], micro_batch: str, loss: str, data: str, 
     """Peak memory of a laptop run at each batch size, and its ratio to the first."""
     from benchmarks import memory as measuring
     from repro.bench import record
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
 
     table = measuring.compare([parse_batch_size(b) for b in batch_size], parse_batch_size(micro_batch), loss, data)
     record.write(table, out)
@@ -85,7 +85,7 @@ def checkpoint(model: str, batch_size: str, examples: str, every: float, out: Pa
     """The same run with checkpoints and without, in turn; one checkpoint; and going on after a kill (SIGKILL)."""
     from benchmarks import checkpoint as measuring
     from repro.bench import record
-    from repro.counts import parse_batch_size, parse_examples
+    from repro.config.units import parse_batch_size, parse_examples
 
     table = measuring.compare(model, parse_batch_size(batch_size), parse_examples(examples), every, **settings)
     record.update(table, out, ["model", "batch_size", "implementation", "repeat"])
@@ -112,7 +112,7 @@ def text_step(
 
     from benchmarks import text_step as measuring
     from repro.bench import record
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
 
     tables = []
     for size in map(parse_batch_size, batch_size):
@@ -154,8 +154,8 @@ def compare_plan(rounds: int, calibration: Path | None, results: Path | None, ou
 
     from benchmarks import plan as measuring
     from repro.bench import record
-    from repro.errors import InputError
-    from repro.plan.machine import calibrated
+    from repro.config.errors import InputError
+    from repro.estimate.machine import calibrated
 
     machine = calibrated(file=calibration)
     if machine is None:

@@ -18,11 +18,11 @@ import pandas as pd
 import torch
 
 from repro.bench.record import run_command, run_fresh
-from repro.check import complete, prepare_data
-from repro.errors import InputError
-from repro.rundir import RunDirectory, run_directories
-from repro.spec import RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
+from repro.runs.directory import RunDirectory, run_directories
 from repro.train.checkpoint import Checkpoints
 from repro.train.state import size_bytes, to_host
 

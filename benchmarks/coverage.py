@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from repro.analysis.crossing import crossings, intervals
-from repro.analysis.saturation import LEAST_MARGIN, noises_of
+from repro.results.stats.crossing import crossings, intervals
+from repro.results.stats.saturation import LEAST_MARGIN, noises_of
 
 GRIDS = {
     "siglit (table 8)": (*(512 * 2**power for power in range(10)), 1_048_576),

@@ -20,9 +20,9 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import grid_runs
-from repro.data.source import make_world
-from repro.errors import InputError
+from repro.config.errors import InputError
 from repro.launch import scheduler
+from repro.world.source import make_world
 
 PROFILE = """\
 ranks_per_node: 2

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from repro.check import complete
-from repro.data.source import eval_folders
-from repro.errors import InputError
-from repro.run import provenance
-from repro.rundir import RunDirectory
-from repro.spec import FORMAT, LOG_LINES, RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.errors import InputError
+from repro.config.spec import FORMAT, LOG_LINES, RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete
+from repro.runs.directory import RunDirectory
+from repro.runs.execute import provenance
+from repro.world.source import eval_folders
 
 SWEEP = "batch-size"
 LOSSES = ("sigmoid", "softmax")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from repro.bench.record import run_fresh
-from repro.check import complete, prepare_data
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
 
 STEPS = 3
 

@@ -14,15 +14,15 @@ from typing import Any
 import pandas as pd
 
 from repro.bench.calibrate import Case, read_all, seconds_of, spec_of
-from repro.check import prepare_data
-from repro.errors import InputError
-from repro.jobs import Layout
-from repro.model_size import model_size
-from repro.plan.machine import Machine
-from repro.plan.memory import peak_bytes
-from repro.plan.seconds import loss_seconds, step_seconds
-from repro.plan.work import work_of
-from repro.spec import RunSpec
+from repro.config.errors import InputError
+from repro.config.layout import Layout
+from repro.config.spec import RunSpec
+from repro.estimate.machine import Machine
+from repro.estimate.memory import peak_bytes
+from repro.estimate.seconds import loss_seconds, step_seconds
+from repro.estimate.work import work_of
+from repro.launch.complete import prepare_data
+from repro.models.sizes import model_size
 
 MEMORY_WITHIN, TIME_WITHIN = 0.15, 0.25
 """What we ask of ourselves."""

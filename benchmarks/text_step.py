@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from repro.check import complete, prepare_data
+from repro.config.spec import RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
 from repro.data.pairs import PairBatch, batches
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.trainer import Trainer
 

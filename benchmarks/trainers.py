@@ -17,11 +17,11 @@ from pathlib import Path
 import pandas as pd
 
 from repro.bench.record import interleave, run_fresh
-from repro.check import complete
-from repro.counts import format_examples
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec
+from repro.config.units import format_examples
 from repro.data.shards import list_shards, open_shards
-from repro.errors import InputError
-from repro.spec import RunSpec
+from repro.launch.complete import complete
 
 REFERENCE_MODEL = {
     "model_cfg": {

@@ -3,7 +3,7 @@
 from typing import NoReturn
 
 from repro.cli import main
-from repro.stopping import whole_program
+from repro.runs.signals import whole_program
 
 
 def command() -> NoReturn:

@@ -43,7 +43,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def world(cache: Path):
     """The embedded world with 2,048 examples."""
-    from repro.data.source import make_world
+    from repro.world.source import make_world
 
     return make_world("shapes:2048")
 
@@ -51,8 +51,8 @@ def world(cache: Path):
 @pytest.fixture
 def make_spec(world):
     """A small complete RunSpec, with any field changed: make_spec(loss='softmax')."""
-    from repro.check import complete
-    from repro.sweep import Overrides, expand, load_sweep
+    from repro.config.sweep import Overrides, expand, load_sweep
+    from repro.launch.complete import complete
 
     def make(**values):
         small = {"data": "shapes:2048", "evals": (), "examples_seen": 512, "batch_size": 64, "loss": "sigmoid"}
@@ -88,7 +88,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _left_by_a_run(folder: Path, seed: int, **bias: float) -> Path:
     import torch
 
-    from repro import model
+    from repro.models import build as model
     from repro.train.checkpoint import Checkpoints
 
     model.export("laptop", folder, **bias)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from repro import attempts
+from repro.runs import ownership as attempts
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pytest
 
-from repro.counts import (
+from repro.config.errors import InputError
+from repro.config.units import (
     format_batch_size,
     format_bytes,
     format_examples,
@@ -10,7 +11,6 @@ from repro.counts import (
     parse_batch_size,
     parse_examples,
 )
-from repro.errors import InputError
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import sys
 import pytest
 import torch
 
-from repro.determinism import lenient, set_deterministic
-from repro.run import run
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
+from repro.runs.execute import run
 from repro.train import trainer
+from repro.train.determinism import lenient, set_deterministic
 from repro.train.loop import Options
 
 
@@ -23,7 +23,7 @@ def as_before():
 
 def test_strict_mode_does_more_than_warn_and_sets_cublas_up_before_cuda_starts():
     code = (
-        "from repro.determinism import set_deterministic; import os, torch; set_deterministic(True);"
+        "from repro.train.determinism import set_deterministic; import os, torch; set_deterministic(True);"
         "print(torch.cuda.is_initialized(), os.environ['CUBLAS_WORKSPACE_CONFIG'],"
         "torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())"
     )

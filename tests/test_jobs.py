@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.cluster import ClusterProfile, load_profile
-from repro.errors import InputError
-from repro.jobs import Layout, layout, plan_jobs
-from repro.sweep import Overrides, expand, load_sweep, local_batches
+from repro.config.cluster import ClusterProfile, load_profile
+from repro.config.errors import InputError
+from repro.config.layout import Layout, layout, plan_jobs
+from repro.config.sweep import Overrides, expand, load_sweep, local_batches
 
 K = 1024
 

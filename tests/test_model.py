@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from repro import model as models
-from repro.errors import InputError
-from repro.model_config import fingerprint, read_config
-from repro.resources import PACKAGE
+from repro.config.errors import InputError
+from repro.config.resources import PACKAGE
+from repro.models import build as models
+from repro.models.model_config import fingerprint, read_config
 
 
 def test_our_small_tokenizer_is_the_head_of_clips():
@@ -21,7 +21,7 @@ def test_our_small_tokenizer_is_the_head_of_clips():
 
     from open_clip.tokenizer import default_bpe
 
-    ours = gzip.decompress((PACKAGE / "models" / "bpe-8192.txt.gz").read_bytes()).decode().split("\n")
+    ours = gzip.decompress((PACKAGE / "models" / "configs" / "bpe-8192.txt.gz").read_bytes()).decode().split("\n")
     clips = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")
     assert ours == clips[: 1 + 8192]
 

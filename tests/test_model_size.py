@@ -8,18 +8,18 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from repro import model as models
-from repro import model_size as sizes
-from repro.errors import InputError
-from repro.model_config import fingerprint, read_config
-from repro.resources import PACKAGE
+from repro.config.errors import InputError
+from repro.config.resources import PACKAGE
+from repro.models import build as models
+from repro.models import sizes
+from repro.models.model_config import fingerprint, read_config
 
 OURS = sorted(file.stem for file in (PACKAGE / "models").glob("*.json"))
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_models_come_measured(name):
-    """Where this fails a model has changed: repro.model_size.keep_ours() measures them again."""
+    """Where this fails a model has changed: repro.models.sizes.keep_ours() measures them again."""
     known = json.loads(sizes.OURS.read_text())
     assert known[fingerprint(name)] == asdict(sizes.measure(name))
 

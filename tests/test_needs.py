@@ -4,11 +4,9 @@ import pytest
 import torch
 from timm.optim import Lion
 
-from repro import model as models
-from repro.errors import InputError
-from repro.jobs import JobGroup, Layout, plan_jobs
-from repro.model_size import model_size
-from repro.needs import (
+from repro.config.errors import InputError
+from repro.config.layout import JobGroup, Layout, plan_jobs
+from repro.estimate.needs import (
     MOMENT_BYTES,
     check_memory,
     for_run,
@@ -19,6 +17,8 @@ from repro.needs import (
     passes,
     training_flops,
 )
+from repro.models import build as models
+from repro.models.sizes import model_size
 from repro.train.optim import make_optimizer
 from tests.test_jobs import K, nodes_of, paper
 

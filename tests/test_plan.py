@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from benchmarks.plan import MEMORY_WITHIN, TIME_WITHIN, compare_results
-from repro import model as models
 from repro.bench import network, traffic
 from repro.bench.calibrate import CPU_CASES, fit, spec_of
 from repro.bench.implementations import IMPLEMENTATIONS
 from repro.bench.setting import Setting
 from repro.bench.stopwatch import Reading
-from repro.cluster import load_profile
-from repro.counts import parse_batch_size
-from repro.errors import InputError
-from repro.jobs import Layout, plan_jobs
-from repro.model_size import model_size
-from repro.plan import disk, memory, seconds
-from repro.plan import machine as machines
-from repro.plan.machine import Machine
-from repro.plan.run import Place, crossover, place_of, plan_groups, plan_run, row, totals
-from repro.plan.work import work_of
+from repro.config.cluster import load_profile
+from repro.config.errors import InputError
+from repro.config.layout import Layout, plan_jobs
+from repro.config.units import parse_batch_size
+from repro.estimate import disk, memory, seconds
+from repro.estimate import machine as machines
+from repro.estimate.machine import Machine
+from repro.estimate.run import Place, crossover, place_of, plan_groups, plan_run, row, totals
+from repro.estimate.work import work_of
+from repro.models import build as models
+from repro.models.sizes import model_size
 from repro.train.optim import make_optimizer
 from repro.train.state import size_bytes
 from tests.ranks import on_ranks

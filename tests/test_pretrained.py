@@ -9,10 +9,11 @@ import sys
 import pytest
 import torch
 
-from repro import laptop_tower, model
-from repro.errors import InputError
-from repro.model_config import CONFIG_NAME
-from repro.pretrained import fingerprint, image_tower_weights, load_image_tower, resolve
+from repro.config.errors import InputError
+from repro.models import build as model
+from repro.models import laptop_tower
+from repro.models.model_config import CONFIG_NAME
+from repro.models.pretrained import fingerprint, image_tower_weights, load_image_tower, resolve
 
 
 def test_the_image_tower_of_a_run_goes_into_a_model(tower, tmp_path):
@@ -105,7 +106,7 @@ def test_names_have_fingerprints_without_a_network():
     assert fingerprint("timm", "siglip-b16") != fingerprint("laptop-tower", "laptop")
 
 
-MAKE = "from repro.laptop_tower import *; print(make_laptop_tower())"
+MAKE = "from repro.models.laptop_tower import *; print(make_laptop_tower())"
 
 
 def test_the_laptop_tower_is_trained_once_even_by_two_at_once_and_inside_a_rank(tmp_path, world, monkeypatch):
@@ -113,7 +114,7 @@ def test_the_laptop_tower_is_trained_once_even_by_two_at_once_and_inside_a_rank(
     monkeypatch.setattr(laptop_tower, "DATA", "shapes:512:seed=1")
     monkeypatch.setattr(laptop_tower, "EXAMPLES", 256)
     monkeypatch.setenv("REPRO_CACHE", str(tmp_path / "cache"))
-    small = f"import repro.laptop_tower as t; t.DATA, t.EXAMPLES = 'shapes:512:seed=1', 256; {MAKE}"
+    small = f"import repro.models.laptop_tower as t; t.DATA, t.EXAMPLES = 'shapes:512:seed=1', 256; {MAKE}"
     rank = os.environ | {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
     both = [subprocess.Popen([sys.executable, "-c", small], stdout=subprocess.PIPE, env=rank) for _ in range(2)]
     said = {process.communicate()[0].decode().strip() for process in both}

@@ -3,8 +3,8 @@
 import pytest
 
 from repro import results
-from repro.errors import InputError
-from repro.rundir import RunDirectory
+from repro.config.errors import InputError
+from repro.runs.directory import RunDirectory
 
 
 @pytest.fixture

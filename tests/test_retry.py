@@ -15,10 +15,10 @@ import pytest
 import requests
 import torch
 
-from repro import retry
-from repro.data.evalsets import webdataset_task
-from repro.errors import InputError, Interrupted
-from repro.retry import MayPass, retried, weights_from_hub
+from repro.config.errors import InputError, Interrupted
+from repro.data import network as retry
+from repro.data.eval_sets import webdataset_task
+from repro.data.network import MayPass, retried, weights_from_hub
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
@@ -83,7 +83,7 @@ def test_what_fails_twice_in_a_passing_way_comes_at_the_third_try(server, pauses
     with caplog.at_level(logging.WARNING):
         assert fetched(server) == "retrieval"
     assert len(server.asked) == 3
-    warnings = [record.getMessage() for record in caplog.records if record.name == "repro.retry"]
+    warnings = [record.getMessage() for record in caplog.records if record.name == "repro.data.network"]
     assert len(warnings) == 2
     assert f"{server.url}/x: " in warnings[0] and "try 2 of 5 in 1." in warnings[0]
 
@@ -193,7 +193,7 @@ def test_public_weights_that_cannot_be_had_are_named_with_what_would_work():
 EXPORT = """
 import sys
 from repro import model, retry
-from repro.errors import InputError, Interrupted
+from repro.config.errors import InputError, Interrupted
 retry.FIRST_PAUSE_SECONDS = 0.01
 try:
     model.export("siglip-b16", __import__("pathlib").Path(sys.argv[1]))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from repro import attempts
-from repro.files import CorruptRun, write_json
-from repro.rundir import RunDirectory, find_run
+from repro.config.files import CorruptRun, write_json
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory, find_run
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from repro import sources
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.results import sources
 
 
 def test_the_paper_is_a_table_of_runs():

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.errors import InputError
-from repro.spec import RunSpec, labels
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec, labels
 
 VALUES = {
     "setup": "siglip",

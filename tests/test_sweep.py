@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro import sweep as sweeps
-from repro.errors import InputError
-from repro.plan.listing import cost
-from repro.resources import resource
-from repro.sweep import (
+from repro.config import sweep as sweeps
+from repro.config.errors import InputError
+from repro.config.resources import resource
+from repro.config.sweep import (
     Overrides,
     expand,
     list_sweeps,
@@ -20,6 +19,7 @@ from repro.sweep import (
     parse_setting,
     stands_in,
 )
+from repro.estimate.listing import cost
 
 PAPER_DATA = {"data": "/data/{00000..00009}.tar"}
 

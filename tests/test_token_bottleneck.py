@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from repro import model as models
-from repro.errors import InputError, Interrupted
-from repro.model_config import check_bottleneck, read_config
-from repro.rundir import RunDirectory
-from repro.token_bottleneck import BottleneckedEmbedding, bottleneck_tokens, stock_weights
+from repro.config.errors import InputError, Interrupted
+from repro.models import build as models
+from repro.models.model_config import check_bottleneck, read_config
+from repro.models.token_bottleneck import BottleneckedEmbedding, bottleneck_tokens, stock_weights
+from repro.runs.directory import RunDirectory
 from tests.train.runs import StopAfter, assert_same_bits, trained
 
 K = 8

@@ -7,13 +7,13 @@ import pytest
 from click.testing import CliRunner
 from open_clip.tokenizer import SimpleTokenizer
 
-from repro import model as models
 from repro.cli import main
-from repro.data import shapes
-from repro.data.source import make_world
-from repro.model_config import read_config
-from repro.resources import PACKAGE
-from repro.vocabulary import MERGES, learn, world_captions
+from repro.config.resources import PACKAGE
+from repro.models import build as models
+from repro.models.model_config import read_config
+from repro.models.vocabulary import MERGES, learn, world_captions
+from repro.world import write as shapes
+from repro.world.source import make_world
 
 
 def file(merges: int):

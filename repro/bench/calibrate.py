@@ -18,17 +18,17 @@ from scipy.optimize import nnls
 
 from repro.bench import record
 from repro.bench.stopwatch import Reading, read
-from repro.check import complete, prepare_data
-from repro.errors import InputError
-from repro.jobs import Layout
-from repro.model_config import read_config, vocabulary_file
-from repro.model_size import ModelSize, model_size
-from repro.plan.machine import Machine
-from repro.plan.memory import memory_parts
-from repro.plan.seconds import evaluation_counts, evaluation_seconds, loss_seconds
-from repro.plan.work import Work, work_of
-from repro.spec import LOSSES, RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.errors import InputError
+from repro.config.layout import Layout
+from repro.config.spec import LOSSES, RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.estimate.machine import Machine
+from repro.estimate.memory import memory_parts
+from repro.estimate.seconds import evaluation_counts, evaluation_seconds, loss_seconds
+from repro.estimate.work import Work, work_of
+from repro.launch.complete import complete, prepare_data
+from repro.models.model_config import read_config, vocabulary_file
+from repro.models.sizes import ModelSize, model_size
 
 DATA = "shapes:65536"
 DIMS = (64, 512)

@@ -13,7 +13,7 @@ from repro.bench.implementations import Implementation
 from repro.bench.loss import too_large
 from repro.bench.ranks import on_ranks
 from repro.bench.setting import Setting
-from repro.counts import format_batch_size, format_bytes
+from repro.config.units import format_batch_size, format_bytes
 
 KEYS = [
     *("loss", "ranks", "dim", "dtype", "device", "threads", "model", "micro_batch"),

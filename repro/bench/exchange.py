@@ -14,7 +14,7 @@ from repro.bench.implementations import Implementation, select
 from repro.bench.loss import Effort
 from repro.bench.ranks import Outcome, on_ranks
 from repro.bench.setting import DTYPES, Setting
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 
 KEYS = ["exchange", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
 MODEL_KEYS = ["exchange", "devices", "local_batch", "dim", "dtype", "device", "link"]

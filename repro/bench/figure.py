@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from repro.bench.implementations import IMPLEMENTATIONS
-from repro.counts import format_bytes
+from repro.config.units import format_bytes
 from repro.report.draw.axes import label_log_rows
 from repro.report.draw.benchmark import LIMIT, format_seconds, loss_cost, styles
 from repro.report.exhibits.benchmark import PANELS_BY, place

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from repro.bench.setting import Setting
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 
 Loss = Callable[..., object]
 

@@ -17,8 +17,8 @@ from repro.bench import measure
 from repro.bench.implementations import Implementation
 from repro.bench.ranks import Outcome, on_ranks
 from repro.bench.setting import DTYPES, Setting
-from repro.counts import format_bytes
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.config.units import format_bytes
 
 KEYS = ["loss", "ranks", "local_batch", "dim", "dtype", "device", "threads", "implementation"]
 """What tells rows of the results apart, beside the machine."""

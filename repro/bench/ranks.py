@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.bench.resident import resident_bytes
-from repro.counts import format_bytes
+from repro.config.units import format_bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = ["repro.bench.measure", "repro.bench.traffic", "open_clip.loss"]

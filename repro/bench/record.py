@@ -11,11 +11,11 @@ from typing import Any
 
 import pandas as pd
 
-from repro.errors import InputError
-from repro.hardware import processor_and_cores
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec
 from repro.results import write_csv
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
+from repro.runs.directory import RunDirectory
+from repro.runs.hardware import processor_and_cores
 
 
 def interleave(measures: Mapping[str, Callable[[], dict[str, float]]], repeats: int) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 LOGIT_SCALE, LOGIT_BIAS = 10.0, -10.0

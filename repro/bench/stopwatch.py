@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.errors import InputError
-from repro.spec import RunSpec
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ def _steps(stamps: list[float]) -> float:
 
 
 def main(spec_file: str, folder: str, out: str) -> int:
-    from repro.run import run
-    from repro.rundir import RunDirectory
+    from repro.runs.directory import RunDirectory
+    from repro.runs.execute import run
     from repro.train.loop import Options
 
     spec = RunSpec.parse(json.loads(Path(spec_file).read_text()), spec_file)

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from repro import model as models
 from repro.bench import resident
 from repro.bench.implementations import Implementation
 from repro.bench.measure import limit_card
 from repro.bench.ranks import watch_from_here
 from repro.bench.setting import LOGIT_BIAS, LOGIT_SCALE, Setting
+from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
-from repro.spec import RunSpec
+from repro.models import build as models
 from repro.train import distributed
 from repro.train.optim import make_optimizer
 from repro.train.step import accumulate_gradient

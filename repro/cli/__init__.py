@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from repro.errors import InputError
+from repro.config.errors import InputError
 
 SECTIONS = {
     "From a sweep to its report": {
@@ -67,7 +67,7 @@ class Repro(MistakesNamed):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS:
-            from repro.errors import nearest
+            from repro.config.errors import nearest
 
             ctx.fail(f"unknown command '{args[0]}'{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)

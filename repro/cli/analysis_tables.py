@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.analysis.saturation import Saturation
+    from repro.results.stats.saturation import Saturation
 
 FOLLOWING = ("data_fingerprint", "model", "scale")
 
@@ -37,7 +37,7 @@ def saturation_table(found: "Sequence[Saturation]") -> Table:
 
 def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
     """A row for each pair: what tells the pairs apart, both percents, the difference and its interval."""
-    from repro.series import series_label, signed
+    from repro.results.series import series_label, signed
 
     named = [name for name in by if name != "batch_size"]
     told = [name for name in _telling(rows[list(by)].to_dict("records")) if name in named]
@@ -60,7 +60,7 @@ def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
 
 def value_of(column: str, value: Any) -> str:
     """A column's value as people write it, without the column's name."""
-    from repro.series import series_label
+    from repro.results.series import series_label
 
     if not is_known(value):
         return ""
@@ -71,7 +71,7 @@ def value_of(column: str, value: Any) -> str:
 
 def labels(found: Sequence[dict[str, Any]]) -> list[str]:
     """Each series by what tells it from the others."""
-    from repro.series import series_label
+    from repro.results.series import series_label
 
     kept = _telling(found)
     return [series_label(known({name: series[name] for name in kept})) for series in found]

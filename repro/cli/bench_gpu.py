@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repro.cli.options import CommandWithSeveral, Several
-from repro.errors import InputError
+from repro.config.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from repro.cli.options import CommandWithSeveral, Several
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from repro.bench.setting import Setting
@@ -90,7 +90,7 @@ def loss(
     from repro.bench import loss as measuring
     from repro.bench.implementations import select
     from repro.cli.bench_tables import loss_tables
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
 
     settings = settings_of(**grid)
     chosen = select(impl, grid["loss"])
@@ -139,12 +139,12 @@ def capacity(
     from repro.bench import record
     from repro.bench.implementations import select
     from repro.cli.bench_tables import capacity_table, notes
-    from repro.counts import parse_batch_size, parse_bytes
+    from repro.config.units import parse_batch_size, parse_bytes
 
     settings = settings_of(local_batch=("1",), **grid)
     chosen = select(impl, grid["loss"])
     if model:
-        from repro.model_config import read_config
+        from repro.models.model_config import read_config
 
         read_config(model)
         for setting in settings:
@@ -205,7 +205,7 @@ def exchange(
     from repro.bench.loss import Effort
     from repro.bench.network import Link
     from repro.cli.bench_tables import exchange_table, foretold_table, notes
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
 
     settings = settings_of(loss=("sigmoid",), **grid)
     if any(setting.ranks == 1 for setting in settings):
@@ -276,7 +276,7 @@ def progress(line: str) -> None:
 
 
 def _count(option: str, text: str) -> int:
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
 
     try:
         count = parse_batch_size(text)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from repro.sweep import Sweep
+    from repro.config.sweep import Sweep
 
 NOT_FOR_THESE = ("batch_size", "seed", "setup", "examples", "data", "evals", "executor", "ranks", "detach")
 """Options of `repro sweep` that are about runs."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from repro.cli.tables import is_number
-from repro.counts import format_batch_size, format_bytes
+from repro.config.units import format_batch_size, format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

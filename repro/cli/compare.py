@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from repro.cli.options import CommandWithSeveral, Several, runs_option
-from repro.errors import InputError
+from repro.config.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.analysis.match import Comparison, Matching
+    from repro.results.stats.match import Comparison, Matching
 
 
 @click.command(cls=CommandWithSeveral)
@@ -32,9 +32,9 @@ def compare(
     A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both have; what
     that was is said, and which rows have no partner.
     """
-    from repro import sources
-    from repro.analysis import match
     from repro.report.tables import with_mean_recall
+    from repro.results import sources
+    from repro.results.stats import match
 
     tables = [with_mean_recall(sources.load(name, runs)) for name in (a, b)]
     pairs = _pairs(tables, (a, b), metrics)
@@ -53,7 +53,7 @@ def compare(
 
 def _pairs(tables: "Sequence[pd.DataFrame]", names: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
     """Metrics of A and of B; by default those that both have. Raises InputError."""
-    from repro.errors import nearest
+    from repro.config.errors import nearest
     from repro.report.tables import main_metrics, metric_columns
 
     known = [metric_columns(table) for table in tables]
@@ -76,7 +76,7 @@ def _pairs(tables: "Sequence[pd.DataFrame]", names: Sequence[str], metrics: Sequ
 
 
 def _check_columns(tables: "Sequence[pd.DataFrame]", names: Sequence[str]) -> None:
-    from repro.errors import nearest
+    from repro.config.errors import nearest
 
     known = [column for column in tables[0].columns if "/" not in column and column in tables[1]]
     for name in names:
@@ -109,9 +109,9 @@ def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparis
 
 def _alone(rows: "pd.DataFrame", most: int = 6) -> str:
     """'siglip, softmax at 32 and 64': rows without a partner, by series."""
-    from repro.analysis.words import batch_sizes
     from repro.cli.analysis_tables import labels
-    from repro.series import split
+    from repro.results.series import split
+    from repro.results.stats.words import batch_sizes
 
     parts = split(rows, [column for column in rows.columns if column != "batch_size"])
     told = [

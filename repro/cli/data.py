@@ -11,7 +11,7 @@ from repro.cli.embed import embed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from repro.data.check import LookedAt, Scanned
+    from repro.data.validate import LookedAt, Scanned
 
 WORST_SHOWN = 10
 """Lines of broken shards and of bad samples; the rest is counted."""
@@ -40,10 +40,11 @@ def shapes(
     import shlex
 
     from repro.cli.progress import lines_on_stderr
-    from repro.counts import parse_examples
-    from repro.data import shapes, shapes_few_shot
-    from repro.errors import InputError
-    from repro.resources import cache_folder
+    from repro.config.errors import InputError
+    from repro.config.resources import cache_folder
+    from repro.config.units import parse_examples
+    from repro.world import training_split as shapes_few_shot
+    from repro.world import write as shapes
 
     count = parse_examples(examples)
     folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size, multilingual)
@@ -78,11 +79,11 @@ def check(pattern: str, samples: str, every: bool, out: Path) -> None:
     import shlex
 
     from repro.cli.progress import lines_on_stderr
-    from repro.counts import parse_examples
-    from repro.data import check as checking
-    from repro.data.source import is_shapes, make_world
-    from repro.errors import InputError
-    from repro.spec import RunSpec
+    from repro.config.errors import InputError
+    from repro.config.spec import RunSpec
+    from repro.config.units import parse_examples
+    from repro.data import validate as checking
+    from repro.world.source import is_shapes, make_world
 
     if (count := parse_examples(samples)) < 1:
         raise InputError(f"--samples {samples}: expected at least one")
@@ -119,9 +120,9 @@ def vocabulary(pattern: str, model: str, tokens: str, samples: str, out: Path) -
 
     Writes the config of the model with that vocabulary, and the merges file beside it; a sweep takes it as model=FILE.
     """
-    from repro.counts import parse_examples
-    from repro.errors import InputError
-    from repro.vocabulary import make
+    from repro.config.errors import InputError
+    from repro.config.units import parse_examples
+    from repro.models.vocabulary import make
 
     if out.suffix != ".json":
         raise InputError(f"--out {out}: expected the name of a model config, such as {out.name or 'model'}.json")
@@ -144,7 +145,7 @@ def _print(scan: "Scanned", looked_at: "LookedAt") -> None:
 
 
 def _counts(scan: "Scanned", looked_at: "LookedAt") -> "Table":
-    from repro.counts import format_bytes
+    from repro.config.units import format_bytes
 
     bad, usable = sum(looked_at.bad.values()), looked_at.samples - sum(looked_at.bad.values())
     table = _table("", ">", "")

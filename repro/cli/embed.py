@@ -29,10 +29,10 @@ def embed(
     import shlex
     import tempfile
 
-    from repro.check import absolute_pattern
-    from repro.counts import parse_batch_size
+    from repro.config.units import parse_batch_size
     from repro.data.embeddings import Embeddings
-    from repro.tower_config import config_for
+    from repro.launch.complete import absolute_pattern
+    from repro.models.tower_config import config_for
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     out = out.absolute()
@@ -55,9 +55,9 @@ def embed(
 
 def _tower(model: str, pretrained: str) -> tuple[str, str]:
     """A model's name or config file, and the place of weights. Raises InputError."""
-    from repro.errors import InputError
-    from repro.model_config import CONFIG_NAME
-    from repro.pretrained import TIMM, resolve
+    from repro.config.errors import InputError
+    from repro.models.model_config import CONFIG_NAME
+    from repro.models.pretrained import TIMM, resolve
 
     path = Path(model).expanduser()
     if path.exists() and path.suffix != ".json":
@@ -82,7 +82,7 @@ def _tower(model: str, pretrained: str) -> tuple[str, str]:
 
 def _one_rank(arguments: dict[str, Any], rank: int, ranks: int) -> bool:
     from repro.cli.progress import lines_on_stderr
-    from repro.embed import embed
+    from repro.models.embed import embed
 
     progress = lines_on_stderr("embedded") if rank == 0 else None
     return embed(**arguments, rank=rank, ranks=ranks, progress=progress)
@@ -109,7 +109,7 @@ def _share(arguments: dict[str, Any], rank: int, ranks: int) -> None:
 
     import torch
 
-    from repro.errors import DiskFull, InputError
+    from repro.config.errors import DiskFull, InputError
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
     with contextlib.suppress(InputError, DiskFull):

@@ -22,17 +22,17 @@ def evaluate(target: str, evals: tuple[str, ...], model: str | None, out: Path |
     """
     os.environ.setdefault("TQDM_DISABLE", "1")
     from repro.cli.run import print_result
-    from repro.data.evalsets import WORLDS, check_eval, parts, split_shots
-    from repro.errors import EvaluationFailed, InputError
-    from repro.files import CorruptRun
-    from repro.rundir import find_run
+    from repro.config.errors import EvaluationFailed, InputError
+    from repro.config.files import CorruptRun
+    from repro.data.eval_sets import WORLDS, check_eval, parts, split_shots
+    from repro.runs.directory import find_run
 
     for name in dict.fromkeys(part for given in evals if split_shots(given)[0] not in WORLDS for part in parts(given)):
         check_eval(name)
     directory = find_run(target, runs)
     try:
         if directory is not None:
-            from repro.run import evaluate_again
+            from repro.runs.execute import evaluate_again
 
             print_result(evaluate_again(directory, evals))
         else:

@@ -41,7 +41,7 @@ def import_(
     Typed again, it replaces its rows. A file that cannot be read is named, the others are imported, and the exit code
     is 1; it is 2, and nothing is written, where none can.
     """
-    from repro import imported
+    from repro.results import importers as imported
 
     read = imported.read(
         files, form, name, imported.parse_values(mapping, "--map"), imported.parse_values(values, "--set"), units
@@ -71,7 +71,7 @@ def _print(table: "pd.DataFrame") -> None:
 
     from repro.cli.status import MOST_LINES
     from repro.cli.tables import is_number, main_metrics, short_name
-    from repro.counts import format_batch_size, format_examples
+    from repro.config.units import format_batch_size, format_examples
 
     metrics = main_metrics([column for column in table.columns if "/" in column])[:3]
     shown = Table(box=None, pad_edge=False, header_style="dim")

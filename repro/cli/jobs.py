@@ -11,10 +11,10 @@ import click
 from repro.cli.options import TIMEOUT_HELP, Several
 
 if TYPE_CHECKING:
-    from repro.cluster import ClusterProfile
-    from repro.jobs import JobGroup
+    from repro.config.cluster import ClusterProfile
+    from repro.config.layout import JobGroup
+    from repro.config.spec import RunSpec
     from repro.launch import Cell
-    from repro.spec import RunSpec
 
 OPTIONS = [
     click.option("--executor", help="local (processes), inline (this process) or slurm.  [default: local]"),
@@ -53,7 +53,7 @@ def job_options(command: Any) -> Any:
 
 def chosen(options: dict[str, Any], before: dict[str, Any] | None = None) -> dict[str, Any]:
     """The options given, completed by those of the launch before, and by the defaults. Raises InputError."""
-    from repro.errors import InputError, nearest
+    from repro.config.errors import InputError, nearest
 
     given = {key: options[key] for key in (*DEFAULTS, *KEPT) if options.get(key) not in (None, ())}
     kept = {key: value for key, value in (before or {}).items() if key in (*DEFAULTS, *KEPT)}
@@ -69,7 +69,7 @@ def chosen(options: dict[str, Any], before: dict[str, Any] | None = None) -> dic
 
 def profile_of(values: dict[str, Any]) -> "ClusterProfile":
     """Raises InputError."""
-    from repro.cluster import load_profile
+    from repro.config.cluster import load_profile
 
     settings = list(values["job"] or ())
     if values["array_parallelism"]:
@@ -84,7 +84,7 @@ def profile_of(values: dict[str, Any]) -> "ClusterProfile":
 def check_jobs(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
     """That every run can be dealt to ranks, and fits them. Raises InputError."""
     if values["executor"] == "slurm":
-        from repro.needs import check_memory
+        from repro.estimate.needs import check_memory
 
         check_memory(plan(specs, values), profile_of(values))
         return
@@ -94,8 +94,8 @@ def check_jobs(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
 
 def plan(specs: "list[RunSpec]", values: dict[str, Any], profile: "ClusterProfile | None" = None) -> "list[JobGroup]":
     """The arrays of jobs that these runs make. Raises InputError."""
-    from repro.jobs import plan_jobs
-    from repro.sweep import load_sweep, local_batches
+    from repro.config.layout import plan_jobs
+    from repro.config.sweep import load_sweep, local_batches
 
     most = local_batches(load_sweep(values["sweep"]), specs, values["local_batch"])
     return plan_jobs(specs, most, profile or profile_of(values))

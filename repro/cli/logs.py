@@ -21,7 +21,7 @@ POLL_SECONDS = 0.5
 def logs(target: str, runs: Path, lines: int, follow: bool) -> None:
     """Show what RUN (its id, a part of it, or its directory) logged: training, its own output, its jobs' output."""
     from repro.cli.select import one_run
-    from repro.rundir import UNFINISHED
+    from repro.runs.directory import UNFINISHED
 
     cell = one_run(target, runs)
     shown: dict[Path, int] = {}
@@ -38,8 +38,8 @@ def logs(target: str, runs: Path, lines: int, follow: bool) -> None:
 
 def files_of(directory: Any) -> Iterator[Path]:
     """The run's own files, then those of its jobs: what went wrong before the run began is there."""
-    from repro import attempts
     from repro.launch.records import launches
+    from repro.runs import ownership as attempts
 
     candidates = [directory.log_file, directory.output_file, *sorted(directory.job.glob("error-*.txt"))]
     job_ids = {attempt.job_id for attempt in attempts.all_attempts(directory.attempts)}

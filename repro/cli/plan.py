@@ -10,10 +10,10 @@ from repro.cli.options import CommandWithSeveral, Several
 from repro.cli.specs import overrides, spec_options
 
 if TYPE_CHECKING:
-    from repro.model_size import ModelSize
-    from repro.plan.run import RunPlan
-    from repro.spec import RunSpec
-    from repro.sweep import Sweep
+    from repro.config.spec import RunSpec
+    from repro.config.sweep import Sweep
+    from repro.estimate.run import RunPlan
+    from repro.models.sizes import ModelSize
 
 
 @click.command(cls=CommandWithSeveral)
@@ -32,14 +32,14 @@ def plan(name: str | None, calibrate: bool, out: Path | None, **options: Any) ->
 
     At laptop scale for this machine, at the others for a cluster. Nothing is started, read or written (--csv aside).
     """
-    from repro.errors import InputError
+    from repro.config.errors import InputError
 
     if calibrate:
         _calibrate(name, options)
         return
     if name is None:
         raise InputError("name a sweep: repro plan NAME (repro sweep lists them), or --calibrate")
-    from repro.sweep import expand, load_sweep
+    from repro.config.sweep import expand, load_sweep
 
     sweep = load_sweep(name)
     specs = expand(sweep, options["scale"], overrides(options))
@@ -53,14 +53,14 @@ def _plan(
     sweep: "Sweep", specs: "list[RunSpec]", options: dict[str, Any]
 ) -> "tuple[list[RunPlan], dict[str, ModelSize]]":
     """Raises InputError."""
-    from repro.cluster import load_profile
-    from repro.errors import InputError
-    from repro.jobs import Layout, plan_jobs
-    from repro.model_size import model_size
-    from repro.plan import listing
-    from repro.plan import machine as machines
-    from repro.plan.run import plan_groups, plan_run, this_place
-    from repro.sweep import local_batches
+    from repro.config.cluster import load_profile
+    from repro.config.errors import InputError
+    from repro.config.layout import Layout, plan_jobs
+    from repro.config.sweep import local_batches
+    from repro.estimate import listing
+    from repro.estimate import machine as machines
+    from repro.estimate.run import plan_groups, plan_run, this_place
+    from repro.models.sizes import model_size
 
     scale, cluster, file = options["scale"], options["cluster"], options["calibration"]
     if scale == "laptop" and not cluster:
@@ -100,7 +100,7 @@ def _print(plans: "list[RunPlan]", sizes: "dict[str, ModelSize]") -> None:
 def _write(plans: "list[RunPlan]", out: Path) -> None:
     import csv
 
-    from repro.plan.run import row
+    from repro.estimate.run import row
 
     rows = [row(plan) for plan in plans]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -113,8 +113,8 @@ def _write(plans: "list[RunPlan]", out: Path) -> None:
 
 def _calibrate(name: str | None, options: dict[str, Any]) -> None:
     from repro.bench.calibrate import calibrate
-    from repro.errors import InputError
-    from repro.plan.machine import keep, own_file
+    from repro.config.errors import InputError
+    from repro.estimate.machine import keep, own_file
 
     given = [key for key in ("data", "cluster", "settings", "job", "batch_size", "loss", "setup") if options[key]]
     if name is not None or given:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from repro.cli.tables import written_hours
-from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
-from repro.spec import differing, told_value
+from repro.config.spec import differing, told_value
+from repro.config.units import format_batch_size, format_bytes, format_examples, format_seconds
 
 if TYPE_CHECKING:
-    from repro.model_size import ModelSize
-    from repro.plan.run import RunPlan
+    from repro.estimate.run import RunPlan
+    from repro.models.sizes import ModelSize
 
 TOLD = {
     "setup": "\nsetup",
@@ -153,7 +153,7 @@ def _of_messages(plans: "Sequence[RunPlan]") -> "Iterator[str]":
 
 def _of_the_loss(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -> "Iterator[str]":
     """Where it stops being small beside the towers, for each kind of run."""
-    from repro.plan.run import SMALL_SHARES, crossover
+    from repro.estimate.run import SMALL_SHARES, crossover
 
     largest: dict[tuple, RunPlan] = {}
     for plan in plans:
@@ -175,15 +175,15 @@ def _of_the_loss(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -
 
 
 def _of_evaluations(plans: "Sequence[RunPlan]") -> "Iterator[str]":
-    from repro.plan.seconds import unknown_evals
+    from repro.estimate.seconds import unknown_evals
 
     if unknown := sorted({name for plan in plans for name in unknown_evals(plan.spec)}):
         yield f"time of evaluations on {', '.join(unknown)} is not counted: their size is not known"
 
 
 def _of_totals(plans: "Sequence[RunPlan]", sizes: "Mapping[str, ModelSize]") -> "Iterator[str]":
-    from repro.plan.disk import PAIR_BYTES
-    from repro.plan.run import totals
+    from repro.estimate.disk import PAIR_BYTES
+    from repro.estimate.run import totals
 
     found, unit = totals(plans, sizes), plans[0].place.processor
     shards = f"{format_bytes(found.shard_bytes)} of shards"

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from repro import attempts
-from repro.counts import format_examples
-from repro.files import CorruptRun
+from repro.config.files import CorruptRun
+from repro.config.units import format_examples
 from repro.launch import Cell
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED
+from repro.runs import ownership as attempts
+from repro.runs.directory import UNFINISHED
 
 STYLES = {
     **{"finished": "green", "running": "bold", "queued": "dim", "pending": "dim"},

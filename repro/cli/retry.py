@@ -21,7 +21,7 @@ def retry(targets: tuple[str, ...], runs: Path, **options: Any) -> None:
     good checkpoint.
     """
     from repro.cli.select import select
-    from repro.errors import InputError
+    from repro.config.errors import InputError
     from repro.launch.records import launches
 
     selected = select(targets, runs)

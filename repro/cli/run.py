@@ -24,8 +24,8 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
     A spec.json inside a run directory is run there. On several ranks:
     torchrun --nproc-per-node 2 --no-python repro run SPEC.json
     """
-    from repro import check
     from repro.launch import Cell, read_spec_file
+    from repro.launch import complete as check
 
     given = read_spec_file(spec_file)
     (spec,) = check.complete([given])
@@ -40,9 +40,9 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
         click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None
         return
 
-    from repro.errors import InputError, Interrupted
-    from repro.liveness import leave
-    from repro.run import run as run_one
+    from repro.config.errors import InputError, Interrupted
+    from repro.runs.execute import run as run_one
+    from repro.runs.liveness import leave
     from repro.train.loop import Options
 
     os.environ.setdefault("TQDM_DISABLE", "1")

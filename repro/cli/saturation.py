@@ -11,7 +11,7 @@ from repro.cli.options import CommandWithSeveral, Several, runs_option
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.analysis.saturation import Saturation
+    from repro.results.stats.saturation import Saturation
 
 
 @click.command(cls=CommandWithSeveral)
@@ -38,16 +38,16 @@ def saturation(
     TABLE is a CSV (results/batch-size.csv), paper, one table of it (paper:table-5), or a sweep with runs. Where
     --reference is not in a series, its saturation point takes its place. docs/saturation.md explains the methods.
     """
-    from repro.counts import parse_batch_size
-    from repro.errors import InputError
+    from repro.config.errors import InputError
+    from repro.config.units import parse_batch_size
 
     if margin is not None and not margin > 0:
         raise InputError(f"--margin {margin:g}: expected more than 0 points, such as 0.5")
     base = parse_batch_size(reference)
-    from repro import sources
-    from repro.analysis.comparison import compare_losses
-    from repro.analysis.saturation import analyse
     from repro.cli.select_columns import chosen_metrics, chosen_series
+    from repro.results import sources
+    from repro.results.stats.comparison import compare_losses
+    from repro.results.stats.saturation import analyse
 
     loaded, metrics = chosen_metrics(sources.load(table, runs), metrics)
     columns = chosen_series(loaded, by)
@@ -69,10 +69,10 @@ def saturation(
 def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> None:
     from rich.console import Console
 
-    from repro.analysis.words import compare
     from repro.cli.analysis_tables import labels, saturation_table
     from repro.report.tables import metric_title
-    from repro.series import split
+    from repro.results.series import split
+    from repro.results.stats.words import compare
 
     curves = [each for each in found if len(each.sizes) > 1]
     if found:

@@ -25,10 +25,10 @@ def select(targets: Sequence[str], runs: Path) -> "dict[str, list[Cell]]":
 
 def one_run(target: str, runs: Path) -> "Cell":
     """Raises InputError, with the nearest, where no run or more than one is meant."""
-    from repro.errors import InputError, nearest
-    from repro.files import CorruptRun
+    from repro.config.errors import InputError, nearest
+    from repro.config.files import CorruptRun
     from repro.launch import Cell
-    from repro.rundir import find_run, run_directories
+    from repro.runs.directory import find_run, run_directories
 
     directory = find_run(target, runs)
     if directory is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ def chosen_series(table: "pd.DataFrame", names: Sequence[str]) -> list[str] | No
     """The columns named with --by, None for all that differs. Raises InputError; warns where unlike runs are mixed."""
     if not names:
         return None
-    from repro.series import series_columns
+    from repro.results.series import series_columns
 
     known = [column for column in table.columns if "/" not in column]
     for name in names:

@@ -33,7 +33,7 @@ def spec_options(command: Any) -> Any:
 
 def overrides(options: dict[str, Any]) -> Any:
     """What these options change of a sweep, as sweep.Overrides. Raises InputError."""
-    from repro.sweep import Overrides, parse_setting
+    from repro.config.sweep import Overrides, parse_setting
 
     axes = {field: list(options[option]) for option, field in AXES.items() if options[option]}
     values = dict(parse_setting(text) for text in options["settings"])

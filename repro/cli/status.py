@@ -76,9 +76,9 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
 
 def read_cells(runs: Path, sweep: str) -> "tuple[list[Cell], list[str]]":
     """The runs of a sweep, and what is wrong with those that cannot be read."""
-    from repro.files import CorruptRun
+    from repro.config.files import CorruptRun
     from repro.launch import Cell, labelled
-    from repro.rundir import run_directories
+    from repro.runs.directory import run_directories
 
     cells, corrupt = [], []
     for directory in run_directories(runs, sweep):

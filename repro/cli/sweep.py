@@ -11,8 +11,8 @@ from repro.cli.options import CommandWithSeveral, runs_option
 from repro.cli.specs import overrides, spec_options
 
 if TYPE_CHECKING:
+    from repro.config.spec import RunSpec
     from repro.launch import Cell
-    from repro.spec import RunSpec
 
 
 @click.command(cls=CommandWithSeveral)
@@ -27,7 +27,7 @@ def sweep(name: str | None, dry_run: bool, **options: Any) -> None:
 
     Several values may follow an option; repeating it and commas work too. Without NAME: the sweeps there are.
     """
-    from repro.sweep import expand, load_sweep
+    from repro.config.sweep import expand, load_sweep
 
     if name is None:
         _print_sweeps()
@@ -53,7 +53,7 @@ def _print_sweeps() -> None:
     from rich.console import Console
 
     from repro.cli.sweeps import sweeps_notes, sweeps_table
-    from repro.plan.listing import list_costs
+    from repro.estimate.listing import list_costs
 
     sweeps = list_costs()
     Console().print(sweeps_table(sweeps))
@@ -65,10 +65,10 @@ def _print_sweeps() -> None:
 
 def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values: dict[str, Any]) -> "list[Cell]":
     """Everything is checked, and the data are made, before the first run starts."""
-    from repro import check
     from repro.cli.progress import lines_on_stderr
-    from repro.hardware import cores
     from repro.launch import Cell, labelled
+    from repro.launch import complete as check
+    from repro.runs.hardware import cores
 
     specs = check.complete(specs)
     check.check_evals(specs)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from repro.cli.tables import written_hours
-from repro.spec import SCALES
+from repro.config.spec import SCALES
 
 if TYPE_CHECKING:
-    from repro.plan.listing import Cost, Listed
+    from repro.estimate.listing import Cost, Listed
 
 
 def sweeps_table(sweeps: "Sequence[Listed]") -> Table:
@@ -28,7 +28,7 @@ def sweeps_table(sweeps: "Sequence[Listed]") -> Table:
 
 def sweeps_notes(sweeps: "Sequence[Listed]") -> list[str]:
     """Where the hours come from, and what keeps a sweep from having some."""
-    from repro.plan.listing import CLUSTER
+    from repro.estimate.listing import CLUSTER
 
     problems = [(sweep.name, sweep.problem) for sweep in sweeps]
     problems += [

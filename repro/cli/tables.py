@@ -8,23 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from repro.cli.status import MOST_LINES
-from repro.counts import format_batch_size, format_bytes, format_examples, format_seconds
-from repro.data.evalsets import but_languages
-from repro.spec import differing, told_value
+from repro.config.spec import differing, told_value
+from repro.config.units import format_batch_size, format_bytes, format_examples, format_seconds
+from repro.data.eval_sets import but_languages
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.cluster import ClusterProfile
-    from repro.jobs import JobGroup
+    from repro.config.cluster import ClusterProfile
+    from repro.config.layout import JobGroup
+    from repro.config.spec import RunSpec
     from repro.launch import Cell
-    from repro.spec import RunSpec
 
 
 def plan_table(specs: "Sequence[RunSpec]") -> Table:
     """Runs with their steps, and what they hold beside the towers; of weights that are only evaluated, which."""
-    from repro.model_size import model_size
-    from repro.needs import BYTES_AN_EMBEDDING
+    from repro.estimate.needs import BYTES_AN_EMBEDDING
+    from repro.models.sizes import model_size
 
     if all(spec.setup == "released" for spec in specs):
         return _released_table(specs)
@@ -61,8 +61,8 @@ def _released_table(specs: "Sequence[RunSpec]") -> Table:
 
 def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     """What all runs of a model or on some data need: sentences under the table."""
-    from repro.model_size import model_size
-    from repro.needs import BYTES_A_PARAMETER
+    from repro.estimate.needs import BYTES_A_PARAMETER
+    from repro.models.sizes import model_size
 
     notes = []
     if released := [spec for spec in specs if spec.setup == "released"]:
@@ -88,7 +88,7 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
 
 def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table:
     """One row an array of jobs: what its runs take on the cluster. Raises InputError."""
-    from repro.needs import needs_of
+    from repro.estimate.needs import needs_of
 
     unit = _processor(profile)
     shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))  # fits 80 columns
@@ -115,7 +115,7 @@ def jobs_table(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> Table
 
 def jobs_notes(groups: "Sequence[JobGroup]", profile: "ClusterProfile") -> list[str]:
     """What all jobs together take: sentences under the table. Raises InputError."""
-    from repro.needs import needs_of
+    from repro.estimate.needs import needs_of
 
     jobs, unit, needs = sum(len(group.specs) for group in groups), _processor(profile), needs_of(groups, profile)
     at_once = sum(min(len(group.specs), profile.array_parallelism) * group.layout.nodes for group in groups)

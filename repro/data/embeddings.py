@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from repro.data.corrupt import Corruption
+from repro.config.errors import BadData, InputError
+from repro.config.files import CorruptRun, full_disk_named, read_object, write_atomically, write_text
+from repro.data.corruption import Corruption
 from repro.data.pairs import MOST_SUBSTITUTES, PairBatch, SampleOrder
-from repro.errors import BadData, InputError
-from repro.files import CorruptRun, full_disk_named, read_object, write_atomically, write_text
 
 FORMAT = 1
 BLOCK = 8192

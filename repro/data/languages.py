@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from repro.config.errors import InputError, nearest
 from repro.data.shards import ShardIndex
-from repro.errors import InputError, nearest
 
 LOOKED_AT = 512
 """Samples of a data set, evenly spread, that are read before a run to see which languages it has."""

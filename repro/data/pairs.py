@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from repro.data.corrupt import Corruption
-from repro.data.kept import KeptSamples
+from repro.config.errors import BadData
+from repro.data.cache import KeptSamples
+from repro.data.corruption import Corruption
 from repro.data.languages import caption_in, captions_in, language_at
 from repro.data.shards import JSON, ShardIndex
-from repro.errors import BadData
 
 if TYPE_CHECKING:
     from repro.data.embeddings import EmbeddedPairs

@@ -22,10 +22,10 @@ from typing import Self
 
 import numpy as np
 
-from repro.errors import InputError
-from repro.files import write_atomically
-from repro.resources import cache_folder
-from repro.retry import MayPass, may_pass, retried
+from repro.config.errors import InputError
+from repro.config.files import write_atomically
+from repro.config.resources import cache_folder
+from repro.data.network import MayPass, may_pass, retried
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 TEXT, JSON = 0, 1

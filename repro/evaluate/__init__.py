@@ -18,21 +18,21 @@ from typing import Any
 
 import torch
 
-from repro import model as models
-from repro.data.evalsets import (
+from repro.config.errors import EvaluationFailed, InputError
+from repro.config.files import CorruptRun, read_object, write_json
+from repro.data.eval_sets import (
     check_eval,
     dataset_name,
     language_means,
     result_name,
     split_shots,
 )
-from repro.data.source import each_eval
-from repro.errors import EvaluationFailed, InputError
 from repro.evaluate.classification import Classifications
 from repro.evaluate.data_set import EvaluationData
 from repro.evaluate.images_once import ImagesOnce
-from repro.files import CorruptRun, read_object, write_json
-from repro.model_config import CONFIG_NAME
+from repro.models import build as models
+from repro.models.model_config import CONFIG_NAME
+from repro.world.source import each_eval
 
 RECALL_AT = [1, 5, 10]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from repro import model as models
-from repro.errors import InputError
+from repro.config.errors import InputError
 from repro.evaluate import few_shot
 from repro.evaluate.data_set import BATCH_SIZE, EvaluationData
+from repro.models import build as models
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images [m, 3, H, W] or their embeddings [m, d], and their classes [m]."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.data.evalsets import dataset_name, named_datasets_folder, split_language, webdataset_task
+from repro.data.eval_sets import dataset_name, named_datasets_folder, split_language, webdataset_task
 
 BATCH_SIZE = 64
 """The stock command's: other batches would change the last digit of a metric."""

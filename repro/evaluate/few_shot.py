@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from repro.errors import InputError
+from repro.config.errors import InputError
 
 REGULARISATION = 2.0**10
 """λ, big_vision's l2_reg."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from repro import model as models
+from repro.config.spec import RunSpec
 from repro.evaluate import evaluate, evaluate_towers, make_local_dir
-from repro.laptop_tower import LAPTOP_TOWER, make_laptop_tower
-from repro.model_config import CONFIG_NAME
-from repro.pretrained import resolve
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
+from repro.models import build as models
+from repro.models.laptop_tower import LAPTOP_TOWER, make_laptop_tower
+from repro.models.model_config import CONFIG_NAME
+from repro.models.pretrained import resolve
+from repro.runs.directory import RunDirectory
 
 
 def evaluate_released(

@@ -16,21 +16,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import attempts
-from repro.errors import InputError, Interrupted
-from repro.files import CorruptRun, read_object, write_json
-from repro.hardware import cores, visible_gpus
+from repro.config.errors import InputError, Interrupted
+from repro.config.files import CorruptRun, read_object, write_json
+from repro.config.spec import RunSpec
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
 from repro.launch.take_up import take_up
-from repro.rundir import UNFINISHED
-from repro.spec import RunSpec
+from repro.runs import ownership as attempts
+from repro.runs.directory import UNFINISHED
+from repro.runs.hardware import cores, visible_gpus
 
 if TYPE_CHECKING:
-    from repro.cluster import ClusterProfile
-    from repro.jobs import JobGroup
+    from repro.config.cluster import ClusterProfile
+    from repro.config.layout import JobGroup
 
 POLL_SECONDS = 1.0
 """Between two looks at runs that another launch sees to."""
@@ -192,7 +192,7 @@ def _folder(cells: Sequence[Cell]) -> Path:
 def _launch_inline(
     waiting: Sequence[Cell], settings: JobSettings, watch: Callable[[], None], say: Callable[[str], None]
 ) -> None:
-    from repro.run import run
+    from repro.runs.execute import run
     from repro.train.loop import Options
 
     for cell in waiting:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from repro import attempts
-from repro.data.evalsets import evaluated
-from repro.files import CorruptRun
+from repro.config.files import CorruptRun
+from repro.config.spec import RunSpec, labels
+from repro.data.eval_sets import evaluated
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED, RunDirectory
-from repro.spec import RunSpec, labels
+from repro.runs import ownership as attempts
+from repro.runs.directory import UNFINISHED, RunDirectory
 
 
 @dataclass(frozen=True)

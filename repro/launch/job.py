@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from repro import attempts, liveness
-from repro.counts import format_batch_size, smaller_micro_batch
-from repro.files import write_json
+from repro.config.files import write_json
+from repro.config.units import format_batch_size, smaller_micro_batch
 from repro.launch.cell import Cell, JobSettings
-from repro.liveness import BUSY, DISK_FULL, TIMED, WAITING
-from repro.rundir import ENDED, UNFINISHED
+from repro.runs import liveness
+from repro.runs import ownership as attempts
+from repro.runs.directory import ENDED, UNFINISHED
+from repro.runs.liveness import BUSY, DISK_FULL, TIMED, WAITING
 
 SILENT_SECONDS = 45.0
 """A rank that gave signs of life and gives none for so long is lost: its node, or the way to it."""

@@ -9,17 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from repro.hardware import visible_gpus
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.rank import run_rank
-from repro.liveness import leave
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
+from repro.runs.hardware import visible_gpus
+from repro.runs.liveness import leave
 
 POLL_SECONDS = 0.3
 """Between two looks at the processes."""
 PRELOADED = [
-    "repro.run",
+    "repro.runs.execute",
     "open_clip",
     "clip_benchmark.datasets.builder",
     "clip_benchmark.metrics.zeroshot_classification",

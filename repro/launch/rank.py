@@ -12,12 +12,12 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from repro.errors import InputError, Interrupted
-from repro.files import FULL, CorruptRun
+from repro.config.errors import InputError, Interrupted
+from repro.config.files import FULL, CorruptRun
 from repro.launch.cell import JobSettings
-from repro.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
-from repro.rundir import RunDirectory
-from repro.stopping import StopRequest, whole_program
+from repro.runs.directory import RunDirectory
+from repro.runs.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
+from repro.runs.signals import StopRequest, whole_program
 
 JOB_ID = "REPRO_JOB_ID"
 """Variable that carries the scheduler's job id to the ranks, where a job started them."""
@@ -34,8 +34,8 @@ def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
         os.dup2(output, 2)
         os.environ |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}  # both are read at import
         try:
-            from repro.attempts import Busy, Superseded
-            from repro.run import run
+            from repro.runs.execute import run
+            from repro.runs.ownership import Busy, Superseded
             from repro.train.loop import Options
 
             options = Options(

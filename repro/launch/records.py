@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import attempts
-from repro.errors import InputError
-from repro.files import CorruptRun, read_object, write_json
+from repro.config.errors import InputError
+from repro.config.files import CorruptRun, read_object, write_json
+from repro.runs import ownership as attempts
 
 if TYPE_CHECKING:
     from flufl.lock import Lock

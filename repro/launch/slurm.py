@@ -23,19 +23,19 @@ from typing import TYPE_CHECKING
 
 import submitit
 
-from repro import attempts
-from repro.counts import format_bytes
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.config.units import format_bytes
 from repro.launch import scheduler
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.local import free_port, in_words
 from repro.launch.rank import JOB_ID, as_arguments
-from repro.rundir import UNFINISHED, RunDirectory
+from repro.runs import ownership as attempts
+from repro.runs.directory import UNFINISHED, RunDirectory
 
 if TYPE_CHECKING:
-    from repro.cluster import ClusterProfile
-    from repro.jobs import Layout
+    from repro.config.cluster import ClusterProfile
+    from repro.config.layout import Layout
 
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
@@ -228,7 +228,7 @@ def submit(
 
     folder: where submitit keeps the jobs' scripts and logs. settings: but for the ranks, which the layout has.
     """
-    from repro.cluster import sbatch_parameters
+    from repro.config.cluster import sbatch_parameters
 
     for needed in ("sbatch", "srun"):
         if shutil.which(needed) is None:

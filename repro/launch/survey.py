@@ -8,10 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro import attempts
 from repro.launch import scheduler
 from repro.launch.records import Group, Launch, launches
-from repro.rundir import RunDirectory
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory
 
 TAIL_BYTES = 4096
 

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.files import CorruptRun, read_object, write_atomically
+from repro.config.files import CorruptRun, read_object, write_atomically
 from repro.launch.cell import Cell, needs_a_job
 from repro.launch.survey import Place
-from repro.rundir import UNFINISHED, AnotherRun
+from repro.runs.directory import UNFINISHED, AnotherRun
 
 
 @dataclass(frozen=True)

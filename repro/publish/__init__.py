@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro import results
-from repro.errors import InputError, nearest
-from repro.files import write_text
+from repro.config.errors import InputError, nearest
+from repro.config.files import write_text
 from repro.publish.changes import Change, compare
 
 if TYPE_CHECKING:

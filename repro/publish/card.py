@@ -8,13 +8,13 @@ import jinja2
 import pandas as pd
 import yaml
 
-from repro.counts import format_batch_size, format_examples
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.config.sweep import load_sweep
+from repro.config.units import format_batch_size, format_examples
 from repro.publish import columns
 from repro.report import words
 from repro.report.written import markdown as markdown_table
-from repro.rundir import UNFINISHED
-from repro.sweep import load_sweep
+from repro.runs.directory import UNFINISHED
 
 TITLE = "Sigmoid against softmax loss in language-image pre-training, batch size by batch size"
 PAPER_ENTRY = """\

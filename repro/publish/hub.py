@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.errors import InputError
-from repro.retry import retried
+from repro.config.errors import InputError
+from repro.data.network import retried
 
 FIRST_PART = re.compile(rb"hf_[A-Za-z0-9]{20,}")
 """What tokens of the hub look like."""

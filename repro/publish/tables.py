@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_bytes, format_examples
+from repro.config.spec import told_value
+from repro.config.units import format_batch_size, format_bytes, format_examples
 from repro.report import tables
-from repro.spec import told_value
 
 FINGERPRINTS = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples")
 """Fields that follow from others, where those are shown."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.files import write_text
+from repro.config.files import write_text
 from repro.report import words, written
 from repro.report.claims import Claim
 from repro.report.exhibits import Exhibit

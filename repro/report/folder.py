@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
-from repro.files import write_text
+from repro.config.files import write_text
 from repro.report import figures, written
 from repro.report.exhibits import Exhibit
 from repro.report.style import GRID, INK, LOSS_STYLES, PAPER

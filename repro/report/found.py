@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_object_dtype
 
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.config.sweep import Sweep, load_sweep
 from repro.report import tables
-from repro.sources import ORIGIN, PAPER, published_runs
-from repro.sweep import Sweep, load_sweep
+from repro.results.sources import ORIGIN, PAPER, published_runs
 
 NEEDED = {
     **dict.fromkeys(("run_id", "sweep", "setup", "scale", "status", "reason", ORIGIN), ""),

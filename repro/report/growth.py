@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from repro.analysis.comparison import COLUMNS, compare_losses
-from repro.analysis.saturation import Saturation, analyse
-from repro.counts import format_batch_size
+from repro.config.sweep import sweep_names
+from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.claims import columns_of_claims
 from repro.report.claims.batch_size import interval
@@ -20,7 +19,8 @@ from repro.report.draw.axes import label_batch_sizes, new_axes
 from repro.report.exhibits import Exhibit
 from repro.report.found import Found
 from repro.report.style import FULL_CM, INK, LOSS_STYLES, STYLE, look
-from repro.sweep import sweep_names
+from repro.results.stats.comparison import COLUMNS, compare_losses
+from repro.results.stats.saturation import Saturation, analyse
 
 FEWEST_SIZES = 3
 """Batch sizes that a series needs to have a shape."""

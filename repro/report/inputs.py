@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro import results, sources
-from repro.errors import InputError
+from repro import results
+from repro.config.errors import InputError
+from repro.config.sweep import Sweep, list_sweeps, load_sweep
 from repro.report import tables
 from repro.report.exhibits.exhibit import stem
 from repro.report.found import Found
-from repro.sweep import Sweep, list_sweeps, load_sweep
+from repro.results import sources
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from repro.errors import InputError
-from repro.files import write_text
+from repro.config.errors import InputError
+from repro.config.files import write_text
 from repro.report import document, growth, rows, tables, words
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_bytes, format_examples
+from repro.config.units import format_batch_size, format_bytes, format_examples
 from repro.report import tables
 from repro.report.words import is_number
 

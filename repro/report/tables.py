@@ -1,15 +1,15 @@
 """Metrics of a table of runs: which there are, which sum a data set up, how they are called.
 
-Beside them stands what repro.series says of a table's series, so that the report takes both from here.
+Beside them stands what repro.results.series says of a table's series, so that the report takes both from here.
 """
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from repro.data.evalsets import but_languages
-from repro.errors import InputError, nearest
-from repro.series import (
+from repro.config.errors import InputError, nearest
+from repro.data.eval_sets import but_languages
+from repro.results.series import (
     MACHINE,
     finished,
     lacks,

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_examples
+from repro.config.sweep import stands_in
+from repro.config.units import format_batch_size, format_examples
 from repro.report import tables
-from repro.sources import ORIGIN
-from repro.sweep import stands_in
+from repro.results.sources import ORIGIN
 
 
 def summary(runs: pd.DataFrame) -> str:

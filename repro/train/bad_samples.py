@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from repro.files import full_disk_named, write_json
-from repro.rundir import RunDirectory
+from repro.config.files import full_disk_named, write_json
+from repro.runs.directory import RunDirectory
 
 FILE_NAME = "bad-samples.json"
 

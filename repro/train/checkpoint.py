@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from repro.errors import InputError
-from repro.files import full_disk_named, sync_folder
-from repro.model import WEIGHTS_NAME
+from repro.config.errors import InputError
+from repro.config.files import full_disk_named, sync_folder
+from repro.models.build import WEIGHTS_NAME
 from repro.train.state import size_bytes
 
 KEPT = 2

@@ -18,9 +18,9 @@ import torch
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from repro.errors import InputError
-from repro.liveness import WAITING, here
+from repro.config.errors import InputError
 from repro.loss.exchange import waiting
+from repro.runs.liveness import WAITING, here
 
 TIMEOUT_SECONDS = 600.0
 """How long ranks wait for one that trains no further, unless told otherwise."""

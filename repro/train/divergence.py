@@ -7,8 +7,8 @@ of the loss of towers that know nothing, 1 + ln B: what the best constant simila
 
 import math
 
-from repro.errors import Diverged
-from repro.spec import RunSpec
+from repro.config.errors import Diverged
+from repro.config.spec import RunSpec
 
 LEAST_STEPS = 20
 

@@ -12,16 +12,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from repro.counts import format_examples
-from repro.data.source import eval_folders
-from repro.determinism import lenient
-from repro.errors import EvaluationFailed
+from repro.config.errors import EvaluationFailed
+from repro.config.spec import RunSpec
+from repro.config.units import format_examples
 from repro.evaluate import evaluate_towers
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
+from repro.runs.directory import RunDirectory
 from repro.train import distributed
+from repro.train.determinism import lenient
 from repro.train.state import random_state, set_random_state
 from repro.train.trainer import Trainer
+from repro.world.source import eval_folders
 
 
 def evaluation_steps(spec: RunSpec) -> dict[int, int]:

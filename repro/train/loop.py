@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from repro.config.errors import BadData, EvaluationFailed, Interrupted
+from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch, batches
-from repro.errors import BadData, EvaluationFailed, Interrupted
-from repro.liveness import COMPUTING, PREPARING, READING, here
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
+from repro.runs.directory import RunDirectory
+from repro.runs.liveness import COMPUTING, PREPARING, READING, here
 from repro.train import distributed
 from repro.train.background import Background
 from repro.train.bad_samples import write_bad

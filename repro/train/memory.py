@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-from repro.counts import format_batch_size, format_bytes
-from repro.errors import OutOfMemory
+from repro.config.errors import OutOfMemory
+from repro.config.units import format_batch_size, format_bytes
 
 SIGNS = (
     "can't allocate memory",

@@ -2,20 +2,20 @@
 
 from collections import Counter
 
-from repro import model as models
-from repro.data.corrupt import Corruption
+from repro.config.errors import BadData
+from repro.config.spec import RunSpec
+from repro.data.cache import open_kept
+from repro.data.corruption import Corruption
 from repro.data.embeddings import EmbeddedPairs
-from repro.data.kept import open_kept
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import count_unusable, list_shards, open_shards
-from repro.data.source import shard_pattern
-from repro.embed import embeddings_of
-from repro.errors import BadData
-from repro.model_config import context_length, tokenizer_fingerprint
-from repro.spec import RunSpec
+from repro.models import build as models
+from repro.models.embed import embeddings_of
+from repro.models.model_config import context_length, tokenizer_fingerprint
 from repro.train import distributed
 from repro.train.bad_samples import describe_bad
+from repro.world.source import shard_pattern
 
 
 def open_data(spec: RunSpec, towers: models.Towers) -> tuple[Pairs | EmbeddedPairs, Counter]:

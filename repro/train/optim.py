@@ -10,8 +10,8 @@ import math
 
 import torch
 
-from repro.pretrained import VISUAL
-from repro.spec import RunSpec
+from repro.config.spec import RunSpec
+from repro.models.pretrained import VISUAL
 
 OF_THE_LOSS = ("logit_scale", "logit_bias")
 

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from repro import model as models
+from repro.config.errors import BadData, Diverged, InputError
+from repro.config.files import full_disk_named
+from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
-from repro.errors import BadData, Diverged, InputError
-from repro.files import full_disk_named
-from repro.liveness import WAITING, here
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting
-from repro.pretrained import VISUAL, image_tower_weights, load_image_tower
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
-from repro.token_bottleneck import bottleneck_tokens, stock_weights
+from repro.models import build as models
+from repro.models.pretrained import VISUAL, image_tower_weights, load_image_tower
+from repro.models.token_bottleneck import bottleneck_tokens, stock_weights
+from repro.runs.directory import RunDirectory
+from repro.runs.liveness import WAITING, here
 from repro.train import distributed
 from repro.train.background import Background
 from repro.train.bad_samples import describe_bad, write_bad

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro import sources
+from repro.results import sources
 from tests.report.conftest import run_row
 
 ACCURACY = "wds_shapes_objects/acc1"

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from repro.analysis.comparison import compare_losses
-from repro.analysis.differences import holm, p_equal, verdicts
+from repro.results.stats.comparison import compare_losses
+from repro.results.stats.differences import holm, p_equal, verdicts
 from tests.analysis.conftest import ACCURACY, series
 
 

@@ -5,10 +5,10 @@ import pytest
 from scipy.stats import binom
 
 from benchmarks.coverage import INVERSION, compare
-from repro.analysis.cells import Cells
-from repro.analysis.crossing import crossings, intervals
-from repro.analysis.noise import Noise
-from repro.analysis.saturation import differences_beyond
+from repro.results.stats.cells import Cells
+from repro.results.stats.crossing import crossings, intervals
+from repro.results.stats.noise import Noise
+from repro.results.stats.saturation import differences_beyond
 
 
 @pytest.fixture(scope="module")

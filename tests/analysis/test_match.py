@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from repro import sources
-from repro.analysis.match import compare, matching
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.results import sources
+from repro.results.stats.match import compare, matching
 from tests.analysis.conftest import ACCURACY, IMAGENET, series
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.analysis.saturation import analyse
+from repro.results.stats.saturation import analyse
 from tests.analysis.conftest import ACCURACY, RISE_AND_PLATEAU, series
 
 
@@ -41,7 +41,7 @@ def test_noise_is_not_borrowed_from_another_setup_or_scale(column, other):
 
 
 def test_the_papers_noise_is_never_used_for_our_runs():
-    from repro import sources
+    from repro.results import sources
 
     published = sources.load("paper:table-5").rename(columns={"imagenet1k/acc1": ACCURACY})
     table = pd.concat([series(RISE_AND_PLATEAU, seeds=1), published], ignore_index=True)

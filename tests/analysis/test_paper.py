@@ -2,8 +2,8 @@
 
 import pytest
 
-from repro.analysis.comparison import compare_losses
-from repro.analysis.saturation import analyse
+from repro.results.stats.comparison import compare_losses
+from repro.results.stats.saturation import analyse
 from tests.analysis.conftest import IMAGENET
 
 

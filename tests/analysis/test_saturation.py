@@ -6,8 +6,8 @@ import math
 import pandas as pd
 import pytest
 
-from repro.analysis.saturation import analyse
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.results.stats.saturation import analyse
 from tests.analysis.conftest import ACCURACY, RISE_AND_PLATEAU, series
 from tests.report.conftest import run_row
 

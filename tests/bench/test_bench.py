@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from benchmarks import grid_runs
 from benchmarks.__main__ import main
 from benchmarks.trainers import logged_rate, open_clip_rate
-from repro import model as models
 from repro import results
 from repro.bench.record import interleave, summary
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.models import build as models
 
 
 def test_every_implementation_is_measured_once_a_round():

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from repro.bench.capacity import Search, Trial, largest_that_fits
 from repro.cli import main
 from repro.cli.bench import bench
-from repro.counts import parse_bytes
-from repro.errors import InputError
-from repro.sweep import load_sweep
+from repro.config.errors import InputError
+from repro.config.sweep import load_sweep
+from repro.config.units import parse_bytes
 
 
 def up_to(limit: int, tried: list[int]):

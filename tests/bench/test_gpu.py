@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from repro.bench.gpu import SECTIONS, driver, step, timing, training
 from repro.bench.gpu.place import Expected, Place, Rows
 from repro.cli import main
-from repro.errors import InputError
-from repro.model_config import read_config
+from repro.config.errors import InputError
+from repro.models.model_config import read_config
 from tests.bench import gpu_sections as sections
 
 

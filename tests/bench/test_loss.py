@@ -13,7 +13,7 @@ from repro.bench.measure import peak_memory
 from repro.bench.ranks import on_ranks
 from repro.bench.setting import Setting, embeddings
 from repro.cli import main
-from repro.errors import InputError
+from repro.config.errors import InputError
 from tests.bench import implementations as known
 
 SMALL = Setting("sigmoid", ranks=1, local_batch=96, dim=16, dtype="fp32", device="cpu", threads=1)

@@ -12,7 +12,7 @@ from benchmarks import grid_runs
 from repro.cli import main
 from repro.cli.options import CommandWithSeveral, Several
 from repro.cli.select import select
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from repro import model as models
 from repro.cli import main
 from repro.data.embeddings import Embeddings
-from repro.model_config import read_config
-from repro.pretrained import tower_identity
-from repro.tower_config import config_for
+from repro.models import build as models
+from repro.models.model_config import read_config
+from repro.models.pretrained import tower_identity
+from repro.models.tower_config import config_for
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from repro.cli import main
 from repro.cli.plan_tables import fits_in_words
-from repro.jobs import Layout
-from repro.plan.run import plan_run
-from repro.resources import resource
+from repro.config.layout import Layout
+from repro.config.resources import resource
+from repro.estimate.run import plan_run
 from tests.test_plan import B16, place, spec_with
 
 PAPER = ["plan", "batch-size", "--scale", "paper", "--cluster", "gpu8", "--data", "x.tar"]
@@ -108,7 +108,7 @@ def own_sweeps(tmp_path, monkeypatch):
     shutil.copy(resource("sweeps") / "batch-size.yaml", folder)
     for scale in ("laptop", "gpu"):
         shutil.copy(resource("sweeps") / "recipes" / f"siglip-{scale}.yaml", folder / "recipes")
-    monkeypatch.setattr("repro.sweep._folders", lambda: [folder])
+    monkeypatch.setattr("repro.config.sweep._folders", lambda: [folder])
     return folder
 
 

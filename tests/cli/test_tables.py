@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from repro.cli.tables import jobs_notes, jobs_table
-from repro.cluster import load_profile
-from repro.jobs import plan_jobs
+from repro.config.cluster import load_profile
+from repro.config.layout import plan_jobs
 from tests.test_jobs import nodes_of, paper
 
 

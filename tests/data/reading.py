@@ -7,7 +7,7 @@ left-of a star #white".
 import re
 from collections import Counter
 
-from repro.data.shapes_scenes import SHAPES
+from repro.world.scenes import SHAPES
 from tests.data.test_shapes_captions import JOINS, MEANINGS, SAME
 
 WORDS = {

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from repro.cli import main
-from repro.data.check import Sample, contact_sheet, evenly
+from repro.data.validate import Sample, contact_sheet, evenly
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from repro.data.corrupt import Corruption, RandomTexts
+from repro.config.errors import Interrupted
+from repro.data.corruption import Corruption, RandomTexts
 from repro.data.pairs import Pairs, SampleOrder, batches
 from repro.data.shards import open_shards
-from repro.errors import Interrupted
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
 from tests.ranks import on_ranks
 from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 
@@ -29,7 +29,7 @@ def numbers(captions):
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
-    from repro import model as models
+    from repro.models import build as models
 
     folder = tmp_path_factory.mktemp("laptop")
     models.export("laptop", folder)
@@ -142,7 +142,7 @@ def test_a_tokenizer_whose_end_is_its_padding_keeps_it_in_the_last_place():
 
 
 def test_only_clean_samples_are_kept(read, corrupt, world, towers):
-    from repro.data.kept import open_kept
+    from repro.data.cache import open_kept
 
     files, _ = open_shards([str(file) for file in sorted(world.folder.glob("train/*.tar"))])
     kept = open_kept(files, 2048, "of the test of corruption", towers.image_size, towers.context_length)

@@ -16,16 +16,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from repro import model as models
 from repro.bench.resident import peak_growth_bytes
+from repro.config.errors import BadData, DiskFull, InputError
 from repro.data import embeddings as folders
-from repro.data.corrupt import Corruption
+from repro.data.corruption import Corruption
 from repro.data.embeddings import BLOCK, EmbeddedPairs, Embeddings, RowsFile, RowsMap
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import list_shards, open_shards
-from repro.embed import embed, embeddings_of
-from repro.errors import BadData, DiskFull, InputError
-from repro.model_config import tokenizer_fingerprint
+from repro.models import build as models
+from repro.models.embed import embed, embeddings_of
+from repro.models.model_config import tokenizer_fingerprint
 from tests.ranks import on_ranks
 
 

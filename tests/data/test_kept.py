@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from repro.data.kept import KeptSamples, open_kept
+from repro.data.cache import KeptSamples, open_kept
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import list_shards, open_shards
 
@@ -46,7 +46,7 @@ def test_a_damaged_record_is_none(kept, tmp_path):
 
 
 def test_batches_are_the_same_decoded_or_kept(world, tmp_path):
-    from repro import model as models
+    from repro.models import build as models
 
     models.export("laptop", tmp_path)
     towers = models.load(tmp_path)

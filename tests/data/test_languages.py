@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 import torch
 
-from repro.data.kept import open_kept
+from repro.config.errors import InputError
+from repro.data.cache import open_kept
 from repro.data.languages import captions_in, check_languages, language_at, shares_of_languages
 from repro.data.pairs import Pairs, SampleOrder, batches
 from repro.data.shards import open_shards
-from repro.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from repro.config.errors import BadData
 from repro.data.pairs import CHUNK, MOST_SUBSTITUTES, Pairs, SampleOrder, batches
 from repro.data.shards import open_shards
-from repro.errors import BadData
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

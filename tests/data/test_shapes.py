@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import shapes
-from repro.data import shapes_scenes as world
+from repro.world import scenes as world
+from repro.world import write as shapes
 
 
 @pytest.fixture(scope="module")

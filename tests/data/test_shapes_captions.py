@@ -9,9 +9,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from repro.data import shapes
-from repro.data import shapes_scenes as world
-from repro.data.shapes_captions import MAX_WORDS, caption
+from repro.world import scenes as world
+from repro.world import write as shapes
+from repro.world.captions import MAX_WORDS, caption
 
 # What a wording stands for: @ a place, # the background, a dash for a relation. Longer wordings come first.
 MEANINGS = {

@@ -6,11 +6,11 @@ import random
 import numpy as np
 import pytest
 
-from repro.data import shapes
-from repro.data import shapes_scenes as world
-from repro.data.evalsets import WORLD_LANGUAGES
-from repro.data.shapes_captions import Phrase, Said, say
-from repro.data.shapes_languages import LANGUAGES, TELL, translations
+from repro.data.eval_sets import WORLD_LANGUAGES
+from repro.world import scenes as world
+from repro.world import write as shapes
+from repro.world.captions import Phrase, Said, say
+from repro.world.languages import LANGUAGES, TELL, translations
 from tests.data.reading import meanings, read
 from tests.data.test_shapes_captions import is_true
 

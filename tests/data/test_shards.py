@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from repro.config.errors import InputError
 from repro.data.shards import JSON, TEXT, count_unusable, fingerprint, list_shards, open_shards, scan
-from repro.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -297,7 +297,7 @@ def test_a_remote_shard_is_fetched_once(write_shard, numbered, url):
 def test_what_cannot_be_fetched_is_named_and_not_kept(
     own_cache, tmp_path, write_shard, numbered, url, shard, message, monkeypatch
 ):
-    monkeypatch.setattr("repro.retry.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("repro.data.network.FIRST_PAUSE_SECONDS", 0.001)
     write_shard("cut.tar", numbered(range(4)))
     (tmp_path / "page.tar").write_text("<html>not found</html>" * 100)
     shard = shard.format(url=url, tmp=tmp_path)
@@ -310,7 +310,7 @@ def test_what_cannot_be_fetched_is_named_and_not_kept(
 def test_a_command_that_fails_at_first_gets_another_try_from_the_beginning(
     tmp_path, write_shard, numbered, monkeypatch
 ):
-    monkeypatch.setattr("repro.retry.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("repro.data.network.FIRST_PAUSE_SECONDS", 0.001)
     samples = numbered(range(4))
     file, tried = write_shard("00000.tar", samples), tmp_path / "tried"
     command = f"pipe:test -e {tried} && cat {file} || (touch {tried}; head -c 700 {file}; exit 1)"

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from repro.check import complete
 from repro.cli import main
+from repro.config.sweep import Overrides, expand, load_sweep
 from repro.launch import Cell
-from repro.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete
 
 Files = dict[str, bytes]
 """One sample: extension → content, in the order of the tar."""

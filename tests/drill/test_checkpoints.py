@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from repro import results
-from repro.errors import Interrupted
+from repro.config.errors import Interrupted
 from repro.launch import Cell, JobSettings, launch
-from repro.run import run
-from repro.rundir import RunDirectory
-from repro.stopping import StopRequest
+from repro.runs.directory import RunDirectory
+from repro.runs.execute import run
+from repro.runs.signals import StopRequest
 from repro.train.loop import Options
 from tests.drill.conftest import eval_folder, overwrite, small_cell
 

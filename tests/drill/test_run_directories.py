@@ -12,7 +12,7 @@ import pytest
 
 from repro import results
 from repro.launch import JobSettings, launch
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
 from tests.drill.conftest import eval_folder, not_as_root, small_cell, typed
 
 OLD = time.time() - 3600

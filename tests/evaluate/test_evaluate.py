@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import model as models
-from repro.data.evalsets import check_eval, dataset_name
-from repro.errors import InputError, Interrupted
+from repro.config.errors import InputError, Interrupted
+from repro.data.eval_sets import check_eval, dataset_name
 from repro.evaluate import evaluate, evaluate_checkpoint
+from repro.models import build as models
 from repro.train.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from repro import model as models
-from repro.data import shapes, shapes_few_shot
-from repro.data.evalsets import check_eval, evaluated
-from repro.data.source import each_eval
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.data.eval_sets import check_eval, evaluated
 from repro.evaluate import evaluate, few_shot
-from repro.rundir import RunDirectory
+from repro.models import build as models
+from repro.runs.directory import RunDirectory
+from repro.world import training_split as shapes_few_shot
+from repro.world import write as shapes
+from repro.world.source import each_eval
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from repro import model as models
-from repro.data.evalsets import (
+from repro.config.errors import EvaluationFailed, InputError
+from repro.data.eval_sets import (
     MULTILINGUAL,
     MULTILINGUAL_SHAPES,
     check_eval,
@@ -18,10 +18,10 @@ from repro.data.evalsets import (
     languages_of,
     parts,
 )
-from repro.data.source import each_eval, make_world
-from repro.errors import EvaluationFailed, InputError
 from repro.evaluate import evaluate
+from repro.models import build as models
 from repro.train.checkpoint import Checkpoints
+from repro.world.source import each_eval, make_world
 from tests.evaluate.test_evaluate import CPU, stock_command
 
 

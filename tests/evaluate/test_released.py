@@ -8,17 +8,17 @@ import open_clip
 import pytest
 import torch
 
-from repro import model as models
 from repro import results
-from repro.check import complete
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.config.layout import Layout
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.estimate.needs import memory_needed
 from repro.evaluate import evaluate_checkpoint
-from repro.jobs import Layout
-from repro.model_size import ModelSize
-from repro.needs import memory_needed
-from repro.run import evaluate_again, run
-from repro.rundir import RunDirectory
-from repro.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete
+from repro.models import build as models
+from repro.models.sizes import ModelSize
+from repro.runs.directory import RunDirectory
+from repro.runs.execute import evaluate_again, run
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from tests.drill.conftest import eval_folder

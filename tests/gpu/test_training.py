@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from repro.evaluate import evaluate
 from repro.loss.plain import PlainSigmoidLoss, PlainSoftmaxLoss
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options, train
 from repro.train.trainer import Trainer

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from repro import imported, sources
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.results import importers as imported
+from repro.results import sources
 
 MAP = {"loss": "objective", "batch_size": "bs", "examples_seen": "samples", "imagenet1k/acc1": "top1"}
 THEIRS = """\

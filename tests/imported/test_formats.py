@@ -6,9 +6,9 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from repro import imported
 from repro.cli import main
-from repro.errors import InputError
+from repro.config.errors import InputError
+from repro.results import importers as imported
 
 PARAMS = """\
 accum_freq: 2
@@ -157,7 +157,7 @@ def test_an_evaluation_that_comes_later_joins_its_row(evaluated, tmp_path):
     evaluated("flickr30k", {"image_retrieval_recall@5": 0.5})
     imported.write(imported.read([folder / "1.json"], **said), tmp_path / "x.csv")
 
-    from repro import sources
+    from repro.results import sources
 
     (row,) = sources.load(str(tmp_path / "x.csv")).to_dict("records")
     assert (row["imagenet1k/acc1"], row["flickr30k/image_retrieval_recall@5"]) == (0.6, 0.5)

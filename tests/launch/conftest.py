@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from repro import attempts
 from repro.cli import main
 from repro.launch import Cell
-from repro.rundir import RunDirectory
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from repro.rundir import run_directories
+from repro.runs.directory import run_directories
 
 ARGUMENTS = ["sweep", "batch-size", "--set", "data=shapes:2048", "--loss", "sigmoid", "softmax", "--batch-size", "64"]
 

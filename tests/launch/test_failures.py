@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import attempts
 from repro.launch import JobSettings, job, launch, local
+from repro.runs import ownership as attempts
 
 FAULT, STRUCK = "fault.json", "struck"
 TWO = JobSettings(ranks=2)
@@ -27,13 +27,13 @@ def raise_out_of_memory():
 
 
 def raise_bad_data():
-    from repro.errors import BadData
+    from repro.config.errors import BadData
 
     raise BadData("12 of 100 samples are bad", {("00000.tar", "not an image"): 12})
 
 
 def raise_diverged():
-    from repro.errors import Diverged
+    from repro.config.errors import Diverged
 
     raise Diverged("the loss is nan at step 2")
 
@@ -166,7 +166,7 @@ def test_a_launch_that_is_ended_leaves_no_rank_behind_that_stands_still(faulty, 
 def test_under_torchrun_where_no_launch_looks_on_a_rank_that_fails_alone_ends_the_run_too(faulty):
     run = faulty(1, raise_what_nobody_expects)
     program = (
-        "import os; from repro.cli import main; from repro.rundir import RunDirectory; "
+        "import os; from repro.cli import main; from repro.runs.directory import RunDirectory; "
         "from tests.launch.test_failures import put_fault; "
         f"put_fault(RunDirectory({str(run.directory.path)!r}), int(os.environ['RANK'])); main()"
     )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from repro import attempts
 from repro.launch import JobSettings, job, launch
-from repro.rundir import ENDED
+from repro.runs import ownership as attempts
+from repro.runs.directory import ENDED
 from tests.launch.conftest import kill, processes_of, sha256_fits, small_disk
 
 TWO = JobSettings(ranks=2, checkpoint_seconds=0.5)

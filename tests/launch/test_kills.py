@@ -10,9 +10,10 @@ import time
 
 import torch
 
-from repro import attempts, results
+from repro import results
 from repro.launch import JobSettings, launch
-from repro.rundir import RunDirectory, run_directories
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory, run_directories
 from tests.launch.conftest import kill, processes_of
 
 KILLS = 20

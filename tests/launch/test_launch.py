@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from repro import attempts, results
+from repro import results
 from repro.launch import JobSettings, launch
-from repro.rundir import RunDirectory
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory
 
 REPRO = [sys.executable, "-m", "repro"]
 

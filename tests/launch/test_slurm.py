@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from repro.attempts import Attempt
 from repro.launch import scheduler
 from repro.launch.job import root_cause
 from repro.launch.slurm import TASK_ENDED, exits_of, no_use_starting
+from repro.runs.ownership import Attempt
 
 
 @pytest.mark.parametrize(

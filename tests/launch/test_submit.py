@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from repro import attempts
 from repro.cli import main
-from repro.errors import InputError
+from repro.config.errors import InputError
 from repro.launch import records
 from repro.launch.records import launches
-from repro.rundir import RunDirectory, run_directories
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory, run_directories
 from tests.launch.fakes import FakeSlurm
 
 GRID = ["batch-size", "--loss", "sigmoid", "softmax", "--batch-size", "63", "64", "256", "--set", "data=shapes:2048"]

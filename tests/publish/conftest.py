@@ -96,7 +96,7 @@ def hub(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)  # read when another test imported it
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("repro.retry.pause_seconds", lambda *_: 0)
+    monkeypatch.setattr("repro.data.network.pause_seconds", lambda *_: 0)
     yield server
     server.shutdown()
     server.server_close()

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from repro import publish
 from repro.cli import main
+from repro.config.sweep import Overrides, expand, load_sweep
 from repro.publish import columns, latex
-from repro.rundir import RunDirectory
-from repro.sweep import Overrides, expand, load_sweep
+from repro.runs.directory import RunDirectory
 from tests.report.conftest import run_row, sweep_table
 
 

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from repro import results, sources
+from repro import results
 from repro.report import tables
 from repro.report.claims import claims, evidence
 from repro.report.claims.evidence import Verdict
 from repro.report.found import Found
+from repro.results import sources
 from tests.report.conftest import run_row
 
 ACCURACY = "wds_shapes_objects/acc1"

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from repro.cli import main
-from repro.files import read_json, write_json
+from repro.config.files import read_json, write_json
+from repro.config.sweep import Overrides, expand, load_sweep
 from repro.report import figures
-from repro.rundir import RunDirectory
-from repro.sweep import Overrides, expand, load_sweep
+from repro.runs.directory import RunDirectory
 from tests.report.conftest import sweep_table
 
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.model_size import known_size
-from repro.needs import training_flops
+from repro.config.spec import RunSpec
+from repro.estimate.needs import training_flops
+from repro.models.sizes import known_size
 from repro.report import draw, figures, tables, written
 from repro.report.exhibits import Exhibit, exhibits
 from repro.report.exhibits.compute import training_flops_of
 from repro.report.exhibits.released import identity
 from repro.report.found import Found, reproduced
-from repro.spec import RunSpec
 from tests.report.conftest import run_row, sweep_table
 
 RESULTS = Path(__file__).parents[2] / "results"

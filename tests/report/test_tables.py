@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from repro.errors import InputError
+from repro.config.errors import InputError
 from repro.report import tables, written
 from tests.report.conftest import run_row, sweep_table
 
@@ -94,7 +94,7 @@ def test_runs_that_all_failed_keep_their_place():
 
 
 def test_published_tables_and_evaluations_on_the_way_are_told_apart_by_columns_of_their_own():
-    from repro import sources
+    from repro.results import sources
 
     on_the_way = pd.concat([sweep_table(examples_seen_at=at) for at in (8192, 65536)], ignore_index=True)
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from repro import attempts, results
-from repro.rundir import RunDirectory, run_directories
+from repro import results
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory, run_directories
 from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]

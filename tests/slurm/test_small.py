@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import attempts
-from repro.rundir import RunDirectory
+from repro.runs import ownership as attempts
+from repro.runs.directory import RunDirectory
 from tests.slurm.cluster import Cluster
 from tests.slurm.config import SMALL
 from tests.slurm.conftest import started

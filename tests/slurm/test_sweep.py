@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro import attempts
+from repro.runs import ownership as attempts
 from tests.launch.conftest import has_signals, kill, processes_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.person import Person, outcomes, trains

@@ -2,7 +2,7 @@
 
 import torch
 
-from repro.rundir import RunDirectory
+from repro.runs.directory import RunDirectory
 from repro.train.loop import Options, train
 
 CPU = torch.device("cpu")

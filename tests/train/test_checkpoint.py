@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from repro.errors import InputError
+from repro.config.errors import InputError
 from repro.train.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from repro.errors import BadData, InputError
+from repro.config.errors import BadData, InputError
 from repro.train import distributed
 from tests.ranks import on_ranks
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from repro.errors import Diverged
+from repro.config.errors import Diverged
 from repro.train.divergence import LossBound
 
 

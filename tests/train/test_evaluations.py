@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import model as models
 from repro import results
-from repro.errors import EvaluationFailed, Interrupted
+from repro.config.errors import EvaluationFailed, Interrupted
 from repro.evaluate import evaluate
-from repro.rundir import RunDirectory
+from repro.models import build as models
+from repro.runs.directory import RunDirectory
 from repro.train import evaluations
 from repro.train.evaluations import cut_evaluations, evaluation_steps
 from tests.drill.conftest import eval_folder

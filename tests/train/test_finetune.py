@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from repro import model as models
-from repro.errors import InputError, Interrupted
+from repro.config.errors import InputError, Interrupted
+from repro.models import build as models
 from tests.ranks import on_ranks
 from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.errors import DiskFull, Interrupted
-from repro.files import full_disk_named
-from repro.rundir import RunDirectory
+from repro.config.errors import DiskFull, Interrupted
+from repro.config.files import full_disk_named
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from tests.train.runs import CPU, StopAfter, assert_same_bits, trained

@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from repro.check import complete, prepare_data
-from repro.errors import InputError, Interrupted
-from repro.run import run
-from repro.rundir import RunDirectory
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.errors import InputError, Interrupted
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
+from repro.runs.directory import RunDirectory
+from repro.runs.execute import run
 from repro.train.loop import Options
 from tests.train.runs import StopAfter, assert_same_bits, trained
 

@@ -7,9 +7,9 @@ import time
 import pytest
 import torch
 
-from repro.errors import BadData, Diverged, InputError, Interrupted
-from repro.rundir import RunDirectory
-from repro.spec import LOG_COLUMNS
+from repro.config.errors import BadData, Diverged, InputError, Interrupted
+from repro.config.spec import LOG_COLUMNS
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.divergence import LossBound
 from repro.train.loop import Options

@@ -7,9 +7,9 @@ import weakref
 import pytest
 import torch
 
-from repro.counts import smaller_micro_batch
-from repro.errors import OutOfMemory
-from repro.rundir import RunDirectory
+from repro.config.errors import OutOfMemory
+from repro.config.units import smaller_micro_batch
+from repro.runs.directory import RunDirectory
 from repro.train.loop import Options
 from repro.train.memory import ONEDNN, out_of_memory_named
 from tests.train.runs import trained, weights
@@ -88,10 +88,10 @@ WITH_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch
-from repro.errors import OutOfMemory
-from repro.files import read_json
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
+from repro.config.errors import OutOfMemory
+from repro.config.files import read_json
+from repro.runs.directory import RunDirectory
+from repro.config.spec import RunSpec
 from repro.train.loop import Options, train
 
 torch.set_num_threads(1)

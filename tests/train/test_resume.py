@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.errors import Interrupted
-from repro.rundir import RunDirectory
+from repro.config.errors import Interrupted
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from repro.train.trainer import Trainer

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import torch
 
-from repro import model as models
-from repro.errors import BadData, Interrupted
-from repro.rundir import RunDirectory
+from repro.config.errors import BadData, Interrupted
+from repro.models import build as models
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from repro.train.trainer import Trainer

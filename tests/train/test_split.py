@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from repro.errors import Interrupted
+from repro.config.errors import Interrupted
 from repro.loss.exchange import measure_waiting
 from repro.train import loop
 from repro.train.distributed import average_gradients

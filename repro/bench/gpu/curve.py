@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from repro.bench.gpu.place import OutOfTime, Place
-from repro.rundir import RunDirectory, run_directories
+from repro.runs.directory import RunDirectory, run_directories
 
 BATCH_SIZES = ("1k", "4k", "512", "2k", "8k", "16k")
 """In the order in which they tell most."""

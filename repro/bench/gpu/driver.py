@@ -20,7 +20,7 @@ import pandas as pd
 from repro.bench.gpu import SECTIONS, Section
 from repro.bench.gpu.place import section_row
 from repro.bench.gpu.section import OUT_OF_TIME
-from repro.errors import InputError, nearest
+from repro.config.errors import InputError, nearest
 from repro.results import write_csv
 
 SUMMARY = "summary.csv"

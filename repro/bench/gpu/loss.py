@@ -20,7 +20,7 @@ from repro.bench.loss import ERRORS, relative_errors
 from repro.bench.measure import WARM_UP_BATCH, forward_and_backward
 from repro.bench.ranks import on_ranks
 from repro.bench.setting import LOGIT_BIAS, LOGIT_SCALE, Setting, embeddings
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 from repro.loss import kernels
 
 OURS = "repro-ring"

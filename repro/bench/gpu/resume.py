@@ -11,10 +11,10 @@ import torch
 
 from repro.bench.gpu.place import Place
 from repro.bench.record import run_command
-from repro.check import complete, prepare_data
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.config.spec import RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
+from repro.runs.directory import RunDirectory
 
 MODEL = {
     "embed_dim": 384,

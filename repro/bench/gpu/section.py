@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from repro.bench.gpu.place import OutOfTime, Place, Rows
-from repro.stopping import whole_program
+from repro.runs.signals import whole_program
 
 OUT_OF_TIME = 75
 """Exit code of a section that knew when to stop."""

@@ -22,9 +22,9 @@ from repro.bench.gpu.training import (
     trainer_of,
     without_hub_tokenizer,
 )
-from repro.counts import format_batch_size
-from repro.model_size import model_size
-from repro.spec import RunSpec
+from repro.config.spec import RunSpec
+from repro.config.units import format_batch_size
+from repro.models.sizes import model_size
 from repro.train.memory import is_out_of_memory
 from repro.train.meters import peak_memory_bytes
 

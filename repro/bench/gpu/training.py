@@ -14,19 +14,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from repro import model as models
 from repro.bench.gpu.place import Place
-from repro.check import complete
+from repro.config.spec import RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
 from repro.data.pairs import PairBatch
-from repro.data.source import make_world
-from repro.determinism import set_deterministic
-from repro.model_config import read_config
-from repro.rundir import RunDirectory
-from repro.spec import RunSpec
-from repro.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete
+from repro.models import build as models
+from repro.models.model_config import read_config
+from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
+from repro.train.determinism import set_deterministic
 from repro.train.meters import Clock
 from repro.train.trainer import Trainer
+from repro.world.source import make_world
 
 WORLD = "shapes:2048"
 """What a trainer opens, and does not read."""

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pandas as pd
 
+from repro.config.spec import RunSpec
 from repro.report.claims import batch_size, negatives, settings, systems, training
 from repro.report.claims.claim import Claim
 from repro.report.found import Found
-from repro.sources import ORIGIN
-from repro.spec import RunSpec
+from repro.results.sources import ORIGIN
 
 CLAIMS: tuple[Callable[[Found], Claim], ...] = (
     *batch_size.CLAIMS,

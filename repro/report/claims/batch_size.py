@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from repro.analysis.saturation import Saturation, analyse
-from repro.counts import format_batch_size, format_examples
+from repro.config.units import format_batch_size, format_examples
 from repro.report import tables
 from repro.report.claims.claim import Claim, value
 from repro.report.claims.evidence import MARGIN, Difference, Part, Verdict, part, said, weigh, where
 from repro.report.claims.runs import Group, group_of
 from repro.report.found import Found
+from repro.results.stats.saturation import Saturation, analyse
 
 SMALL, SATURATION = 16384, 32768
 PEAKS = {"sigmoid": 32768, "softmax": 98304}

@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from repro.errors import InputError
-from repro.model_config import is_at_hand, read_config
+from repro.config.errors import InputError
+from repro.models.model_config import is_at_hand, read_config
 from repro.report import tables
 from repro.report.claims.claim import Claim, value
 from repro.report.claims.evidence import Part, Verdict, judge, part, said, weigh, where

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_bytes
+from repro.config.units import format_batch_size, format_bytes
 from repro.report.claims.claim import Claim
 from repro.report.claims.evidence import NOTHING, Evidence, Part, Verdict, said, weigh, where
 from repro.report.found import Found

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from repro.counts import format_batch_size, format_examples
+from repro.config.units import format_batch_size, format_examples
 from repro.report import tables
 from repro.report.style import STYLE
 

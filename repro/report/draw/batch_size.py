@@ -24,9 +24,9 @@ def accuracy_by_batch_size(
 ) -> Axes:
     """A metric (0 to 1, drawn in percent) against batch size, a line for each loss and series.
 
-    table: of `repro.results.load` or `repro.sources.load`; the paper's rows are hollow, imported ones have colours of
-    their own. by: the columns that tell series apart, found from the table when None. singles: each run is drawn, and
-    links to its row. origins: names of imported series in the order of their colours.
+    table: of `repro.results.load` or `repro.results.sources.load`; the paper's rows are hollow, imported ones have
+    colours of their own. by: the columns that tell series apart, found from the table when None. singles: each run is
+    drawn, and links to its row. origins: names of imported series in the order of their colours.
     """
     label = metric_label(metric)
     return by_batch_size(table, metric, 100, label, ax, by, singles, origins)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 from repro.report.draw.axes import label_batch_sizes, label_log_rows, new_axes
 from repro.report.style import INK, PAPER, looks
 

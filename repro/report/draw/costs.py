@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw.axes import every_nth, new_axes
 from repro.report.style import INK, LOSS_STYLES, OTHER_STYLE, PAPER

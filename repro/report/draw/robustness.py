@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.counts import format_examples
+from repro.config.units import format_examples
 from repro.report import tables
 from repro.report.draw.axes import label_ratios, label_rows, metric_label, new_axes
 from repro.report.draw.series import draw_intervals, draw_runs, draw_series, finish

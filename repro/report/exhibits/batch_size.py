@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
+from repro.config.spec import SCALES
 from repro.report import tables
 from repro.report.draw import accuracy_by_batch_size
 from repro.report.draw.axes import title
@@ -24,7 +25,6 @@ from repro.report.exhibits.exhibit import (
 from repro.report.figures import Draw, full_and_column, loss_looks, share_heights
 from repro.report.found import Found
 from repro.report.style import INK, PAPER, look
-from repro.spec import SCALES
 
 SETUPS = {
     "siglit": ("SigLiT", "table-8", "imagenet1k/acc1"),

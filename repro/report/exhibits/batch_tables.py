@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.exhibits.batch_size import curves_of, dataset_title, scales_of
 from repro.report.exhibits.exhibit import Exhibit, cell, claim, main_metric, sentences, tidy, unfinished, whose

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.counts import format_batch_size, format_bytes
+from repro.config.units import format_batch_size, format_bytes
 from repro.report import draw
 from repro.report.draw.axes import label_log_rows, title
 from repro.report.draw.benchmark import LIMIT, format_seconds, in_order, styles

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.errors import InputError
-from repro.model_size import ModelSize, known_size
-from repro.needs import training_flops
+from repro.config.errors import InputError
+from repro.config.spec import RunSpec
+from repro.estimate.needs import training_flops
+from repro.models.sizes import ModelSize, known_size
 from repro.report import tables
 from repro.report.draw import pareto, pareto_front
 from repro.report.draw.axes import title
@@ -19,7 +20,6 @@ from repro.report.exhibits.exhibit import Exhibit, are_drawn, main_metric, sente
 from repro.report.figures import Draw, full_and_column, loss_looks
 from repro.report.found import Found
 from repro.report.style import INK
-from repro.spec import RunSpec
 
 COUNTED = (
     *("setup", "model", "loss", "negatives", "batch_size", "micro_batch", "examples_seen", "token_bottleneck"),
@@ -72,7 +72,7 @@ def training_flops_of(runs: pd.DataFrame) -> pd.Series:
 
 
 def _flops(row: Mapping[str, object], size: ModelSize | None) -> float:
-    """By repro.needs, which asks of a spec these fields only: what is not there has its default."""
+    """By repro.estimate.needs, which asks of a spec these fields only: what is not there has its default."""
     given = {name: row[name] for name in COUNTED if name in row and not pd.isna(row[name])}
     if size is None or not {"batch_size", "examples_seen", "loss", "setup"} <= set(given):
         return math.nan

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.counts import format_examples
+from repro.config.sweep import stands_in
+from repro.config.units import format_examples
 from repro.report import tables
 from repro.report.style import MOST_POINTS
-from repro.sweep import stands_in
 
 UNPUBLISHED = "The paper shows this as a figure whose numbers are not published"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.counts import format_batch_size
+from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import by_language
 from repro.report.draw.axes import title

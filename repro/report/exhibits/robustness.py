@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.axes import Axes
 
+from repro.config.spec import CORRUPTIONS
 from repro.report import tables
 from repro.report.draw import by_noise, by_ratio, with_ratios
 from repro.report.draw.axes import metric_label, title
@@ -23,7 +24,6 @@ from repro.report.exhibits.exhibit import (
 )
 from repro.report.figures import Draw, full_and_column, loss_looks, share_heights
 from repro.report.found import Found
-from repro.spec import CORRUPTIONS
 
 LOGITS = {
     "final_logit_bias": ("final bias", "b"),

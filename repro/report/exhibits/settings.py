@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from repro.counts import format_batch_size, format_seconds
+from repro.config.units import format_batch_size, format_seconds
 from repro.report import tables
 from repro.report.exhibits.batch_size import dataset_title
 from repro.report.exhibits.exhibit import Exhibit, cell, claim, main_metric, percent, sentences, tidy, unfinished, whose

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
+from repro.config.spec import RunSpec
 from repro.report import tables
 from repro.report.draw import accuracy_along_training, training_curves
 from repro.report.draw.axes import title
@@ -13,7 +14,6 @@ from repro.report.exhibits.exhibit import Exhibit, claim, listed, points, senten
 from repro.report.figures import Draw, full_and_column
 from repro.report.found import Found
 from repro.report.style import looks
-from repro.spec import RunSpec
 
 POINT = "examples_seen_at"
 CURVES = ("training_loss", "gradient_norm", "update_norm")

@@ -1,5 +1,0 @@
-"""What the tables say and how surely: where growing the batch stops paying, and which of two tables is ahead.
-
-Each function takes a table in the shape of `repro.sources.load` and works in a notebook as well. docs/saturation.md
-explains the methods. Accuracies are percent and differences points in all that this room returns.
-"""

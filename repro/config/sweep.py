@@ -1,0 +1,332 @@
+"""Sweep and recipe files → list[RunSpec].
+
+A recipe (sweeps/recipes/<setup>-<scale>.yaml) is one complete RunSpec; a sweep (sweeps/<name>.yaml) says which
+fields vary at each scale, and what of the paper that reproduces. What is given later wins:
+recipe < the sweep's `set` < the sweep's `axes` and `cases` < options of the command line.
+
+A scale can have a measurement in the place of runs: `bench` names a command of `repro bench`, with its options.
+
+Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
+several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
+
+Two keys of recipes are no fields of a run: `stands_in`, what takes the place of what the paper has and is private, told
+in reports; and `local_batch` (also of `set`), how many examples of a batch one rank holds at most.
+On a cluster the ranks follow from it (layout.py), and ranks change no result.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from repro.config.errors import InputError, nearest
+from repro.config.resources import resource
+from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, SETUPS, RunSpec
+from repro.config.units import parse_batch_size, parse_examples
+from repro.config.yaml_file import read_yaml
+
+SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
+NO_FIELDS = ("local_batch", "stands_in")
+"""Keys of recipes that change no result."""
+BLOCK_KEYS = {"axes", "set", "cases"}
+SCALE_KEYS = {"setup", "setups", "bench", *BLOCK_KEYS}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file, read and checked."""
+
+    name: str
+    title: str
+    reproduces: str
+    scales: dict[str, dict[str, Any]]
+    file: Path
+    claim: str = ""
+    """What the paper says of it."""
+    curves: tuple[str, ...] = ()
+    """Columns of the runs' logs that belong to the result, against examples seen."""
+
+    def bench(self, scale: str) -> tuple[str, dict[str, Any]] | None:
+        """The command of `repro bench` that this sweep is at a scale, with its options; None where it is runs.
+
+        Raises InputError for a scale that the sweep does not have.
+        """
+        if scale not in self.scales:
+            raise InputError(
+                f"sweep '{self.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(self.scales)})"
+            )
+        found = self.scales[scale].get("bench")
+        return next(iter(found.items())) if found else None
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line changes: values of axes (lists), and single values of any field."""
+
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def list_sweeps() -> list[Sweep]:
+    """Every sweep that `load_sweep` finds by name. Raises InputError for one whose file is wrong."""
+    return [load_sweep(name) for name in sweep_names()]
+
+
+def sweep_names() -> list[str]:
+    """The person's own in ./sweeps, and those that come along."""
+    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")})
+
+
+def load_sweep(name: str) -> Sweep:
+    """By name, or by the path of a YAML file. Raises InputError that names the file and the key."""
+    file = Path(name)
+    if file.suffix not in (".yaml", ".yml"):
+        candidates = [folder / f"{name}.yaml" for folder in _folders()]
+        found = [candidate for candidate in candidates if candidate.is_file()]
+        if not found:
+            known = {f.stem for folder in _folders() for f in folder.glob("*.yaml")}
+            raise InputError(f"unknown sweep '{name}'{nearest(name, known)}")
+        file = found[0]
+    values = read_yaml(file)
+    for key in values:
+        if key not in SWEEP_KEYS:
+            raise InputError(f"{file}: unknown key '{key}'{nearest(key, SWEEP_KEYS)}")
+    scales = values.get("scales")
+    if not isinstance(scales, dict) or not scales:
+        raise InputError(f"{file}: expected 'scales' with at least one of {', '.join(SCALES)}")
+    for scale, content in scales.items():
+        if scale not in SCALES:
+            raise InputError(f"{file}: unknown scale '{scale}'{nearest(scale, SCALES)}")
+        _check_block(content, SCALE_KEYS, f"{file}: scales.{scale}")
+        for setup, block in (content.get("setups") or {}).items():
+            if setup not in SETUPS:
+                raise InputError(f"{file}: scales.{scale}.setups: unknown setup '{setup}'{nearest(setup, SETUPS)}")
+            _check_block(block, BLOCK_KEYS, f"{file}: scales.{scale}.setups.{setup}")
+    texts = {key: _text(values, key, file) for key in ("reproduces", "claim")}
+    title = _text(values, "title", file) or file.stem
+    return Sweep(file.stem, title, scales=scales, file=file, curves=_curves(values, file), **texts)
+
+
+def _check_block(block: Any, keys: set[str], where: str) -> None:
+    if not isinstance(block, dict):
+        raise InputError(f"{where}: expected keys and values ({', '.join(sorted(keys))})")
+    for key in block:
+        if key not in keys:
+            raise InputError(f"{where}: unknown key '{key}'{nearest(key, keys)}")
+    for key in block.keys() & {"axes", "set", "setups"}:
+        if not isinstance(block[key], dict):
+            raise InputError(f"{where}.{key}: expected keys and values, found {block[key]!r}")
+    if "bench" in block:
+        _check_bench(block, f"{where}.bench")
+    for axis, values in block.get("axes", {}).items():
+        _check_key(axis, f"{where}.axes")
+        if not isinstance(values, list) or not values:
+            raise InputError(f"{where}.axes.{axis}: expected a list of values")
+    cases = block.get("cases", [])
+    if not isinstance(cases, list):
+        raise InputError(f"{where}.cases: expected a list of keys and values, found {cases!r}")
+    for case in cases:
+        if not isinstance(case, dict):
+            raise InputError(f"{where}.cases: expected a list of keys and values, found {case!r}")
+        for key, value in case.items():
+            _check_key(key, f"{where}.cases")
+            if value == []:
+                raise InputError(f"{where}.cases: {key}: expected a value, or a list of some")
+
+
+def _check_bench(block: dict[str, Any], where: str) -> None:
+    bench = block["bench"]
+    if len(block) > 1:
+        raise InputError(f"{where}: a scale is a measurement or runs; expected no other key beside it")
+    if not isinstance(bench, dict) or len(bench) != 1 or not isinstance(next(iter(bench.values())), dict):
+        raise InputError(f"{where}: expected one command of repro bench with its options, such as capacity: {{}}")
+
+
+def _text(values: dict[str, Any], key: str, file: Path) -> str:
+    value = values.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"{file}: {key}: expected text, found {value!r}; put it in quotes")
+    return " ".join(value.split())
+
+
+def _curves(values: dict[str, Any], file: Path) -> tuple[str, ...]:
+    """Columns of the runs' logs. Raises InputError with the nearest."""
+    curves = values.get("curves", [])
+    if not isinstance(curves, list):
+        raise InputError(f"{file}: curves: expected a list of columns of the log, such as [loss, gradient_norm]")
+    for column in curves:
+        if column not in LOG_COLUMNS:
+            raise InputError(f"{file}: curves: '{column}' is no column of the log{nearest(str(column), LOG_COLUMNS)}")
+    return tuple(curves)
+
+
+def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
+    """The recipe's values, and its file. Raises InputError."""
+    if setup not in SETUPS:
+        raise InputError(f"unknown setup '{setup}'{nearest(setup, SETUPS)}")
+    if scale not in SCALES:
+        raise InputError(f"unknown scale '{scale}'{nearest(scale, SCALES)}")
+    folders = [folder / "recipes" for folder in _folders()]
+    for folder in folders:
+        if (file := folder / f"{setup}-{scale}.yaml").is_file():
+            return {**read_yaml(file), "setup": setup, "scale": scale}, file
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    raise InputError(f"there is no recipe for setup '{setup}' at scale '{scale}'; known: {', '.join(known)}")
+
+
+def stands_in(setup: str, scale: str) -> str:
+    """What takes the place of what the paper has and is private; '' where nothing does, or the recipe is not here."""
+    try:
+        recipe, _ = load_recipe(setup, scale)
+    except InputError:
+        return ""
+    return str(recipe.get("stands_in", ""))
+
+
+def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
+    """The sweep's runs at one scale, in the order of its axes. Raises InputError."""
+    if sweep.bench(scale):
+        raise InputError(f"sweep '{sweep.name}' at scale {scale} is a measurement; it has no runs")
+    for key in (*overrides.axes, *overrides.values):
+        _check_key(key, "--set")
+    content = sweep.scales[scale]
+    setups = _listed(content.get("setup", "siglip"))
+    setups = overrides.axes.get("setup") or _listed(overrides.values.get("setup", setups))
+    return list({spec.run_id: spec for setup in setups for spec in _expand(sweep, scale, setup, overrides)}.values())
+
+
+def _expand(sweep: Sweep, scale: str, setup: str, overrides: Overrides) -> Iterator[RunSpec]:
+    """The cells of one setup."""
+    recipe, file = load_recipe(setup, scale)
+    block = _block(sweep, scale, setup)
+    given = {name: values for name, values in overrides.axes.items() if name != "setup"}
+    fixed = {name: value for name, value in overrides.values.items() if name != "setup"}
+    axes = {name: values for name, values in block["axes"].items() if name not in fixed} | given
+    cases = [case for each in block["cases"] or [{}] for case in _product(each)]
+    for cell, case in itertools.product(_product(axes), cases):
+        chosen = {name: value for name, value in case.items() if name not in given} | cell | fixed
+        values = recipe | block["set"] | chosen
+        for key in NO_FIELDS:
+            values.pop(key, None)
+        yield _resolve(values, chosen, f"{sweep.file.name}, {file.name}")
+
+
+def _block(sweep: Sweep, scale: str, setup: str) -> dict[str, Any]:
+    """Axes, set and cases of a setup: those of the scale, changed by its own."""
+    content = sweep.scales.get(scale, {})
+    own = (content.get("setups") or {}).get(setup, {})
+    merged = {key: {**content.get(key, {}), **own.get(key, {})} for key in ("axes", "set")}
+    cases = own.get("cases", content.get("cases", []))
+    for key in (key for case in cases for key in case):
+        if key in merged["axes"]:
+            raise InputError(f"{sweep.file}: scales.{scale}: {key} is in axes and in cases; expected it in one of them")
+    return {**merged, "cases": cases}
+
+
+def _product(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """{"a": [1, 2], "b": 3} → [{"a": 1, "b": 3}, {"a": 2, "b": 3}]."""
+    return [dict(zip(values, cell, strict=True)) for cell in itertools.product(*map(_listed, values.values()))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | None = None) -> list[int]:
+    """Of each run of this sweep: the examples of its batch that one rank holds at most.
+
+    `chosen` (--local-batch) before the sweep's `set` before the recipe. Raises InputError where none of them says it,
+    or not as a batch size.
+    """
+
+    @functools.cache
+    def of(setup: str, scale: str) -> int:
+        recipe, file = load_recipe(setup, scale)
+        places = (
+            ({"local_batch": chosen}, "--local-batch"),
+            (_block(sweep, scale, setup)["set"], f"{sweep.file}: scales.{scale}: set: local_batch"),
+            (recipe, f"{file}: local_batch"),
+        )
+        for values, where in places:
+            if (value := values.get("local_batch")) is not None:
+                return _positive_batch(value, where)
+        raise InputError(f"{file}: 'local_batch' is missing (the most a rank holds); give it with --local-batch")
+
+    return [of(spec.setup, spec.scale) for spec in specs]
+
+
+def _positive_batch(value: Any, where: str) -> int:
+    try:
+        count = parse_batch_size(value)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if count < 1:
+        raise InputError(f"{where} {count}: expected 1 example or more")
+    return count
+
+
+def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
+    """One cell's values → RunSpec: shares become counts, the prior a number, softmax loses the bias that nobody asked
+    for, and what is spoilt with probability 0 is not spoilt: one run, whatever the kind.
+    """
+    if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
+        values["init_logit_bias"] = None
+    if values.get("corruption", "none") in CORRUPTIONS and values.get("corruption_probability") == 0:
+        values["corruption"] = "none"
+    if values.get("init_logit_bias") == "prior":
+        values["init_logit_bias"] = prior_bias(parse_batch_size(values["batch_size"]))
+    warmup = values.get("warmup_examples", 0)
+    if isinstance(warmup, str) and warmup.endswith("%"):
+        try:
+            share = float(warmup[:-1]) / 100
+        except ValueError:
+            raise InputError(f"{where}: warmup_examples '{warmup}' is not a share such as 10%") from None
+        values["warmup_examples"] = int(share * parse_examples(values["examples_seen"]))
+    return RunSpec.parse(values, where)
+
+
+def prior_bias(batch_size: int) -> float:
+    """b = −log(B − 1): at t·x·y = 0 a pair is then a positive with probability 1/B, its share. Raises InputError."""
+    if batch_size < 2:
+        raise InputError("init_logit_bias 'prior' is −log(batch_size − 1): expected a batch_size of 2 or more")
+    return -math.log(batch_size - 1)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'key=value' of --set, the value read as YAML. Raises InputError."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set '{text}': expected key=value, such as --set learning_rate=3e-4")
+    _check_key(key, "--set")
+    if key in ("batch_size", "micro_batch", "examples_seen", "warmup_examples", "data", "model"):
+        return key, value
+    try:
+        parsed = yaml.safe_load(value)
+        return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
+    except yaml.YAMLError:
+        raise InputError(f"--set {key}: '{value}' cannot be read as a YAML value") from None
+
+
+def _is_number(text: str) -> bool:
+    """YAML 1.1 reads 3e-4 as a string; people mean the number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_key(key: str, where: str) -> None:
+    if key == "local_batch":
+        raise InputError(f"{where}: local_batch changes no result, so no run has it; give it with --local-batch")
+    if key not in RunSpec.model_fields:
+        raise InputError(f"{where}: unknown key '{key}'{nearest(key, RunSpec.model_fields)}")
+
+
+def _folders() -> list[Path]:
+    return [folder for folder in (Path("sweeps"), resource("sweeps")) if folder.is_dir()]

@@ -1,0 +1,244 @@
+"""Evaluation data sets as the person names them: clip-benchmark webdataset folders or URLs, or its own names.
+
+A data set in several languages is as many data sets over the same images: `crossmodal3600` stands for
+`crossmodal3600:ar`, `crossmodal3600:bn` …, a folder of each language for itself (wds_emoji_de, wds_emoji_en).
+
+`NAME:10-shot` is the linear probe on ten training images a class of a classification set (repro/evaluate/few_shot.py).
+"""
+
+import ast
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from repro.config.errors import InputError, nearest
+from repro.config.files import read_object
+from repro.config.resources import cache_folder
+from repro.config.spec import RunSpec
+from repro.data.network import retried
+from repro.runs.directory import RunDirectory
+
+SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
+"""The embedded world's sets, for which 'shapes' stands: classification, retrieval."""
+WORLD_LANGUAGES = ("en", "de", "es", "zh", "ar")
+MULTILINGUAL_SHAPES = (SHAPES[0], *(f"{SHAPES[1]}_{language}" for language in WORLD_LANGUAGES))
+WORLDS = {"shapes": SHAPES, "shapes-multilingual": MULTILINGUAL_SHAPES}
+"""What stands for sets of the embedded world, as data and as an evaluation."""
+
+MULTILINGUAL = {
+    "crossmodal3600": "crossmodal3600",
+    "multilingual_mscoco_captions": "multilingual_mscoco",
+    "xtd10": "xtd10",
+    "xtd200": "xtd200",
+    "flickr30k-200": "flickr30k_200",
+}
+"""clip-benchmark's retrieval sets in many languages, and its modules that know which."""
+RETRIEVALS = ("flickr30k", "flickr8k", "mscoco_captions")
+ALSO_IN = {"flickr30k": ("en", "zh"), "flickr8k": ("en", "zh")}
+"""Sets whose name stands for English alone."""
+_FEW_SHOT = re.compile(r"(.+):(\d+)-shot")
+_IN_LANGUAGE = re.compile(r"(.+)_([a-z]{2,3}(?:_[A-Z][a-z]{3})?)/((?:image|text)_retrieval_recall@\d+)")
+
+
+def evaluated(directory: RunDirectory, spec: RunSpec) -> bool:
+    """Whether a run has the results of all evaluations that its spec names. Looks at no data set's content."""
+    names = [part for name in spec.evals for part in (world_sets(name, spec.data) or parts(name))]
+    return all((directory.evals / f"{result_name(name)}.json").exists() for name in names)
+
+
+def world_sets(name: str, data: str) -> tuple[str, ...]:
+    """The sets of the embedded world that an evaluation's name stands for, () for other names.
+
+    'shapes' stands for the sets of the world that a run trains on: in all its languages, where it has several.
+    """
+    trained_on = data.partition(":")[0]
+    name, shots = split_shots(name)
+    sets = WORLDS.get(trained_on if name == "shapes" and trained_on in WORLDS else name, ())
+    return (f"{sets[0]}:{shots}-shot",) if sets and shots else sets
+
+
+def split_shots(name: str) -> tuple[str, int]:
+    """'imagenet1k:10-shot' → the data set's name and 10; 0 where it is no few-shot probe."""
+    found = _FEW_SHOT.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 0)
+
+
+def parts(name: str) -> list[str]:
+    """The data sets that one name stands for: one for each language, or the name itself."""
+    return [f"{name}:{language}" for language in languages_of(name)] if name in MULTILINGUAL else [name]
+
+
+def split_language(name: str) -> tuple[str, str]:
+    """'crossmodal3600:de' → clip-benchmark's name and language; English where none is named."""
+    base, _, language = name.partition(":")
+    return base, language or "en"
+
+
+@functools.cache
+def languages_of(name: str) -> tuple[str, ...]:
+    """Of one of clip-benchmark's sets, as its module lists them, read without importing torchvision."""
+    if name in ALSO_IN or name not in MULTILINGUAL:
+        return ALSO_IN.get(name, ())
+    folder = Path(importlib.util.find_spec("clip_benchmark").origin).parent / "datasets"
+    lists = {}
+    for module in (MULTILINGUAL[name], "flores_langs"):
+        for line in ast.parse((folder / f"{module}.py").read_text()).body:
+            if isinstance(line, ast.Assign) and isinstance(line.value, ast.List):
+                lists[line.targets[0].id] = ast.literal_eval(line.value)
+    return tuple(lists.get("SUPPORTED_LANGUAGES", lists.get("flores_languages", ())))
+
+
+def language_means(metrics: Mapping[str, float]) -> dict[str, float]:
+    """wds_emoji_mean/image_retrieval_recall@1 and so on: over the languages of each set that has several.
+
+    Which are languages of one set is told by their names: wds_emoji_de, wds_emoji_en.
+    """
+    groups: dict[str, list[float]] = {}
+    for name, value in metrics.items():
+        if found := _IN_LANGUAGE.fullmatch(name):
+            groups.setdefault(f"{found[1]}_mean/{found[3]}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in groups.items() if len(values) > 1}
+
+
+def but_languages(metrics: Iterable[str]) -> list[str]:
+    """Metrics without those of single languages whose mean is among them."""
+    metrics = list(metrics)
+    means = {m.rpartition("_mean/")[0] for m in metrics if "_mean/" in m}
+    return [m for m in metrics if "_mean/" in m or not any(m.startswith(f"{mean}_") for mean in means)]
+
+
+def absolute(name: str) -> str:
+    """A folder as seen from anywhere; other names as they are."""
+    base, shots = split_shots(name)
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
+    return f"{base}:{shots}-shot" if shots else base
+
+
+def result_name(name: str) -> str:
+    """What the file of an evaluation's result is called."""
+    base, shots = split_shots(name)
+    return dataset_name(base) + (f"_{shots}shot" if shots else "")
+
+
+def metrics_in(folder: Path) -> dict[str, float]:
+    """Of all results in a folder, named <dataset>/<metric>, with the means over languages. Raises CorruptRun."""
+    found: dict[str, float] = {}
+    for file in sorted(folder.glob("*.json")):
+        dataset = re.sub(r"_\d+shot$", "", file.stem)
+        found |= {f"{dataset}/{key}": value for key, value in read_object(file).get("metrics", {}).items()}
+    return found | language_means(found)
+
+
+def dataset_name(name: str) -> str:
+    """A folder's or URL's last part, or the data set's name, as metrics are named after it."""
+    name, _ = split_shots(name)
+    if "://" in name:
+        return name.split("/tree/")[0].rstrip("/").rsplit("/", 1)[-1]
+    return Path(name).resolve().name if Path(name).is_dir() else re.sub("[/:]", "_", name)
+
+
+def check_eval(name: str) -> None:
+    """Raises InputError for a folder that is no clip-benchmark webdataset, or a name that clip-benchmark lacks."""
+    name, shots = split_shots(name)
+    folder = Path(name)
+    if folder.is_dir():
+        if missing := missing_eval_part(folder) or (shots and _missing_few_shot_part(folder)):
+            raise InputError(f"--eval {name}: not a clip-benchmark webdataset folder: {missing}")
+        for split in ("test", "train") if shots else ("test",):
+            _check_tars(name, folder / split)
+        return
+    if "://" in name:
+        return
+    if "/" in name or folder.suffix:
+        parent = next(p for p in folder.resolve().parents if p.is_dir())
+        beside = [p.name for p in parent.iterdir() if p.is_dir() and missing_eval_part(p) is None]
+        raise InputError(f"--eval {name}: no such folder{nearest(folder.name, beside)} (in {parent})")
+    known = known_datasets()
+    base, _, language = name.partition(":")
+    if base in WORLDS:
+        raise InputError(f"--eval {name}: expected {base}, or {base}:10-shot for the linear probe")
+    if base not in known:
+        raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, known)}")
+    if language and language not in languages_of(base):
+        has = f"has no language '{language}'{nearest(language, languages_of(base))}"
+        raise InputError(f"--eval {name}: {base} {has if languages_of(base) else f'is in one language; name {base}'}")
+    if shots and (name in MULTILINGUAL or name in RETRIEVALS):
+        raise InputError(f"--eval {name}:{shots}-shot: {name} is for retrieval; a probe needs classes")
+
+
+def _missing_few_shot_part(folder: Path) -> str | None:
+    if webdataset_task(str(folder)) == "zeroshot_retrieval":
+        return "a linear probe needs classes, and dataset_type.txt says 'retrieval'"
+    return None if (folder / "train" / "nshards.txt").is_file() else "train/nshards.txt is missing"
+
+
+def _check_tars(name: str, folder: Path) -> None:
+    """clip-benchmark takes damage in a tar for its end, and would give the accuracy on what came before."""
+    from repro.data.shards import open_index
+
+    text = (folder / "nshards.txt").read_text(errors="replace").strip()
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(
+            f"--eval {name}: {folder.name}/nshards.txt says {text[:40]!r}; expected the number of tar files"
+        )
+    for number in range(int(text)):
+        file = folder / f"{number}.tar"
+        if not file.is_file():
+            raise InputError(f"--eval {name}: {folder.name}/{file.name} is missing; nshards.txt says {text}")
+        if broken := open_index(file).broken:
+            raise InputError(f"--eval {name}: {folder.name}/{file.name} is no whole tar file: {broken}")
+
+
+def known_datasets() -> list[str]:
+    """The data sets that clip-benchmark knows by name; its collections leave out those in many languages."""
+    from clip_benchmark.datasets.builder import dataset_collection
+
+    return sorted({*MULTILINGUAL, *(name for names in dataset_collection.values() for name in names)})
+
+
+def missing_eval_part(folder: Path) -> str | None:
+    """What keeps a folder from being a clip-benchmark webdataset, or None."""
+    if not (folder / "test" / "nshards.txt").is_file():
+        return "test/nshards.txt is missing"
+    kind = folder / "dataset_type.txt"
+    if kind.is_file() and kind.read_text().strip() == "retrieval":
+        return None
+    for name in ("classnames.txt", "zeroshot_classification_templates.txt"):
+        if not (folder / name).is_file():
+            return f"{name} is missing (or dataset_type.txt with 'retrieval')"
+    return None
+
+
+def webdataset_task(name: str) -> str:
+    """clip-benchmark's rule: what dataset_type.txt says, classification where it says nothing."""
+    if "://" in name:
+        kind = _remote_text(name.replace("/tree/", "/raw/").rstrip("/") + "/dataset_type.txt")
+    else:
+        file = Path(name) / "dataset_type.txt"
+        kind = file.read_text() if file.is_file() else ""
+    return "zeroshot_retrieval" if kind.strip().lower() == "retrieval" else "zeroshot_classification"
+
+
+def _remote_text(url: str) -> str:
+    """A small file, or '' where the server has none. Raises InputError where it cannot be had."""
+    import requests
+
+    def ask() -> str:
+        answer = requests.get(url, timeout=60)
+        if answer.status_code == requests.codes.not_found:
+            return ""
+        answer.raise_for_status()
+        return answer.text
+
+    try:
+        return retried(f"--eval {url}", ask)
+    except requests.RequestException as error:
+        raise InputError(f"--eval {url}: {error}") from None
+
+
+def named_datasets_folder() -> Path:
+    """Where clip-benchmark keeps the data sets it knows by name: $REPRO_DATASETS, or in the cache."""
+    return Path(os.environ.get("REPRO_DATASETS") or cache_folder() / "datasets")

@@ -1,0 +1,156 @@
+"""Towers, tokenizers and preprocessing: open_clip's, by its names or from a small JSON config of ours or yours.
+
+A run's checkpoints folder is an open_clip `local-dir`: config, tokenizer files, weights. Training, our evaluation
+and the stock tools all load from there, so they cannot disagree.
+"""
+
+import logging
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from repro.config.errors import InputError, Interrupted
+from repro.config.files import write_atomically, write_json
+from repro.data.network import retried, weights_from_hub
+from repro.models.model_config import CONFIG_NAME, read_config, vocabulary_file
+
+WEIGHTS_NAME = "open_clip_pytorch_model.bin"
+"""The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
+
+LEAST_TOWER = {"image_size": 16, "patch_size": 16, "width": 64, "layers": 1}
+"""open_clip makes no model without an image tower: this one is made and let go where none is wanted."""
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A model with what goes before it.
+
+    transform (open_clip's own) is resize, PIL image to PIL image, then normalize, [n, 3, H, W] uint8 to fp32.
+    """
+
+    model: torch.nn.Module
+    tokenize: Callable[[list[str]], torch.Tensor]
+    transform: Callable[[Image.Image], torch.Tensor]
+    resize: Callable[[Image.Image], Image.Image]
+    normalize: Callable[[torch.Tensor], torch.Tensor]
+    image_size: tuple[int, int]
+    context_length: int
+    vocabulary_size: int
+
+
+def export(
+    name: str, folder: Path, init_logit_scale: float = math.log(10), init_logit_bias: float | None = None
+) -> None:
+    """Make `folder` an open_clip local-dir for a model: its config with t' and b, and its tokenizer."""
+    config, source = read_config(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    model_cfg, text_cfg = config["model_cfg"], config["model_cfg"]["text_cfg"]
+    model_cfg["init_logit_scale"] = init_logit_scale
+    model_cfg["init_logit_bias"] = init_logit_bias
+    if vocabulary := vocabulary_file(config, source):
+        copy = folder.resolve() / vocabulary.name
+        write_atomically(copy, lambda temporary: shutil.copyfile(vocabulary, temporary) and None)
+        text_cfg["tokenizer_kwargs"]["bpe_path"] = str(copy)
+    if text_cfg.get("hf_tokenizer_name"):
+        _save_hub_tokenizer(text_cfg, folder)
+    write_json(folder / CONFIG_NAME, config)
+
+
+def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False, image_tower: bool = True) -> Towers:
+    """Towers from a local-dir: with its weights, or as initialised from torch's random state.
+
+    image_tower: whether to have one; a model without has None in its place, and does not hold its weights in memory.
+    """
+    import open_clip
+
+    name = f"local-dir:{folder}"
+    in_its_place = {} if image_tower else {"vision_cfg": LEAST_TOWER}
+
+    def create() -> tuple[torch.nn.Module, Any, Any]:
+        if not weights:
+            logging.disable(logging.WARNING)  # open_clip warns that it found none
+        try:
+            return open_clip.create_model_and_transforms(name, load_weights=weights, device=device, **in_its_place)
+        finally:
+            logging.disable(logging.NOTSET)
+
+    # Retried, as a text tower that goes by its hub name (hf_model_name) has its config there.
+    try:
+        model, _, transform = retried(f"the model of {folder}", create)
+    except (MemoryError, torch.OutOfMemoryError, InputError, Interrupted):
+        raise
+    except Exception as error:  # whatever a layer says of a width, a number of heads, a name
+        what = "with the weights beside it" if weights else "from it"
+        message = " ".join(str(error).split())
+        raise InputError(
+            f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
+        ) from error
+    towers = _towers(model, transform, tokenizer_of(folder), str(folder), device)
+    if not image_tower:
+        model.visual = None
+    return towers
+
+
+def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> Towers:
+    """An open_clip model with weights that open_clip has by a tag, and with their preprocessing. Raises InputError."""
+    import open_clip
+
+    def create() -> tuple[torch.nn.Module, Any, Any]:
+        model, _, transform = open_clip.create_model_and_transforms(name, pretrained=tag, device=device)
+        return model, transform, open_clip.get_tokenizer(name)
+
+    return _towers(*weights_from_hub(f"{name}/{tag}", create), f"{name}/{tag}", device)
+
+
+def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, device: torch.device | str) -> Towers:
+    """Raises InputError for preprocessing that is not taken apart here."""
+    from torchvision.transforms import Normalize
+
+    last = transform.transforms[-1]
+    if not isinstance(last, Normalize):
+        raise InputError(f"{where}: expected preprocessing that ends with Normalize, found {last}")
+    mean, std = (torch.tensor(values).view(3, 1, 1).to(device) for values in (last.mean, last.std))
+    pil_steps = [step for step in transform.transforms if "ToTensor" not in type(step).__name__ and step is not last]
+
+    def resize(image: Image.Image) -> Image.Image:
+        for step in pil_steps:
+            image = step(image)
+        return image
+
+    def normalize(images: torch.Tensor) -> torch.Tensor:
+        return images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
+
+    height_and_width = model.visual.image_size
+    if isinstance(height_and_width, int):
+        height_and_width = (height_and_width, height_and_width)
+    vocabulary_size = getattr(model, "vocab_size", None) or getattr(model.text, "vocab_size", 0)
+    return Towers(
+        model, tokenize, transform, resize, normalize, height_and_width, tokenize.context_length, vocabulary_size
+    )
+
+
+def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:
+    """The tokenizer of a local-dir."""
+    import open_clip
+
+    return open_clip.get_tokenizer(f"local-dir:{folder}")
+
+
+def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
+    """Put a Hugging Face tokenizer's files into the folder, where open_clip's local-dir looks for them."""
+    if (folder / "tokenizer_config.json").exists():
+        return
+    from open_clip.tokenizer import HFTokenizer
+
+    name = text_cfg["hf_tokenizer_name"]
+    try:
+        tokenizer = retried(f"model: tokenizer '{name}' of the hub", lambda: HFTokenizer(name).tokenizer)
+        tokenizer.save_pretrained(folder)
+    except OSError as error:
+        raise InputError(f"model: tokenizer '{name}' could not be had from the hub: {error}") from None

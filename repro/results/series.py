@@ -1,0 +1,152 @@
+"""Series: what one line of a figure shows, runs that differ in batch size and seed only.
+
+Whatever else differs between runs splits them into several series, so that unlike runs are never averaged together.
+The report draws series, the analysis asks where each stops growing; both take them from here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from repro.config.spec import RunSpec
+from repro.config.units import format_examples
+from repro.results.sources import ORIGIN
+
+SPLITS = (ORIGIN, "setup", "scale", "examples_seen", "model", "data_fingerprint")
+"""Fields that always make a series of their own. Others do so where they differ at one loss and batch size."""
+MACHINE = ("machine", "gpu")
+"""What splits speed and memory as well: they say as much about the machine as about the loss."""
+NOT_A_SPLIT = ("format", "seed", "data", "evals")
+ROWS_APART = ("source", "examples_seen_at", "image_tower", "text_tower", "patches", "chips", "days")
+ROWS_APART += ("init_bias", "init_log_temperature", "note")
+"""Columns that are no field of a run and tell rows apart: of published tables, and of evaluations on the way."""
+DRAW = "draw"
+GREEK = {"beta1": "β1", "beta2": "β2"}
+
+
+def placed(table: pd.DataFrame) -> pd.DataFrame:
+    """Runs that have a place in a figure: those whose loss and batch size are known."""
+    if not {"loss", "batch_size"} <= set(table.columns):
+        return table[:0].assign(loss="", batch_size=0)
+    sizes = numbers(table["batch_size"]).to_numpy()
+    known = table["loss"].notna().to_numpy() & (sizes > 0) & np.isfinite(sizes)
+    return table[known].assign(batch_size=sizes[known].astype(int))
+
+
+def finished(table: pd.DataFrame) -> pd.DataFrame:
+    """Published tables have no status: each of their rows is a result."""
+    runs = placed(table)
+    return runs[runs["status"] == "finished"] if "status" in runs else runs
+
+
+def series_columns(
+    table: pd.DataFrame, also: Iterable[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> list[str]:
+    """The columns that tell this table's series apart; none where runs differ in `within` and the seed only.
+
+    within: what places a run in the figure: its line's columns, and that of its horizontal axis.
+    """
+    runs = placed(table)
+    always = [column for column in (*SPLITS, *also) if column in runs and column not in within]
+    columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
+    for column in (ROWS_APART[0], *RunSpec.model_fields, *ROWS_APART[1:]):
+        if column not in runs or column in (*NOT_A_SPLIT, *within, *always) or _is_constant(runs[column]):
+            continue
+        cells = runs.groupby([*within, *columns], dropna=False)[column]
+        if (cells.nunique(dropna=False) > 1).any():
+            columns.append(column)
+    return columns
+
+
+def _is_constant(column: pd.Series) -> bool:
+    """Of most columns of most tables: told at once, where counting in groups takes long."""
+    return column.nunique(dropna=False) <= 1
+
+
+def series_label(values: dict[str, object]) -> str:
+    """{'setup': 'siglip', 'examples_seen': 3e9, 'learning_rate': 1e-3} → 'siglip, 3B, learning rate 0.001'."""
+    return ", ".join(filter(None, (_label(column, value) for column, value in values.items())))
+
+
+def _label(column: str, value: object) -> str:
+    if column == "examples_seen" and not pd.isna(value):
+        return format_examples(float(value))
+    if column == "examples_seen_at" and not pd.isna(value):
+        return f"at {format_examples(float(value))}"
+    if column == ORIGIN:
+        return "ours" if pd.isna(value) or value == "" else str(value)
+    if column in ("loss", *SPLITS, *MACHINE) and (pd.isna(value) or value == ""):
+        return ""
+    if column == "data_fingerprint":
+        return f"data {str(value)[:8]}"
+    if column in ("loss", *SPLITS, *MACHINE):
+        return str(value)
+    name = GREEK.get(column, column.replace("_", " "))
+    if pd.isna(value):
+        return f"no {name}"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[dict[str, object], pd.DataFrame]]:
+    """One part of the table for each combination of values; the whole of it where `by` is empty."""
+    if not len(by):
+        return [({}, table)]
+    groups = table.groupby(list(by), dropna=False, sort=True)
+    return [(dict(zip(by, key, strict=True)), part) for key, part in groups]
+
+
+def part_of(table: pd.DataFrame, key: Mapping[str, object]) -> pd.DataFrame:
+    """The rows that have these values."""
+    for column, value in key.items():
+        table = table[table[column].isna() if pd.isna(value) else table[column] == value]
+    return table
+
+
+def summarise(
+    table: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
+) -> pd.DataFrame:
+    """One row for each series, loss and batch size: seeds, mean, std, and the 95 % interval of the mean (low, high).
+
+    Rows of the same seed are averaged first: they are one draw, not two.
+    within: other columns in the place of loss and batch size. The interval is Student's t over seeds; with one seed
+    std, low and high are NaN.
+    """
+    from scipy.special import stdtrit
+
+    needed = {"loss", "batch_size", "seed", "status", value, *by, *within}
+    runs = finished(table[[column for column in table.columns if column in needed]])  # others would be copied in vain
+    runs = runs.assign(**{value: numbers(runs[value]), DRAW: draws(runs)}).dropna(subset=[value])
+    means = runs.groupby([*by, *within, DRAW], dropna=False)[value].mean().reset_index()
+    groups = means.groupby([*by, *within], dropna=False)[value]
+    found = groups.agg(seeds="count", mean="mean", std="std").reset_index()
+    with np.errstate(invalid="ignore"):
+        half = stdtrit(found["seeds"] - 1, 0.975) * found["std"] / np.sqrt(found["seeds"])
+    return found.assign(low=found["mean"] - half, high=found["mean"] + half)
+
+
+def draws(runs: pd.DataFrame) -> pd.Series:
+    """Each row's seed; of a row that does not say its seed a number of its own, below zero."""
+    unknown = pd.Series(-1.0 - np.arange(len(runs)), runs.index)
+    return numbers(runs["seed"]).fillna(unknown) if "seed" in runs else unknown
+
+
+def signed(number: float) -> str:
+    """+0.5, −1.6: with the sign that print uses."""
+    return f"{number:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+
+
+def lacks(runs: pd.DataFrame, value: str) -> pd.Series:
+    """Whether each run has no number: it did not finish, or finished without one."""
+    return (runs["status"] != "finished") | numbers(runs[value]).isna()
+
+
+def missing(runs: pd.DataFrame, value: str) -> dict[str, int]:
+    """Why runs have no number, and how many: their status, or 'no value' where they finished without one."""
+    lacking = runs[lacks(runs, value)]
+    return lacking["status"].replace("finished", "no value").value_counts().sort_index().to_dict()
+
+
+def numbers(column: pd.Series) -> pd.Series:
+    """Floats; NaN where a broken run left something else."""
+    return pd.to_numeric(column, errors="coerce").astype(float)
