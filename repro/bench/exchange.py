@@ -1,6 +1,6 @@
 """Ring, bidirectional ring and gather: bytes and time of the exchange alone, and time of the whole loss.
 
-The times and counts are fitted to latency and bandwidth (network.py), which foretell many devices.
+Ranks send at the same time, so steps and bytes are those of one rank. Steps are messages that must follow each other.
 """
 
 import statistics
@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pandas as pd
 
-from repro.bench import measure, network, traffic
+from repro.bench import measure, traffic
 from repro.bench.implementations import Implementation, select
 from repro.bench.loss import Effort
 from repro.bench.ranks import Outcome, on_ranks
@@ -17,15 +17,39 @@ from repro.bench.setting import DTYPES, Setting
 from repro.config.errors import InputError, nearest
 
 KEYS = ["exchange", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
-MODEL_KEYS = ["exchange", "devices", "local_batch", "dim", "dtype", "device", "link"]
+EXCHANGES = ("ring", "ring-bidirectional", "gather")
+
+
+def count_steps(exchange: str, ranks: int) -> int:
+    """Messages of one rank that follow each other: blocks on their way out, their gradients on the way back.
+
+    ring: a block visits ranks − 1 others, its gradient follows one step behind it and then goes straight home.
+    ring-bidirectional: half as many ranks each way. gather: ranks − 1 for the blocks, as many for the gradients.
+    """
+    if ranks == 1:
+        return 0
+    if exchange == "gather":
+        return 2 * (ranks - 1)
+    hops = ranks - 1 if exchange == "ring" else ranks // 2
+    return hops + 2 if hops > 1 else 2
+
+
+def count_bytes(ranks: int, local_batch: int, dim: int, itemsize: int) -> int:
+    """Bytes that one rank sends for the sigmoid loss, whatever the exchange: (ranks − 1)·b·d·(text + gradient).
+
+    Every rank sees every other's text block once, and every block's gradient, in fp32 at least, comes back: added up
+    on its way round the ring, or reduced and scattered. (A gather sends as much by any algorithm that sends nothing
+    twice.)
+    """
+    return (ranks - 1) * local_batch * dim * (itemsize + max(itemsize, 4))
 
 
 def choose(names: Sequence[str]) -> list[str]:
     """Raises InputError with the nearest name."""
     for name in names:
-        if name not in network.EXCHANGES:
-            raise InputError(f"--exchange: unknown exchange '{name}'{nearest(name, network.EXCHANGES)}")
-    return list(names or network.EXCHANGES)
+        if name not in EXCHANGES:
+            raise InputError(f"--exchange: unknown exchange '{name}'{nearest(name, EXCHANGES)}")
+    return list(names or EXCHANGES)
 
 
 def compare(
@@ -55,28 +79,6 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def foretell(
-    table: pd.DataFrame, local_batch: int, rate: float | None = None, link: network.Link | None = None
-) -> pd.DataFrame:
-    """Each exchange of the table on 8 to 4,096 devices, by its own fitted Link or by the one given.
-
-    The dim and dtype are the table's first. rate: operations a second of a device; None for the measured one.
-    """
-    first = table.iloc[0]
-    itemsize = DTYPES[first["dtype"]].itemsize
-    rate = rate or table["matmul_per_second"].max()
-    parts = []
-    for exchange in table["exchange"].unique():
-        fitted = {"link": link} if link else network.fit_and_check(table, exchange)
-        if fitted is None:
-            continue
-        used, origin = fitted.pop("link"), "given" if link else "fitted"
-        part = network.foretell(used, exchange, local_batch, int(first["dim"]), itemsize, rate)
-        fitted |= asdict(used) | {"matmul_per_second": rate, "dim": first["dim"], "dtype": first["dtype"]}
-        parts.append(part.assign(local_batch=local_batch, device=first["device"], link=origin, **fitted))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
 def _implementation(exchange: str) -> Implementation:
     (found,) = (i for i in select([], ["sigmoid"]) if i.name == f"repro-{exchange}")
     return found
@@ -96,8 +98,8 @@ def _count(exchange: str, setting: Setting, effort: Effort) -> dict:
     """Bytes by the formula, and as counted; the most of any rank."""
     itemsize = DTYPES[setting.dtype].itemsize
     row = {
-        "steps": network.count_steps(exchange, setting.ranks),
-        "bytes_sent": network.count_bytes(setting.ranks, setting.local_batch, setting.dim, itemsize),
+        "steps": count_steps(exchange, setting.ranks),
+        "bytes_sent": count_bytes(setting.ranks, setting.local_batch, setting.dim, itemsize),
     }
     outcome = _run(traffic.count, setting, effort, setting, exchange, _implementation(exchange))
     if outcome.status == "ok":

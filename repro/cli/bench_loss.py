@@ -168,18 +168,10 @@ def capacity(
     click.echo(f"Recorded in {out}")
 
 
-@click.command(
-    cls=CommandWithSeveral, short_help="Bytes and time of ring and gather; what they would be on more devices."
-)
+@click.command(cls=CommandWithSeveral, short_help="Bytes and time of ring and gather.")
 @setting_options(["512", "1k", "2k"], ["2", "4"], ["768"], losses=False)
 @click.option("--exchange", cls=Several, default=[], help="ring, ring-bidirectional, gather.  [default: all]")
 @effort_options()
-@click.option(
-    "--device-batch", default="1k", show_default=True, help="Of the foretold devices (the paper's: 32k on 32)."
-)
-@click.option("--latency", type=click.FloatRange(0), metavar="SECONDS", help="Of your network, instead of the fitted.")
-@click.option("--bandwidth", type=click.FloatRange(0, min_open=True), metavar="GB/S", help="Likewise; with --latency.")
-@click.option("--tflops", type=click.FloatRange(0, min_open=True), help="Of your device, instead of the measured.")
 @out_option("exchange")
 def exchange(
     exchange: tuple[str, ...],
@@ -187,49 +179,28 @@ def exchange(
     rounds: int,
     limit_seconds: float,
     matmul: str,
-    device_batch: str,
-    latency: float | None,
-    bandwidth: float | None,
-    tflops: float | None,
     out: Path,
     **grid: Any,
 ) -> None:
-    """The exchange alone and in the whole sigmoid loss; latency and bandwidth fitted, and 8 to 4,096 devices foretold.
-
-    The foretold go to <OUT>-model.csv with the fit and its error on measurements held out of it.
-    """
+    """Measure the exchange alone and in the whole sigmoid loss; bytes as counted beside those of the formula."""
     from rich.console import Console
 
     from repro.bench import exchange as measuring
     from repro.bench import record
     from repro.bench.loss import Effort
-    from repro.bench.network import Link
-    from repro.cli.bench_tables import exchange_table, foretold_table, notes
+    from repro.cli.bench_tables import exchange_table, notes
     from repro.config.units import parse_batch_size
 
     settings = settings_of(loss=("sigmoid",), **grid)
     if any(setting.ranks == 1 for setting in settings):
         raise InputError("--ranks 1: one rank has no exchange; expected 2 or more")
-    if (latency is None) != (bandwidth is None):
-        raise InputError("--latency and --bandwidth: expected both or neither, such as --latency 5e-6 --bandwidth 25")
     exchanges = measuring.choose(exchange)
-    link = None if latency is None else Link(latency, 1e9 * bandwidth)
-    rate = None if tflops is None else 1e12 * tflops
     effort = Effort(repeats, rounds, limit_seconds=limit_seconds, square=parse_batch_size(matmul))
     table = measuring.compare(settings, exchanges, effort, progress)
-    foretold = measuring.foretell(table, parse_batch_size(device_batch), rate, link)
     record.update(table, out, measuring.KEYS, settings[0].device)
-    console = Console()
-    console.print(exchange_table(table))
+    Console().print(exchange_table(table))
     click.echo(notes(table, "exchange"))
-    model_file = out.with_name(f"{out.stem}-model.csv")
-    if len(foretold):
-        record.update(foretold, model_file, measuring.MODEL_KEYS, settings[0].device)
-        for part in foretold_table(foretold):
-            console.print(part)
-    else:
-        click.echo("Too few measurements to fit a model; give more --ranks or --local-batch", err=True)
-    click.echo(f"Recorded in {out}" + (f" and {model_file}" if len(foretold) else ""))
+    click.echo(f"Recorded in {out}")
 
 
 def settings_of(

@@ -78,26 +78,6 @@ def exchange_table(table: "pd.DataFrame") -> Table:
     return shown
 
 
-def foretold_table(table: "pd.DataFrame") -> "Iterator[Table]":
-    """One for each exchange, under the fit and how far off it was."""
-    for exchange, part in table.groupby("exchange", sort=False):
-        first = part.iloc[0]
-        title = f"{exchange}: {_seconds(first['latency_seconds'])} a step, {first['bytes_per_second'] / 1e9:.2g} GB/s"
-        if "held_out" in part:
-            off = f"{first['held_out_error_median']:.0%} (at most {first['held_out_error_most']:.0%})"
-            title += f"\nfitted to {first['points_fitted']:.0f} measurements; off by {off} on {first['held_out']}"
-        shown = _table(["devices", "batch size", "bytes sent", "exchange", "products", "loss", "hidden"], title)
-        for row in part.to_dict("records"):
-            shown.add_row(
-                f"{row['devices']:,}",
-                format_batch_size(row["batch_size"]),
-                _bytes(row["bytes_sent"]),
-                *(_seconds(row[f"{name}_seconds"]) for name in ("exchange", "compute", "loss")),
-                f"{row['share_hidden']:.0%}",
-            )
-        yield shown
-
-
 def _table(columns: list[str], title: str | None = None) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
     for column in columns:

@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 ACCURACY = "wds_shapes_objects/acc1"
 SWEEPS = ("batch-size", "beta2", "bias", "finetune", "four-chips", "hyperparameters", "negatives", "noise", "released")
 SWEEPS += ("seeds", "vocabulary")
-BENCH = ("loss", "capacity", "exchange-model")
+BENCH = ("loss", "capacity", "exchange")
 
 
 def found_of(runs, published=None, **others):

@@ -8,7 +8,7 @@ ax.figure.savefig("accuracy.png", dpi=200)
 """
 
 from repro.report.draw.batch_size import accuracy_by_batch_size, by_batch_size, by_language
-from repro.report.draw.benchmark import capacity, exchange_model, loss_cost
+from repro.report.draw.benchmark import capacity, loss_cost
 from repro.report.draw.compute import pareto, pareto_front
 from repro.report.draw.costs import step_time
 from repro.report.draw.robustness import by_noise, by_ratio, with_ratios
@@ -22,7 +22,6 @@ __all__ = [
     "by_noise",
     "by_ratio",
     "capacity",
-    "exchange_model",
     "loss_cost",
     "pareto",
     "pareto_front",

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.config.units import format_batch_size
-from repro.report.draw.axes import label_batch_sizes, label_log_rows, new_axes
-from repro.report.style import INK, PAPER, looks
+from repro.report.draw.axes import label_batch_sizes, new_axes
+from repro.report.style import INK, PAPER
 
 FAMILIES = {
     "repro": "#0072b2",
@@ -76,24 +76,6 @@ def loss_cost(table: pd.DataFrame, value: str, ax: Axes | None = None, order: Se
     label_batch_sizes(axes, given["local_batch"], most=5)
     axes.set_xlabel("batch size of a rank")
     axes.grid(False, which="minor")
-    return axes
-
-
-def exchange_model(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Seconds of a step's loss and of its exchange alone, foretold, against the devices: a line for each exchange.
-
-    table: of results/bench/exchange-model.csv, one local batch and one link.
-    """
-    axes = new_axes(ax)
-    for name, style in looks(sorted(table["exchange"].unique())).items():
-        line = table[table["exchange"] == name].sort_values("devices")
-        plain = {**style, "markeredgecolor": PAPER, "markeredgewidth": 0.5}
-        axes.plot(line["devices"], line["exchange_seconds"], **plain, label=name)
-    compute = table.drop_duplicates("devices").sort_values("devices")
-    axes.plot(compute["devices"], compute["compute_seconds"], **LIMIT, label="the products alone")
-    label_batch_sizes(axes, table["devices"], most=8)
-    axes.set_xlabel("devices")
-    label_log_rows(axes, "exchange of a step", format_seconds)
     return axes
 
 

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.config.units import format_batch_size, format_bytes
+from repro.config.units import format_bytes
 from repro.report import draw
 from repro.report.draw.axes import label_log_rows, title
 from repro.report.draw.benchmark import LIMIT, format_seconds, in_order, styles
 from repro.report.exhibits.exhibit import Exhibit, listed, sentences
 from repro.report.figures import Draw, full_and_column
 from repro.report.found import Found
-from repro.report.style import looks
 
 PANELS_BY = ["ranks", "dim", "dtype", "device", "threads"]
 
@@ -66,33 +65,29 @@ def loss(found: Found) -> Iterator[Exhibit]:
 
 
 def exchange(found: Found) -> Iterator[Exhibit]:
-    """Seconds of the exchange foretold for more devices than were measured."""
-    needed = {"exchange", "devices", "exchange_seconds", "compute_seconds", "local_batch"}
-    table = _numbers(found.bench.get("exchange-model"), needed, ["devices", "exchange_seconds", "compute_seconds"])
+    """Time of each exchange alone and of the whole loss with it, a row of panels for each setting."""
+    columns = [f"{what}_seconds{end}" for what in ("exchange", "loss") for end in ("", "_least", "_most")]
+    table = _numbers(found.bench.get("exchange"), {"exchange", *PANELS_BY, "local_batch", *columns}, columns)
+    table = table.dropna(subset=["exchange_seconds", "loss_seconds"]) if len(table) else table
     if table.empty:
         return
-    draws, by = [], [column for column in ("link", "device", "local_batch") if column in table]
-    for key, part in table.groupby(by, sort=True):
-        named = dict(zip(by, key, strict=True))
-        head = f"link {named.get('link', '')}, {named.get('device', '')}"
-        size = f"batch of a rank {format_batch_size(int(named['local_batch']))}"
-        draws.append(_panel(part, draw.exchange_model, (head, size)))
-    full, column = full_and_column(
-        draws, min(2, len(draws)), looks(sorted(table["exchange"].unique())) | {"the products alone": LIMIT}
-    )
-    errors = table.drop_duplicates("exchange") if "held_out_error_median" in table else table[:0]
+    table = table.assign(implementation="repro-" + table["exchange"])
+    draws: list[Draw] = []
+    names = in_order(table["implementation"])
+    for key, block in table.groupby(PANELS_BY, sort=True):
+        for what, label in (("exchange", "the exchange alone"), ("loss", "forward + backward")):
+            seconds = {f"seconds{end}": block[f"{what}_seconds{end}"] for end in ("", "_least", "_most")}
+            heads = (label, place(dict(zip(PANELS_BY, key, strict=True))))
+            draws.append(_cost(block.assign(**seconds), "seconds", label, heads, names))
+    looks_of = {name: {k: v for k, v in style.items() if k != "zorder"} for name, style in styles(names).items()}
+    full, column = full_and_column(draws, 2, looks_of, row_cm=5.0)
     text = sentences(
-        "Seconds that a step's exchange takes by a model fitted to measurements, for more devices than were at hand, "
-        "beside those of the loss's own matrix products.",
-        f"On measurements held out of the fit the model errs by "
-        f"{listed([f'{100 * row.held_out_error_median:.0f}% ({row.exchange})' for row in errors.itertuples()])} "
-        "in the median."
-        if len(errors)
-        else "",
+        "Seconds that a step's exchange takes alone, and the loss with it, forward and backward. Bars are the least "
+        "and the most that was measured.",
         _machine(table),
         "The paper's claim (section 3.3): permuting texts around the ring costs less than gathering all of them twice.",
     )
-    yield Exhibit("cost-exchange", "The exchange against the number of devices", text, full, column, None, table)
+    yield Exhibit("cost-exchange", "The exchange between ranks", text, full, column, None, table)
 
 
 def place(key: dict[str, object]) -> str:
