@@ -11,9 +11,8 @@ from uuid import uuid4
 import numpy as np
 
 from repro.config.errors import InputError
-from repro.world.files import write_tar
 from repro.world.scenes import CLASSES
-from repro.world.write import OBJECTS, ShapesWorld, object_samples
+from repro.world.write import OBJECTS, ShapesWorld, object_samples, write_tar
 
 SHOTS = 10
 """Images of each class: the paper's 10-shot."""

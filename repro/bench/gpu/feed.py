@@ -11,7 +11,7 @@ from repro.bench.gpu.place import Place
 from repro.bench.gpu.step import MODEL
 from repro.bench.gpu.training import MANY_STEPS, random_batch, spec_of, take_steps, trainer_of
 from repro.data.pairs import CHUNK, PairBatch, batches
-from repro.world.files import write_tar
+from repro.world.write import write_tar
 
 DISTINCT = 64
 """Images that the shards repeat: decoding takes as long the second time, as no decoded sample is kept."""
