@@ -20,13 +20,14 @@ from repro.bench import record
 from repro.bench.stopwatch import Reading, read
 from repro.config.errors import InputError
 from repro.config.layout import Layout
-from repro.config.spec import LOSSES, RunSpec
+from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.estimate.machine import Machine
 from repro.estimate.memory import memory_parts
 from repro.estimate.seconds import evaluation_counts, evaluation_seconds, loss_seconds
 from repro.estimate.work import Work, work_of
 from repro.launch.complete import complete, prepare_data
+from repro.loss.registry import LOSSES
 from repro.models.model_config import read_config, vocabulary_file
 from repro.models.sizes import ModelSize, model_size
 
@@ -229,7 +230,7 @@ def loss_costs(device: str) -> dict[str, dict[str, float]]:
         }
     finally:
         torch.set_num_threads(threads)
-    pairs, flops = LOSS_BATCH**2, {"sigmoid": 6, "softmax": 8}
+    pairs, flops = LOSS_BATCH**2, {name: kind.flops for name, kind in LOSSES.items()}
     products = {
         loss: max(0.0, seconds[loss, DIMS[1]] - seconds[loss, DIMS[0]]) / (pairs * flops[loss] * (DIMS[1] - DIMS[0]))
         for loss in LOSSES
@@ -244,18 +245,16 @@ def _loss_seconds(loss: str, dim: int, device: str) -> float:
     import torch
     import torch.nn.functional as F
 
-    from repro.loss import make_loss
-
     images, texts = (
         F.normalize(torch.randn(LOSS_BATCH, dim, device=device), dim=-1).requires_grad_() for _ in range(2)
     )
     scale = torch.tensor(10.0, device=device, requires_grad=True)
-    call = make_loss(loss, "ring", None)
+    call = LOSSES[loss].make()
     clock = time.process_time if device == "cpu" else time.perf_counter
     found = []
     for _ in range(2):
         began = clock()
-        call(images, texts, scale, scale - 20 if loss == "sigmoid" else None).backward()
+        call(images, texts, scale, scale - 20 if LOSSES[loss].has_bias else None).backward()
         float(images.grad.sum())  # waits for a GPU
         found.append(clock() - began)
     return found[-1]

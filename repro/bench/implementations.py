@@ -12,6 +12,7 @@ from functools import partial
 
 from repro.bench.setting import Setting
 from repro.config.errors import InputError, nearest
+from repro.loss.registry import LOSSES
 
 Loss = Callable[..., object]
 
@@ -80,15 +81,11 @@ def select(names: Sequence[str], losses: Sequence[str]) -> list[Implementation]:
 
 
 def _ours(loss: str, exchange: str, rank: int, ranks: int) -> Loss:
-    from repro.loss import SigmoidLoss, SoftmaxLoss
-
-    return {"sigmoid": SigmoidLoss, "softmax": SoftmaxLoss}[loss](exchange=exchange)
+    return LOSSES[loss].make(exchange)
 
 
 def _plain(loss: str, rank: int, ranks: int) -> Loss:
-    from repro.loss.plain import PlainSigmoidLoss, PlainSoftmaxLoss
-
-    return {"sigmoid": PlainSigmoidLoss, "softmax": PlainSoftmaxLoss}[loss]()
+    return LOSSES[loss].make_plain()
 
 
 def _open_clip_sigmoid(dist_impl: str, rank: int, ranks: int) -> Loss:
@@ -134,11 +131,10 @@ _INF_CL = {"package": "inf_cl", "install": "'siglip-repro[peers]'", "needs_cuda"
 IMPLEMENTATIONS: tuple[Implementation, ...] = (
     *(
         Implementation(f"repro-{e}", loss, partial(_ours, loss, e), alone="" if e == "ring" else "repro-ring")
-        for loss in ("sigmoid", "softmax")
+        for loss in LOSSES
         for e in _EXCHANGES
     ),
-    Implementation("plain", "sigmoid", partial(_plain, "sigmoid"), matrices=3),
-    Implementation("plain", "softmax", partial(_plain, "softmax"), matrices=3),
+    *(Implementation("plain", loss, partial(_plain, loss), matrices=3) for loss in LOSSES),
     *(
         Implementation(
             f"open_clip-{dist_impl}",

@@ -15,6 +15,7 @@ from repro.bench import reference, resident
 from repro.bench.implementations import Implementation
 from repro.bench.ranks import watch_from_here
 from repro.bench.setting import DTYPES, LOGIT_BIAS, LOGIT_SCALE, Setting, embeddings, scalars
+from repro.loss.registry import LOSSES
 
 WARM_UPS = {"cpu": 1, "cuda": 3}
 WARM_UP_BATCH = 64
@@ -26,7 +27,7 @@ def forward_and_backward(implementation: Implementation, setting: Setting, rank:
     """One call takes the loss and its gradients, which it returns by name."""
     leaves = dict(zip(("images", "texts"), embeddings(setting, rank), strict=True))
     leaves |= zip(("logit_scale", "logit_bias"), scalars(setting), strict=True)
-    if setting.loss == "softmax":
+    if not LOSSES[setting.loss].has_bias:
         del leaves["logit_bias"]
     for leaf in leaves.values():
         leaf.requires_grad_()

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from repro.config.units import format_batch_size
+from repro.loss.registry import LOSSES
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 LOGIT_SCALE, LOGIT_BIAS = 10.0, -10.0
 """t and b where SigLIP starts (section 3.2)."""
-PRODUCTS = {"sigmoid": 3, "softmax": 4}
-"""Matrix products of forward and backward when no similarity matrix is kept."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Setting:
     @property
     def operations(self) -> int:
         """Multiplications and additions of one rank's matrix products."""
-        return PRODUCTS[self.loss] * 2 * self.local_batch * self.batch_size * self.dim
+        return LOSSES[self.loss].products * 2 * self.local_batch * self.batch_size * self.dim
 
     @property
     def label(self) -> str:

@@ -15,6 +15,7 @@ from repro.bench.ranks import watch_from_here
 from repro.bench.setting import LOGIT_BIAS, LOGIT_SCALE, Setting
 from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
+from repro.loss.registry import LOSSES
 from repro.models import build as models
 from repro.train import distributed
 from repro.train.optim import make_optimizer
@@ -39,7 +40,7 @@ def peak_memory(
     if setting.device == "cuda" and most_bytes is not None:
         limit_card(most_bytes)
     with tempfile.TemporaryDirectory() as folder:
-        bias = LOGIT_BIAS if setting.loss == "sigmoid" else None
+        bias = LOGIT_BIAS if LOSSES[setting.loss].has_bias else None
         models.export(model, Path(folder), math.log(LOGIT_SCALE), bias)
         watch_from_here()
         work = _steps(implementation, setting, Path(folder), model, micro_batch, rank)
@@ -70,7 +71,7 @@ def _steps(
                 return F.normalize(trained.encode_text(tokens.to(setting.device)).float(), dim=-1)
 
         def loss_of(image_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-            bias = () if setting.loss == "softmax" else (trained.logit_bias,)
+            bias = (trained.logit_bias,) if LOSSES[setting.loss].has_bias else ()
             return loss(image_features, text_features, trained.logit_scale.exp(), *bias)
 
         for _ in range(STEPS):

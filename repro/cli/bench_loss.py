@@ -9,11 +9,11 @@ import click
 
 from repro.cli.options import CommandWithSeveral, Several
 from repro.config.errors import InputError, nearest
+from repro.loss.registry import LOSSES
 
 if TYPE_CHECKING:
     from repro.bench.setting import Setting
 
-LOSSES = ("sigmoid", "softmax")
 DTYPES = ("fp32", "bf16", "fp16", "fp64")
 
 
@@ -22,7 +22,7 @@ def setting_options(local_batch: list[str] | None, ranks: list[str], dim: list[s
     options = []
     if losses:
         every = "Implementations by name, or by family (open_clip).  [default: all]"
-        options.append(click.option("--loss", cls=Several, default=LOSSES, show_default=True))
+        options.append(click.option("--loss", cls=Several, default=tuple(LOSSES), show_default=True))
         options.append(click.option("--impl", cls=Several, default=[], help=every))
     if local_batch:
         of_rank = "Batch size of one rank."

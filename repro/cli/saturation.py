@@ -72,6 +72,7 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     from repro.cli.analysis_tables import labels, saturation_table
     from repro.report.tables import metric_title
     from repro.results.series import split
+    from repro.results.stats.comparison import PAIR
     from repro.results.stats.words import compare
 
     curves = [each for each in found if len(each.sizes) > 1]
@@ -85,8 +86,9 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
         several = f"{len(found) - len(curves)} series have" if len(found) - len(curves) > 1 else "1 series has"
         click.echo(f"\n{several} one batch size only: nothing to say of growth.")
     by = list(losses.columns[: losses.columns.get_loc("batch_size")])
-    compared = split(losses, by) if len(losses) else []
-    for (_, rows), label in zip(compared, labels([series for series, _ in compared]), strict=True):
-        click.echo(f"\nsigmoid − softmax{f', {label}' if label else ''}: {compare(rows)}.")
+    for (a, b), pair in losses.groupby(list(PAIR), sort=False):
+        compared = split(pair, by)
+        for (_, rows), label in zip(compared, labels([series for series, _ in compared]), strict=True):
+            click.echo(f"\n{a} − {b}{f', {label}' if label else ''}: {compare(rows)}.")
     if found:
         click.echo("")

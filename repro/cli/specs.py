@@ -5,11 +5,12 @@ from typing import Any
 import click
 
 from repro.cli.options import Several
+from repro.loss.registry import LOSSES
 
 AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "setup", "examples": "examples_seen"}
 """Options that are axes → fields of the spec."""
 OPTIONS = [
-    click.option("--loss", cls=Several, help="sigmoid, softmax."),
+    click.option("--loss", cls=Several, help=", ".join(LOSSES) + "."),
     click.option("--batch-size", cls=Several, help="Global batch sizes: 512 1k 32k (k = 1,024)."),
     click.option("--seed", cls=Several, help="Seeds: 0 1 2."),
     click.option("--setup", cls=Several, help="siglip, siglit, msiglip, finetune."),

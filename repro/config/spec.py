@@ -12,10 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from repro.config.errors import InputError, nearest
 from repro.config.units import format_batch_size, format_examples, parse_batch_size, parse_examples
+from repro.loss.registry import LOSSES
 
 FORMAT = 1
 """Version of the run directory. Raised when older code could no longer read what newer code writes, or when a default
@@ -25,7 +27,6 @@ changes: ids leave defaults out.
 SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
 """released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
-LOSSES = ("sigmoid", "softmax")
 CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
 """Fields that say where something lies."""
@@ -43,6 +44,12 @@ UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "wa
 BatchSize = Annotated[int, BeforeValidator(parse_batch_size), Field(gt=0)]
 Examples = Annotated[int, BeforeValidator(parse_examples), Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _known_loss(name: str) -> str:
+    if name not in LOSSES:
+        raise PydanticCustomError("literal_error", "unknown loss")
+    return name
 
 
 class RunSpec(BaseModel):
@@ -80,7 +87,7 @@ class RunSpec(BaseModel):
     pretrained_fingerprint: str = Field("", description="content of these weights; found by the sweep")
     embeddings: str = Field("", description="siglit: folder of `repro data embed`; empty for the cache's")
 
-    loss: Literal["sigmoid", "softmax"]
+    loss: Annotated[str, AfterValidator(_known_loss)]
     exchange: Literal["ring", "ring-bidirectional", "gather"] = Field(
         "ring", description="how ranks see each other's embeddings"
     )
@@ -140,10 +147,13 @@ class RunSpec(BaseModel):
                 f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
                 f"use --set warmup_examples={self.examples_seen // 10} or a share such as 10%"
             )
-        if self.loss == "softmax" and self.init_logit_bias is not None:
-            raise InputError("init_logit_bias: the softmax loss has no bias; expected null with loss softmax")
-        if self.loss == "softmax" and self.negatives != "all":
-            raise InputError(f"negatives {self.negatives}: the softmax loss takes all; expected all with loss softmax")
+        kind = LOSSES[self.loss]
+        if not kind.has_bias and self.init_logit_bias is not None:
+            raise InputError(f"init_logit_bias: the {kind.name} loss has no bias; expected null with loss {kind.name}")
+        if not kind.chooses_negatives and self.negatives != "all":
+            raise InputError(
+                f"negatives {self.negatives}: the {kind.name} loss takes all; expected all with loss {kind.name}"
+            )
         if self.negatives == "all" and self.negatives_share != 1:
             raise InputError(
                 f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
@@ -302,7 +312,7 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "literal_error":
-        valid = [str(name) for name in RunSpec.model_fields[key].annotation.__args__]
+        valid = list(LOSSES) if key == "loss" else [str(v) for v in RunSpec.model_fields[key].annotation.__args__]
         return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "tuple_type":

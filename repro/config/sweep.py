@@ -29,6 +29,7 @@ from repro.config.resources import resource
 from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, SETUPS, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
 from repro.config.yaml_file import read_yaml
+from repro.loss.registry import LOSSES
 
 SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
 NO_FIELDS = ("local_batch", "stands_in")
@@ -274,7 +275,8 @@ def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunS
     """One cell's values → RunSpec: shares become counts, the prior a number, softmax loses the bias that nobody asked
     for, and what is spoilt with probability 0 is not spoilt: one run, whatever the kind.
     """
-    if values.get("loss") == "softmax" and "init_logit_bias" not in chosen:
+    kind = LOSSES.get(str(values.get("loss")))
+    if kind is not None and not kind.has_bias and "init_logit_bias" not in chosen:
         values["init_logit_bias"] = None
     if values.get("corruption", "none") in CORRUPTIONS and values.get("corruption_probability") == 0:
         values["corruption"] = "none"

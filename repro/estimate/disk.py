@@ -7,6 +7,7 @@ from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.estimate.memory import moments
 from repro.estimate.needs import for_run, parameters
+from repro.loss.registry import LOSSES
 from repro.models.sizes import ModelSize
 
 CHECKPOINTS = 3
@@ -89,8 +90,7 @@ def sent_bytes(spec: RunSpec, size: ModelSize, ranks: int) -> dict[str, float]:
     size, local = for_run(spec, size), spec.batch_size // ranks
     texts = local * size.embed_dim * (2 if spec.precision == "bf16" else 4)
     a_block = texts + 4 * local * size.embed_dim
-    if spec.loss == "softmax":
-        a_block += texts + 2 * 8 * local
+    a_block += (LOSSES[spec.loss].passes - 1) * (texts + 2 * 8 * local)
     loss = float((ranks - 1) * a_block)
     all_reduce = 2 * (ranks - 1) / ranks
     if spec.negatives != "all":

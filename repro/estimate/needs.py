@@ -13,6 +13,7 @@ from repro.config.errors import InputError
 from repro.config.layout import JobGroup, Layout
 from repro.config.spec import RunSpec
 from repro.config.units import format_bytes
+from repro.loss.registry import LOSSES
 from repro.models.sizes import ModelSize, model_size
 
 MOMENT_BYTES = {"adamw": 8, "adafactor": 2, "lion": 4}
@@ -21,7 +22,6 @@ BYTES_A_PARAMETER = {name: 8 + moments for name, moments in MOMENT_BYTES.items()
 """Of one that learns: with weight and gradient, both in fp32."""
 BYTES_AN_EMBEDDING = 16
 """A number of an image's and a text's embedding and of their gradients, in fp32."""
-LOSS_FLOPS = {"sigmoid": 6, "softmax": 8}
 """Of one number of one pair's embeddings: three matrix products, and four."""
 COUNTING_FLOPS = {"all": 0, "random": 0, "hard": 4, "easy": 4}
 """More of them where negatives are chosen by their logits: two counts, a product each."""
@@ -89,7 +89,7 @@ def tower_flops(spec: RunSpec, size: ModelSize, ranks: int) -> int:
 
 def loss_flops(spec: RunSpec, size: ModelSize) -> int:
     """Of one pair: 6·d for the sigmoid, 8·d for the softmax, which makes its logits twice; whichever tower learns."""
-    return (LOSS_FLOPS[spec.loss] + COUNTING_FLOPS[spec.negatives]) * size.embed_dim
+    return (LOSSES[spec.loss].flops + COUNTING_FLOPS[spec.negatives]) * size.embed_dim
 
 
 def training_flops(spec: RunSpec, size: ModelSize, ranks: int) -> float:

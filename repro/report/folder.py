@@ -8,17 +8,18 @@ import pandas as pd
 from markupsafe import Markup
 
 from repro.config.files import write_text
+from repro.loss.registry import LOSSES
 from repro.report import figures, written
 from repro.report.exhibits import Exhibit
-from repro.report.style import GRID, INK, LOSS_STYLES, PAPER
+from repro.report.style import GRID, INK, PAPER
 from repro.results import write_csv
 
 PAGE_COLOURS = {
     INK: "currentColor",
     PAPER: "var(--paper)",
     GRID: "var(--grid)",
-    LOSS_STYLES["sigmoid"]["color"]: "var(--sigmoid)",
-    LOSS_STYLES["softmax"]["color"]: "var(--softmax)",
+    LOSSES["sigmoid"].colour: "var(--sigmoid)",
+    LOSSES["softmax"].colour: "var(--softmax)",
 }
 """A figure's colours on the page, which has a light and a dark dress."""
 

@@ -18,7 +18,7 @@ from repro.report.claims.batch_size import interval
 from repro.report.draw.axes import label_batch_sizes, new_axes
 from repro.report.exhibits import Exhibit
 from repro.report.found import Found
-from repro.report.style import FULL_CM, INK, LOSS_STYLES, STYLE, look
+from repro.report.style import FULL_CM, INK, STYLE, look
 from repro.results.stats.comparison import COLUMNS, compare_losses
 from repro.results.stats.saturation import Saturation, analyse
 
@@ -33,7 +33,7 @@ Table = tuple[str, pd.DataFrame, str]
 
 
 def exhibits(found: Found) -> list[Exhibit]:
-    """The saturation points, and sigmoid against softmax; none where no sweep has several batch sizes."""
+    """The saturation points, and the losses compared; none where no sweep has several batch sizes."""
     ours = list(_ours(found))
     if not (points := list(_saturations(ours))):
         return []
@@ -41,8 +41,8 @@ def exhibits(found: Found) -> list[Exhibit]:
     of_paper = [(f"paper, {label}", result) for label, result in _saturations(papers)]
     made = [_points([*points, *of_paper], len(of_paper))]
     for name, title, parts in (
-        ("losses-ours", "Sigmoid against softmax, ours", ours),
-        ("losses-paper", "Sigmoid against softmax, the paper's", papers),
+        ("losses-ours", "Losses compared, ours", ours),
+        ("losses-paper", "Losses compared, the paper's", papers),
     ):
         made += _losses(name, title, parts)
     return made
@@ -116,9 +116,10 @@ def _points(results: Sequence[tuple[str, Saturation]], papers: int) -> Exhibit:
 @matplotlib.rc_context(STYLE)
 def draw(results: Sequence[tuple[str, Saturation]], papers: int = 0) -> Figure:
     """A row for each series, the paper's, which are the last `papers`, below a rule."""
+    losses = dict.fromkeys(str(result.series.get("loss")) for _, result in results)
     figure = Figure(figsize=(WIDTH_INCHES, ROW_INCHES * len(results) + 0.9), layout="constrained")
     saturation_points(results, figure.add_subplot(), papers)
-    handles = [Line2D([], [], **LOSS_STYLES[loss], label=f"{loss}: saturation point") for loss in tables.LOSSES]
+    handles = [Line2D([], [], **look(loss), label=f"{loss}: saturation point") for loss in losses]
     handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="peak"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
     return figure
@@ -154,7 +155,7 @@ def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes | None
 
 
 def _losses(name: str, title: str, parts: Iterable[Table]) -> list[Exhibit]:
-    """One table, batch sizes down and series across; none where no series has both losses."""
+    """One table, batch sizes down and series across; none where no series has two losses."""
     found: list[pd.DataFrame] = []
     for label, part, metric in parts:
         if part["loss"].nunique() > 1:
@@ -172,7 +173,7 @@ def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
     table.index = pd.Index([format_batch_size(int(size)) for size in table.index], name="batch size")
     noises = ", ".join(sorted(set(data["noise_source"].dropna().astype(str))))
     caption = (
-        "Sigmoid minus softmax in points, paired by seed where both have it, with the 95% interval. *: one loss is "
+        "One loss minus the other in points, paired by seed where both have it, with the 95% interval. *: one is "
         "ahead, after Holm's correction over all batch sizes of the series. =: surely equal, within the greater of "
         f"half a point and twice the noise of a mean. Neither: cannot be told. Seed noise: {noises}."
     )
@@ -182,12 +183,16 @@ def _comparison(name: str, title: str, data: pd.DataFrame) -> Exhibit:
 def _names(label: str, compared: pd.DataFrame, metric: str) -> list[str]:
     own = [c for c in compared.columns if c not in ("setup", "batch_size", *COLUMNS)]
     keys = [dict(zip(own, values, strict=True)) for values in compared[own].itertuples(index=False, name=None)]
-    return [", ".join(filter(None, [label, tables.series_label(key), metric])) for key in keys]
+    pairs = [f"{a} − {b}" for a, b in zip(compared["loss_a"], compared["loss_b"], strict=True)]
+    return [
+        ", ".join(filter(None, [pair, label, tables.series_label(key), metric]))
+        for pair, key in zip(pairs, keys, strict=True)
+    ]
 
 
 def _difference(row: Any) -> str:
     text = tables.signed(row.difference_points)
     if not math.isfinite(row.low_points):
         return text
-    sign = {"sigmoid": " *", "softmax": " *", "equal": " ="}.get(row.verdict, "")
+    sign = {row.loss_a: " *", row.loss_b: " *", "equal": " ="}.get(row.verdict, "")
     return f"{text} ({tables.signed(row.low_points)} to {tables.signed(row.high_points)}){sign}"

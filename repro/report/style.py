@@ -6,12 +6,9 @@ share a panel. Text is 8 pt at the width at which a figure is made: 17 cm, or 8 
 
 import itertools
 
+from repro.loss.registry import LOSSES
+
 INK, PAPER, GRID = "#232629", "#ffffff", "#d9dce0"
-LOSS_STYLES = {
-    "sigmoid": {"color": "#0072b2", "marker": "o", "linestyle": "-"},
-    "softmax": {"color": "#d55e00", "marker": "s", "linestyle": (0, (4, 1.6))},
-}
-"""Blue and vermilion of Okabe and Ito, told apart with any colour vision; marker and line tell them apart in grey."""
 OTHER_STYLE = {"color": "#7a7f87", "marker": "D", "linestyle": ":"}
 OTHER_STYLES = (
     {"color": "#009e73", "marker": "^", "linestyle": "-"},
@@ -56,7 +53,7 @@ MOST_POINTS = 2000
 
 def look(loss: object, origin: object = None, origins: tuple[str, ...] = ()) -> dict[str, object]:
     """Style of a series: of ours by its loss; the paper's hollow; of an imported one its own colour, by its place."""
-    style = dict(LOSS_STYLES.get(str(loss), OTHER_STYLE))
+    style = dict(LOSSES[str(loss)].style if loss in LOSSES else OTHER_STYLE)
     if isinstance(origin, str) and origin == "paper":
         return style | {"markerfacecolor": PAPER, "linewidth": 1.1}
     if isinstance(origin, str) and origin in origins:

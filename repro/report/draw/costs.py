@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw.axes import every_nth, new_axes
-from repro.report.style import INK, LOSS_STYLES, OTHER_STYLE, PAPER
+from repro.report.style import INK, PAPER, look
 
 PARTS = {
     "data_seconds": ("waiting for data", "#b9bfc6", ""),
@@ -48,10 +48,10 @@ def step_time(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
         bottom = np.zeros(len(sizes))
         for part in (part for part in PARTS if part in rows):
             name, colour, hatch = PARTS[part]
-            look = {"color": colour, "hatch": hatch, "edgecolor": PAPER, "linewidth": 0.4}
-            axes.bar(x, rows[part], 0.92 * width, bottom, label=name, **look)
+            bar = {"color": colour, "hatch": hatch, "edgecolor": PAPER, "linewidth": 0.4}
+            axes.bar(x, rows[part], 0.92 * width, bottom, label=name, **bar)
             bottom += rows[part].to_numpy()
-        mark = LOSS_STYLES.get(loss, OTHER_STYLE)
+        mark = look(loss)
         there = bottom > 0
         axes.plot(
             x[there],

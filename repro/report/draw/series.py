@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from repro.report import tables
 from repro.report.draw.axes import name_lines
-from repro.report.style import INK, LOSS_STYLES, OTHER_STYLE, PAPER, look
+from repro.report.style import INK, PAPER, look
 
 Look = Callable[[Mapping[str, object]], Mapping[str, object]]
 SHIFTS = {"sigmoid": -4.5, "softmax": 4.5}
@@ -155,7 +155,7 @@ def mark_missing(axes: Axes, table: pd.DataFrame, value: str, x: str = "batch_si
     foot = axes.get_xaxis_transform()
     for place, group in lacking.groupby(x):
         for loss in group["loss"].unique():
-            colour = LOSS_STYLES.get(loss, OTHER_STYLE)["color"]
+            colour = look(loss)["color"]
             # Side by side, since both losses often fail at the same batch size.
             aside = foot + ScaledTranslation(0.8 * SHIFTS.get(loss, 0) / 72, 0, axes.figure.dpi_scale_trans)
             cross = {"color": colour, "marker": "x", "linestyle": "none", "markeredgewidth": 1.6, "clip_on": False}

@@ -10,6 +10,7 @@ from typing import Any
 from repro.config.errors import InputError, nearest
 from repro.config.spec import SCALES, SETUPS, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
+from repro.loss.registry import LOSSES
 from repro.results import FIRST_COLUMNS
 
 RESERVED = ("run_id", "sweep", "origin", "source_file")
@@ -28,7 +29,7 @@ NUMBERS = (
     *("final_loss", "learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "init_logit_scale"),
     *("init_logit_bias", "grad_clip"),
 )
-LOSSES = {"siglip": "sigmoid", "clip": "softmax", "infonce": "softmax", "info_nce": "softmax", "contrastive": "softmax"}
+NAMES_OF_LOSSES = {name: kind.name for kind in LOSSES.values() for name in (kind.name, *kind.other_names)}
 """Other names of the two losses; any other loss keeps its own."""
 CHOICES = {"setup": (*SETUPS, "unknown"), "scale": (*SCALES, "imported")}
 MISSING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null")
@@ -180,7 +181,7 @@ def _expected(column: str) -> str:
 
 def _loss(text: str, where: str) -> str:
     """Sigmoid or softmax by any of their names; others as they are, but for what is nearly one of the two."""
-    known = {"sigmoid": "sigmoid", "softmax": "softmax", **LOSSES}
+    known = NAMES_OF_LOSSES
     name = text.lower()
     if name in known:
         return known[name]

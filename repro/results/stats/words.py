@@ -108,15 +108,16 @@ def _gain_is_excluded(difference: Difference, found: Mapping[str, Any]) -> bool:
 
 
 def compare(rows: "pd.DataFrame") -> str:
-    """'sigmoid ahead from 512 to 8k (+1.2 to +4.1); equal at 32k': the rows of one series of compare_losses."""
+    """'sigmoid ahead from 512 to 8k (+1.2 to +4.1); equal at 32k': rows of compare_losses, of one pair and series."""
     rows = rows.sort_values("batch_size")
     sizes = rows["batch_size"].tolist()
     parts = []
-    for verdict in ("sigmoid", "softmax", "equal", "cannot tell"):
+    losses = [rows["loss_a"].iloc[0], rows["loss_b"].iloc[0]]
+    for verdict in (*losses, "equal", "cannot tell"):
         of_it = rows[rows["verdict"] == verdict]
         if len(of_it):
             where = _runs_of(of_it["batch_size"].tolist(), sizes)
-            ahead = f"{verdict} ahead" if verdict in ("sigmoid", "softmax") else verdict
+            ahead = f"{verdict} ahead" if verdict in losses else verdict
             low, high = (signed(end) for end in (of_it["difference_points"].min(), of_it["difference_points"].max()))
             parts.append(f"{ahead} {where} ({low if low == high else f'{low} to {high}'})")
     return "; ".join(parts)
