@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from repro.cli.options import Several
+from repro.config.setups import SETUPS
 from repro.loss.registry import LOSSES
 
 AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "setup", "examples": "examples_seen"}
@@ -13,7 +14,7 @@ OPTIONS = [
     click.option("--loss", cls=Several, help=", ".join(LOSSES) + "."),
     click.option("--batch-size", cls=Several, help="Global batch sizes: 512 1k 32k (k = 1,024)."),
     click.option("--seed", cls=Several, help="Seeds: 0 1 2."),
-    click.option("--setup", cls=Several, help="siglip, siglit, msiglip, finetune."),
+    click.option("--setup", cls=Several, help=", ".join(SETUPS) + "."),
     click.option("--examples", cls=Several, help="Training lengths: 65k 3B (k = 1,000)."),
     click.option("--scale", default="laptop", show_default=True, help="laptop, gpu or paper."),
     click.option(

@@ -26,7 +26,7 @@ def plan_table(specs: "Sequence[RunSpec]") -> Table:
     from repro.estimate.needs import BYTES_AN_EMBEDDING
     from repro.models.sizes import model_size
 
-    if all(spec.setup == "released" for spec in specs):
+    if all(not spec.trains for spec in specs):
         return _released_table(specs)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     told = [name for name in differing([dict(spec) for spec in specs]) if name not in ("setup", "examples_seen")]
@@ -65,12 +65,12 @@ def plan_notes(specs: "Sequence[RunSpec]") -> list[str]:
     from repro.models.sizes import model_size
 
     notes = []
-    if released := [spec for spec in specs if spec.setup == "released"]:
+    if released := [spec for spec in specs if not spec.trains]:
         evals = dict.fromkeys(name for spec in released for name in spec.evals)
         notes.append(f"released weights are evaluated and not trained: on {', '.join(evals)}")
     if len(released) == len(specs):
         return notes
-    specs = [spec for spec in specs if spec.setup != "released"]
+    specs = [spec for spec in specs if spec.trains]
     for model, optimizer, setup in sorted({(spec.model, spec.optimizer, spec.setup) for spec in specs}):
         size = model_size(model)
         learns = size.parameters - (size.image_parameters if setup == "siglit" else 0)

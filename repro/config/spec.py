@@ -10,12 +10,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from repro.config.errors import InputError, nearest
+from repro.config.setups import SETUPS
 from repro.config.units import format_batch_size, format_examples, parse_batch_size, parse_examples
 from repro.loss.registry import LOSSES
 
@@ -24,8 +26,6 @@ FORMAT = 1
 changes: ids leave defaults out.
 """
 
-SETUPS = ("siglip", "siglit", "msiglip", "finetune", "released")
-"""released: evaluation only, of weights that somebody else trained (table 3)."""
 SCALES = ("laptop", "gpu", "paper")
 CORRUPTIONS = ("none", "image", "text", "batch", "image-text", "image-text-batch")
 PLACES = ("data", "evals", "pretrained", "embeddings")
@@ -46,9 +46,9 @@ Examples = Annotated[int, BeforeValidator(parse_examples), Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _known_loss(name: str) -> str:
-    if name not in LOSSES:
-        raise PydanticCustomError("literal_error", "unknown loss")
+def _known(table: Mapping[str, object], name: str) -> str:
+    if name not in table:
+        raise PydanticCustomError("literal_error", "unknown name")
     return name
 
 
@@ -58,7 +58,7 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Literal[1] = FORMAT
-    setup: Literal["siglip", "siglit", "msiglip", "finetune", "released"]
+    setup: Annotated[str, AfterValidator(partial(_known, SETUPS))]
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
@@ -87,7 +87,7 @@ class RunSpec(BaseModel):
     pretrained_fingerprint: str = Field("", description="content of these weights; found by the sweep")
     embeddings: str = Field("", description="siglit: folder of `repro data embed`; empty for the cache's")
 
-    loss: Annotated[str, AfterValidator(_known_loss)]
+    loss: Annotated[str, AfterValidator(partial(_known, LOSSES))]
     exchange: Literal["ring", "ring-bidirectional", "gather"] = Field(
         "ring", description="how ranks see each other's embeddings"
     )
@@ -127,11 +127,11 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _combinations(self) -> "RunSpec":
-        if self.setup == "released" and self.examples_seen:
+        if not self.trains and self.examples_seen:
             raise InputError(
-                f"examples_seen {self.examples_seen:,}: setup released trains nothing; expected examples_seen 0"
+                f"examples_seen {self.examples_seen:,}: setup {self.setup} trains nothing; expected examples_seen 0"
             )
-        if self.examples_seen < self.batch_size and self.setup != "released":
+        if self.examples_seen < self.batch_size and self.trains:
             raise InputError(
                 f"examples_seen {self.examples_seen:,} is less than batch_size {self.batch_size:,}: not one step; "
                 f"use --examples {self.batch_size} or more, or a smaller batch size"
@@ -166,19 +166,20 @@ class RunSpec(BaseModel):
 
     def _check_setup(self) -> None:
         """What a setup's image tower asks of the other fields."""
-        if self.setup in ("siglit", "finetune") and not self.pretrained:
+        kind = SETUPS[self.setup]
+        if kind.needs_weights and not self.pretrained:
             raise InputError(
                 f"pretrained is empty: setup {self.setup} starts from the weights of an image tower; expected a "
                 "checkpoint, timm, laptop-tower or a tag of open_clip's"
             )
-        if self.setup in ("siglip", "msiglip") and self.pretrained:
+        if not (kind.needs_weights or kind.evaluates_only) and self.pretrained:
             raise InputError(
                 f"pretrained {self.pretrained}: setup {self.setup} trains both towers from scratch; expected it empty, "
                 "or setup finetune or siglit"
             )
-        if self.setup != "siglit" and self.embeddings:
+        if not kind.reads_embeddings and self.embeddings:
             raise InputError(f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit")
-        if self.setup != "siglit":
+        if not kind.reads_embeddings:
             return
         if self.image_learning_rate_multiplier:
             raise InputError(
@@ -211,7 +212,7 @@ class RunSpec(BaseModel):
             )
         if kind != "none" and not probability:
             raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
-        if "image" in kind and self.setup == "siglit":
+        if "image" in kind and self.reads_embeddings:
             raise InputError(
                 f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
                 "or another setup"
@@ -234,6 +235,14 @@ class RunSpec(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise InputError("\n".join(f"{where}: {_explain(problem)}" for problem in error.errors())) from None
+
+    @property
+    def trains(self) -> bool:
+        return not SETUPS[self.setup].evaluates_only
+
+    @property
+    def reads_embeddings(self) -> bool:
+        return SETUPS[self.setup].reads_embeddings
 
     @property
     def steps(self) -> int:
@@ -312,7 +321,8 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"'{key}' is missing"
     if problem["type"] == "literal_error":
-        valid = list(LOSSES) if key == "loss" else [str(v) for v in RunSpec.model_fields[key].annotation.__args__]
+        tables = {"loss": LOSSES, "setup": SETUPS}
+        valid = list(tables[key]) if key in tables else [str(v) for v in RunSpec.model_fields[key].annotation.__args__]
         return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "tuple_type":

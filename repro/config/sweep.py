@@ -26,7 +26,8 @@ import yaml
 
 from repro.config.errors import InputError, nearest
 from repro.config.resources import resource
-from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, SETUPS, RunSpec
+from repro.config.setups import SETUPS
+from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
 from repro.config.yaml_file import read_yaml
 from repro.loss.registry import LOSSES

@@ -23,7 +23,7 @@ COUNTING_BYTES = 2 * 8 * 65_536
 def checkpoint_bytes(spec: RunSpec, size: ModelSize) -> tuple[int, int]:
     """One to resume from (weights in training, and moments), and the final weights: a whole model, as open_clip has it,
     with a frozen tower, and the token table that a bottleneck's factors make."""
-    if spec.setup == "released":
+    if not spec.trains:
         return 0, 0
     in_training = for_run(spec, size)
     return 4 * parameters(spec, in_training).held + moments(spec, in_training), 4 * size.parameters
@@ -35,7 +35,7 @@ def shard_bytes(specs: Sequence[RunSpec]) -> tuple[int, bool]:
     Of shards that cannot be seen, as if each example were seen once, in the longest run.
     """
     total, assumed = 0, False
-    for data in sorted({spec.data for spec in specs if spec.setup != "released"}):
+    for data in sorted({spec.data for spec in specs if spec.trains}):
         seen = max(spec.examples_seen for spec in specs if spec.data == data)
         found = _found_bytes(data)
         assumed |= found is None
@@ -67,7 +67,7 @@ def images_to_embed(specs: Sequence[RunSpec]) -> dict[tuple[str, str], int]:
     """(data, model) of siglit runs → images to embed once: all of the data, as far as the longest run sees them."""
     longest: dict[tuple[str, str], int] = {}
     for spec in specs:
-        if spec.setup == "siglit":
+        if spec.reads_embeddings:
             key, pairs = (spec.data, spec.model), pairs_in(spec.data)
             seen = spec.examples_seen if pairs is None else min(pairs, spec.examples_seen)
             longest[key] = max(longest.get(key, 0), seen)
@@ -85,7 +85,7 @@ def sent_bytes(spec: RunSpec, size: ModelSize, ranks: int) -> dict[str, float]:
     Every rank sees each other's texts once (twice for the softmax, the second time with their log-sum-exps) and sends
     their gradients home in fp32; gradients of weights are averaged by an all-reduce that sends nothing twice.
     """
-    if ranks == 1 or spec.setup == "released":
+    if ranks == 1 or not spec.trains:
         return {"loss": 0.0, "gradients": 0.0}
     size, local = for_run(spec, size), spec.batch_size // ranks
     texts = local * size.embed_dim * (2 if spec.precision == "bf16" else 4)

@@ -30,7 +30,7 @@ def memory_parts(spec: RunSpec, layout: Layout, size: ModelSize, machine: Machin
     size = for_run(spec, size)
     held, half = parameters(spec, size), spec.precision == "bf16"
     state = {"weights": 4 * held.held + 4 * held.learning, "optimizer": moments(spec, size)}
-    if spec.setup == "released":
+    if not spec.trains:
         return {"process": machine.process_bytes} | {name: machine.state_factor * state[name] for name in state}
     local, ranks = spec.batch_size // layout.ranks, layout.ranks
     micro_batch = min(local, spec.micro_batch)

@@ -55,14 +55,14 @@ class Parameters:
 def parameters(spec: RunSpec, size: ModelSize) -> Parameters:
     image, text = size.image_parameters, size.parameters - size.image_parameters
     images_learn, texts_learn = learning(spec)
-    held = text if spec.setup == "siglit" else image + text
+    held = text if spec.reads_embeddings else image + text
     return Parameters(image * images_learn + text * texts_learn, held, image + text)
 
 
 def learning(spec: RunSpec) -> tuple[bool, bool]:
     """Whether the image tower does, and the text tower."""
-    trains = spec.setup != "released"
-    images = trains and spec.setup != "siglit" and spec.image_learning_rate_multiplier > 0
+    trains = spec.trains
+    images = trains and not spec.reads_embeddings and spec.image_learning_rate_multiplier > 0
     return images, trains and spec.text_learning_rate_multiplier > 0
 
 
@@ -73,11 +73,11 @@ def passes(spec: RunSpec, ranks: int) -> tuple[int, int]:
     and is embedded twice (embedding-gradient caching). A tower that does not learn is passed once, and not at all
     where its embeddings were made before.
     """
-    if spec.setup == "released":
+    if not spec.trains:
         return 0, 0
     through = 4 if spec.batch_size // ranks > spec.micro_batch else 3
     images_learn, texts_learn = learning(spec)
-    of_images = 0 if spec.setup == "siglit" else through if images_learn else 1
+    of_images = 0 if spec.reads_embeddings else through if images_learn else 1
     return of_images, through if texts_learn else 1
 
 
@@ -109,7 +109,7 @@ def memory_needed(spec: RunSpec, layout: Layout, size: ModelSize, on_gpu: bool) 
     size = for_run(spec, size)
     held = parameters(spec, size)
     weights = 4 * held.held + (BYTES_A_PARAMETER[spec.optimizer] - 4) * held.learning
-    if spec.setup == "released":
+    if not spec.trains:
         return weights
     local, half = spec.batch_size // layout.ranks, spec.precision == "bf16"
     kept = kept_bytes(spec, size)
@@ -142,7 +142,7 @@ def tile_bytes(local: int, on_gpu: bool) -> int:
 
 def example_bytes(spec: RunSpec, size: ModelSize) -> int:
     """An example as it waits for its micro-batch: image and tokens, or the image's embedding (siglit, 16 bit)."""
-    return 2 * size.embed_dim + 8 * size.context_length if spec.setup == "siglit" else size.input_bytes
+    return 2 * size.embed_dim + 8 * size.context_length if spec.reads_embeddings else size.input_bytes
 
 
 def memory_there(profile: ClusterProfile, layout: Layout) -> int | None:

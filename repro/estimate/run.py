@@ -120,7 +120,7 @@ class RunPlan:
 def plan_run(spec: RunSpec, layout: Layout, size: ModelSize, place: Place) -> RunPlan:
     machine = place.machine or _unknown_speed(place)
     work, known = work_of(spec, size, layout.ranks), place.machine is not None
-    numbers, released = parameters(spec, for_run(spec, size)), spec.setup == "released"
+    numbers, released = parameters(spec, for_run(spec, size)), not spec.trains
     step = None if not known or released else seconds.step_seconds(spec, work, machine)
     evaluation = machine.start_seconds + seconds.evaluation_seconds(spec, size, machine) if known else None
     there, examples = place.memory_bytes, spec.steps * spec.batch_size

@@ -54,6 +54,6 @@ def work_of(spec: RunSpec, size: ModelSize, ranks: int) -> Work:
         logged=trained * lines,
         log_lines=lines,
         input_bytes=local * example_bytes(spec, size),
-        pairs=pairs if spec.setup != "released" else 0,
-        loss_flops=pairs * loss_flops(spec, size) if spec.setup != "released" else 0,
+        pairs=pairs if spec.trains else 0,
+        loss_flops=pairs * loss_flops(spec, size) if spec.trains else 0,
     )

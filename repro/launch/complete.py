@@ -27,12 +27,12 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
     from repro.models.model_config import check_bottleneck, fingerprint
 
     for spec in specs:
-        if not spec.data and spec.setup != "released":
+        if not spec.data and spec.trains:
             raise InputError(
                 f"setup {spec.setup} at scale {spec.scale} comes without data; "
                 "name shards of your own with --data PATTERN"
             )
-        if spec.setup == "released":
+        if not spec.trains:
             _check_released(spec)
         if spec.languages and source.is_shapes(spec.data):
             check_languages(spec.data, spec.languages, dict.fromkeys(source.languages_of_world(spec.data), 1.0))
@@ -136,7 +136,7 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
         source.make_world(world, processes, progress)
     for place in {spec.pretrained for spec in specs} - {""}:
         pretrained.prepare(place, processes, progress)
-    _prepare_embeddings([spec for spec in specs if spec.setup == "siglit"], progress)
+    _prepare_embeddings([spec for spec in specs if spec.reads_embeddings], progress)
     found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
     more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
     return found[:MOST_NAMED] + more + lacking

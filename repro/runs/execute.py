@@ -149,7 +149,7 @@ def _train_and_evaluate(
     if first and directory.read_trained() is None:
         check_unchanged(spec)
         pretrained.check_unchanged(spec)
-    trained = {} if spec.setup == "released" else train(spec, directory, device, options, stop)
+    trained = {} if not spec.trains else train(spec, directory, device, options, stop)
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
     leave_peers()
     stop.nobody_asks()
@@ -165,7 +165,7 @@ def _evaluate(
 ) -> dict[str, float]:
     """Metrics of the run's final weights. Raises EvaluationFailed."""
     with lenient():
-        if spec.setup == "released":
+        if not spec.trains:
             return evaluate_released(spec, directory, evals, device, redo)
         return evaluate(directory.checkpoints, evals, directory.evals, device, redo)
 
@@ -173,7 +173,7 @@ def _evaluate(
 def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[str, Any]:
     """Evaluate a finished run anew on its own data sets, or on others, and renew its result. Raises InputError."""
     spec, result = directory.read_spec(), directory.read_result()
-    if result is None or not (directory.final.exists() or spec.setup == "released"):
+    if result is None or not (directory.final.exists() or not spec.trains):
         raise InputError(f"{directory.path}: has no final weights to evaluate ({directory.status()})")
     wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
     if not wanted:

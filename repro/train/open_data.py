@@ -20,7 +20,7 @@ from repro.world.source import shard_pattern
 
 def open_data(spec: RunSpec, towers: models.Towers) -> tuple[Pairs | EmbeddedPairs, Counter]:
     """The data, and what the scan found unusable: (shard, reason) → samples. Raises BadData where that is too much."""
-    return _open_embedded(spec, towers) if spec.setup == "siglit" else _open_pairs(spec, towers)
+    return _open_embedded(spec, towers) if spec.reads_embeddings else _open_pairs(spec, towers)
 
 
 def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:

@@ -55,7 +55,7 @@ class Trainer:
             if self.rank == 0:
                 models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         torch.manual_seed(spec.seed)
-        self.frozen = spec.setup == "siglit"
+        self.frozen = spec.reads_embeddings
         self.towers = models.load(directory.checkpoints, device, image_tower=not self.frozen)
         self.model = self.towers.model
         if spec.token_bottleneck is not None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.errors import InputError, nearest
-from repro.config.spec import SCALES, SETUPS, RunSpec
+from repro.config.setups import SETUPS
+from repro.config.spec import SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
 from repro.loss.registry import LOSSES
 from repro.results import FIRST_COLUMNS
