@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import TIMEOUT_HELP, Several
+from repro.cli.options import LONGEST_SECONDS, TIMEOUT_HELP, Number, Several
 
 if TYPE_CHECKING:
     from repro.cluster import ClusterProfile
@@ -30,11 +30,11 @@ OPTIONS = [
     click.option("--ranks", type=click.IntRange(1), help="local: processes of each run.  [default: 1]"),
     click.option("--detach", is_flag=True, help="local: go on in the background when the terminal closes."),
     click.option("--workers", type=click.IntRange(0), help="Data workers of each rank.  [default: 0]"),
-    click.option("--checkpoint-seconds", type=float, help="Between two checkpoints of a run.  [default: 300]"),
+    click.option("--checkpoint-seconds", type=Number(0), help="Between two checkpoints of a run.  [default: 300]"),
     click.option(
         "--restarts", type=click.IntRange(0), help="Starts again after a rank died.  [default: 0; slurm: profile]"
     ),
-    click.option("--timeout", type=click.FloatRange(1), help=f"{TIMEOUT_HELP}  [default: 600]"),
+    click.option("--timeout", type=Number(1, LONGEST_SECONDS), help=f"{TIMEOUT_HELP}  [default: 600]"),
     click.option(
         "--auto-micro-batch/--no-auto-micro-batch", default=None, help="Out of memory: halve the micro-batch."
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from repro.cli.options import TIMEOUT_HELP, runs_option
+from repro.cli.options import LONGEST_SECONDS, TIMEOUT_HELP, Number, runs_option
 
 
 @click.command()
@@ -16,8 +16,8 @@ from repro.cli.options import TIMEOUT_HELP, runs_option
 @click.option("--sweep", default="single", show_default=True, help="Name to file the run under, in the runs folder.")
 @runs_option
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data workers of each rank.")
-@click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
-@click.option("--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help=TIMEOUT_HELP)
+@click.option("--checkpoint-seconds", type=Number(0), default=300.0, show_default=True, help="Between two checkpoints.")
+@click.option("--timeout", type=Number(1, LONGEST_SECONDS), default=600.0, show_default=True, help=TIMEOUT_HELP)
 def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any) -> None:
     """Train and evaluate the run that SPEC.json describes.
 
