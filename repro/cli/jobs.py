@@ -43,6 +43,14 @@ EXECUTORS = ("local", "inline", "slurm")
 DEFAULTS = {"executor": "local", "workers": 0, "checkpoint_seconds": 300.0, "ranks": 1, "timeout": 600.0}
 KEPT = ("sweep", "cluster", "job", "array_parallelism", "local_batch", "jobs", "ranks", "restarts", "auto_micro_batch")
 """Besides DEFAULTS: what `repro retry` takes from the launch before, where it is not given."""
+OF_EXECUTORS = {
+    "job": ("slurm",),
+    "array_parallelism": ("slurm",),
+    "local_batch": ("slurm",),
+    "jobs": ("local",),
+    "ranks": ("local",),
+}
+"""Options that the other executors would pass over in silence."""
 
 
 def job_options(command: Any) -> Any:
@@ -64,6 +72,12 @@ def chosen(options: dict[str, Any], before: dict[str, Any] | None = None) -> dic
         raise InputError("--executor slurm needs --cluster NAME: a profile that says what a job asks of the cluster")
     if values["executor"] != "slurm" and values["cluster"]:
         raise InputError(f"--cluster {values['cluster']} is for --executor slurm; the executor is {values['executor']}")
+    for key in OF_EXECUTORS:
+        if key in given and values["executor"] not in OF_EXECUTORS[key]:
+            raise InputError(
+                f"--{key.replace('_', '-')} is for --executor {' or '.join(OF_EXECUTORS[key])}; "
+                f"the executor is {values['executor']}"
+            )
     return values
 
 

@@ -25,8 +25,11 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
     torchrun --nproc-per-node 2 --no-python repro run SPEC.json
     """
     from repro import check
+    from repro.errors import InputError, Interrupted
     from repro.launch import Cell, read_spec_file
 
+    if sweep in ("", ".", "..") or "/" in sweep:
+        raise InputError(f"--sweep '{sweep}': expected the name of one folder below --runs")
     given = read_spec_file(spec_file)
     (spec,) = check.complete([given])
     inside_a_run = spec_file.name == "spec.json" and spec_file.resolve().parent.name == spec.run_id
@@ -40,7 +43,6 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
         click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None
         return
 
-    from repro.errors import InputError, Interrupted
     from repro.liveness import leave
     from repro.run import run as run_one
     from repro.train.loop import Options
