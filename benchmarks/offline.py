@@ -7,6 +7,7 @@ install from the folder.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import zipfile
@@ -33,6 +34,10 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also the losses that ours are measured beside")
     parser.add_argument("--most-mb", type=float, default=60.0, help="fail where it is larger (default: 60)")
     given = parser.parse_args()
+    if not re.fullmatch(r"3\.\d+", given.python):
+        parser.error(f"--python {given.python}: expected a version such as 3.12")
+    if given.folder.is_file():
+        parser.error(f"{given.folder}: is a file; expected a new folder")
     if given.folder.exists() and any(given.folder.iterdir()):
         parser.error(f"{given.folder}: not empty; expected a new folder, or remove what is in it")
     try:

@@ -82,6 +82,14 @@ def test_the_papers_tables_come_along():
     assert row["value"].tolist() == [73.4]
 
 
+def test_a_place_that_no_table_can_be_written_to_is_named(runs, tmp_path):
+    (tmp_path / "file").touch()
+    table = results.load(runs, "mine")
+    for place, why in ((tmp_path, "Is a directory"), (tmp_path / "file" / "mine.csv", "Not a directory|File exists")):
+        with pytest.raises(InputError, match=rf"{place}: cannot be written \(({why})\)"):
+            results.write_csv(table, place)
+
+
 def test_a_csv_reads_back_as_the_table(runs, tmp_path):
     import pandas as pd
 

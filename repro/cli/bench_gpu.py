@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import CommandWithSeveral, Several
+from repro.cli.options import CommandWithSeveral, Number, Several
 from repro.config.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ SECTIONS = "machine, correct, loss, resume, step, feed, curve"
 
 
 @click.command(cls=CommandWithSeveral, short_help="All that only a GPU can tell, in minutes: docs/gpu.md.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For all.  [default: 6; a rehearsal: 15]")
+@click.option("--minutes", type=Number(0, min_open=True), help="For all.  [default: 6; a rehearsal: 15]")
 @click.option("--only", cls=Several, default=[], metavar="SECTION", help=f"Of {SECTIONS}.  [default: all]")
 @click.option(
     "--device",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import CommandWithSeveral, Several
+from repro.cli.options import CommandWithSeveral, Number, Several
 from repro.config.errors import InputError, nearest
 from repro.loss.registry import LOSSES
 
@@ -53,7 +53,7 @@ def effort_options() -> Callable:
             click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="In one process."),
             click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Processes, in turn."),
             click.option("--matmul", default="4k", show_default=True, help=side),
-            click.option("--limit-seconds", type=click.FloatRange(1), default=600, show_default=True, help=at_most),
+            click.option("--limit-seconds", type=Number(1), default=600, show_default=True, help=at_most),
         ]
     )
 
@@ -115,7 +115,7 @@ def loss(
 @click.option("--smallest", default="256", show_default=True, help="Local batch to begin with.")
 @click.option("--largest", default="64k", show_default=True, help="Local batch to end with.")
 @click.option("--step", default="0", show_default=True, help="Bisect over its multiples; 0 for powers of two.")
-@click.option("--limit-seconds", type=click.FloatRange(1), default=120, show_default=True, help="For one try.")
+@click.option("--limit-seconds", type=Number(1), default=120, show_default=True, help="For one try.")
 @out_option("capacity")
 def capacity(
     impl: tuple[str, ...],

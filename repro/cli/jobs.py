@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import TIMEOUT_HELP, Several
+from repro.cli.options import LONGEST_SECONDS, TIMEOUT_HELP, Number, Several
 
 if TYPE_CHECKING:
     from repro.config.cluster import ClusterProfile
@@ -30,11 +30,11 @@ OPTIONS = [
     click.option("--ranks", type=click.IntRange(1), help="local: processes of each run.  [default: 1]"),
     click.option("--detach", is_flag=True, help="local: go on in the background when the terminal closes."),
     click.option("--workers", type=click.IntRange(0), help="Data workers of each rank.  [default: 0]"),
-    click.option("--checkpoint-seconds", type=float, help="Between two checkpoints of a run.  [default: 300]"),
+    click.option("--checkpoint-seconds", type=Number(0), help="Between two checkpoints of a run.  [default: 300]"),
     click.option(
         "--restarts", type=click.IntRange(0), help="Starts again after a rank died.  [default: 0; slurm: profile]"
     ),
-    click.option("--timeout", type=click.FloatRange(1), help=f"{TIMEOUT_HELP}  [default: 600]"),
+    click.option("--timeout", type=Number(1, LONGEST_SECONDS), help=f"{TIMEOUT_HELP}  [default: 600]"),
     click.option(
         "--auto-micro-batch/--no-auto-micro-batch", default=None, help="Out of memory: halve the micro-batch."
     ),
@@ -43,6 +43,14 @@ EXECUTORS = ("local", "inline", "slurm")
 DEFAULTS = {"executor": "local", "workers": 0, "checkpoint_seconds": 300.0, "ranks": 1, "timeout": 600.0}
 KEPT = ("sweep", "cluster", "job", "array_parallelism", "local_batch", "jobs", "ranks", "restarts", "auto_micro_batch")
 """Besides DEFAULTS: what `repro retry` takes from the launch before, where it is not given."""
+OF_EXECUTORS = {
+    "job": ("slurm",),
+    "array_parallelism": ("slurm",),
+    "local_batch": ("slurm",),
+    "jobs": ("local",),
+    "ranks": ("local",),
+}
+"""Options that the other executors would pass over in silence."""
 
 
 def job_options(command: Any) -> Any:
@@ -64,6 +72,12 @@ def chosen(options: dict[str, Any], before: dict[str, Any] | None = None) -> dic
         raise InputError("--executor slurm needs --cluster NAME: a profile that says what a job asks of the cluster")
     if values["executor"] != "slurm" and values["cluster"]:
         raise InputError(f"--cluster {values['cluster']} is for --executor slurm; the executor is {values['executor']}")
+    for key in OF_EXECUTORS:
+        if key in given and values["executor"] not in OF_EXECUTORS[key]:
+            raise InputError(
+                f"--{key.replace('_', '-')} is for --executor {' or '.join(OF_EXECUTORS[key])}; "
+                f"the executor is {values['executor']}"
+            )
     return values
 
 

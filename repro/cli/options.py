@@ -1,5 +1,6 @@
 """Options as people type them: several values after one option, with commas, or the option repeated."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,18 @@ class CommandWithSeveral(click.Command):
         return super().parse_args(ctx, spelled_out)
 
 
+class Number(click.FloatRange):
+    """A number in a range. 'nan' and 'inf' are refused: click lets them pass, and nothing after it expects them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+LONGEST_SECONDS = 1e6
+"""Of an option, about eleven days: what process groups count milliseconds in does not hold twice as many."""
 TIMEOUT_HELP = "Seconds that ranks wait for one that trains no further."
 
 

@@ -102,7 +102,9 @@ class Progress:
             self.live.update(table(glances), refresh=True)
             return
         done = sum(g.state not in UNFINISHED for g in glances)
-        for g in glances:
+        for cell, g in zip(self.cells, glances, strict=True):
+            if g.state == "interrupted" and cell.directory.read_result() is None:
+                continue  # its ranks are gone, and the launch is about to write down why, or to start it
             state, since = self.shown.get(g.label, ("pending", 0.0))
             if g.state != state or (g.state == "running" and time.monotonic() - since > LINE_SECONDS):
                 self.shown[g.label] = (g.state, time.monotonic())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from repro.cli.options import TIMEOUT_HELP, runs_option
+from repro.cli.options import LONGEST_SECONDS, TIMEOUT_HELP, Number, runs_option
 
 
 @click.command()
@@ -16,17 +16,20 @@ from repro.cli.options import TIMEOUT_HELP, runs_option
 @click.option("--sweep", default="single", show_default=True, help="Name to file the run under, in the runs folder.")
 @runs_option
 @click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Data workers of each rank.")
-@click.option("--checkpoint-seconds", type=float, default=300.0, show_default=True, help="Between two checkpoints.")
-@click.option("--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help=TIMEOUT_HELP)
+@click.option("--checkpoint-seconds", type=Number(0), default=300.0, show_default=True, help="Between two checkpoints.")
+@click.option("--timeout", type=Number(1, LONGEST_SECONDS), default=600.0, show_default=True, help=TIMEOUT_HELP)
 def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any) -> None:
     """Train and evaluate the run that SPEC.json describes.
 
     A spec.json inside a run directory is run there. On several ranks:
     torchrun --nproc-per-node 2 --no-python repro run SPEC.json
     """
+    from repro.config.errors import InputError, Interrupted
     from repro.launch import Cell, read_spec_file
     from repro.launch import complete as check
 
+    if sweep in ("", ".", "..") or "/" in sweep:
+        raise InputError(f"--sweep '{sweep}': expected the name of one folder below --runs")
     given = read_spec_file(spec_file)
     (spec,) = check.complete([given])
     inside_a_run = spec_file.name == "spec.json" and spec_file.resolve().parent.name == spec.run_id
@@ -40,7 +43,6 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
         click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None
         return
 
-    from repro.config.errors import InputError, Interrupted
     from repro.runs.execute import run as run_one
     from repro.runs.liveness import leave
     from repro.train.loop import Options

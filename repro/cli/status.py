@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from repro.cli.options import runs_option
+from repro.cli.options import Number, runs_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,7 +22,7 @@ OVER = ("finished", "pending", "queued")
 @click.argument("sweep", required=False)
 @runs_option
 @click.option("--watch", is_flag=True, help="Refresh until nothing runs or waits any more.")
-@click.option("--every", type=click.FloatRange(1), default=10.0, show_default=True, help="Seconds between refreshes.")
+@click.option("--every", type=Number(1), default=10.0, show_default=True, help="Seconds between refreshes.")
 @click.option("--all", "every_run", is_flag=True, help=f"All runs, where there are more than {MOST_LINES}.")
 def status(sweep: str | None, runs: Path, watch: bool, every: float, every_run: bool) -> None:
     """Show the runs of SWEEP (default: the most recent): state, progress, speed, loss, time left, where, reason."""

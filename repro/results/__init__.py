@@ -222,5 +222,8 @@ def published() -> "pd.DataFrame":
 
 
 def write_csv(table: "pd.DataFrame", file: Path) -> None:
-    """Write a table to its place in one piece."""
-    write_atomically(file, lambda temporary: table.to_csv(temporary, index=False))
+    """Write a table to its place in one piece. Raises InputError for a place that none can be written to."""
+    try:
+        write_atomically(file, lambda temporary: table.to_csv(temporary, index=False))
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from None

@@ -135,11 +135,28 @@ def test_without_a_gpu_the_command_says_how_to_rehearse(monkeypatch):
     assert done.exit_code == 2 and "--device cpu" in done.output
 
 
-def test_a_summary_of_something_else_is_not_overwritten(tmp_path):
-    (tmp_path / "summary.csv").write_text("a,b\n1,2\n")
+@pytest.mark.parametrize("name", ["summary.csv", "works.csv"])
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"precious\n", b"\xff\xfe\x00"])
+def test_a_table_of_something_else_is_not_overwritten(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match="not written by this benchmark"):
-        driver.run([], 1, tmp_path, "cpu", print)
-    assert (tmp_path / "summary.csv").read_text() == "a,b\n1,2\n"
+        driver.run([sections.section(sections.works)], 1, tmp_path, "cpu", print)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_an_empty_summary_or_a_folder_in_its_place_is_no_summary(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "summary.csv").touch()
+    (tmp_path / "folder" / "summary.csv").mkdir(parents=True)
+    for out in tmp_path.iterdir():
+        with pytest.raises(InputError, match="not written by this benchmark"):
+            driver.run([], 1, out, "cpu", print)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/out: cannot be made or written \(Not a directory\)"):
+        driver.run([], 1, tmp_path / "file" / "out", "cpu", print)
 
 
 def test_a_goal_is_met_or_missed():

@@ -107,3 +107,21 @@ def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     done = run(sys.executable, ROOT / "benchmarks/offline.py", tmp_path, cwd=tmp_path)
     assert done.returncode == 2 and "not empty" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["new", "--python", "3.12.4"], "--python 3.12.4: expected a version such as 3.12"),
+        (["file"], "file: is a file; expected a new folder"),
+        (["."], "not empty; expected a new folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_fetched(offline, tmp_path, monkeypatch, capsys, arguments, message):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["offline.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        offline.main()
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]

@@ -44,9 +44,10 @@ def run(
 ) -> pd.DataFrame:
     """All rows, written to out/SECTION.csv as they are measured and to out/summary.csv after each section.
 
-    What an earlier call has left of these sections is replaced; other sections' rows stay in the summary.
+    What an earlier call has left of these sections is replaced; other sections' rows stay in the summary. Raises
+    InputError for a folder that cannot be written, or in which others' files have these names.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _check_folder(out, sections)
     deadline = time.monotonic() + 60 * minutes
     ended = _other_sections(out, sections)
     with tempfile.TemporaryDirectory(prefix="repro-bench-gpu-") as scratch:
@@ -131,13 +132,34 @@ def _is_group(group: int) -> bool:
     return False
 
 
+def _check_folder(out: Path, sections: Sequence[Section]) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be made or written ({error.strerror})") from None
+    for file in (out / f"{section.name}.csv" for section in sections):
+        if file.exists() and file.stat().st_size:
+            _check_ours(file)
+
+
+def _check_ours(file: Path) -> None:
+    """Raises InputError for a file that is no table of this benchmark's."""
+    try:
+        columns = set(pd.read_csv(file, nrows=0))
+    except (OSError, ValueError):  # a folder, no text, nothing in it
+        columns = set()
+    if not {"section", "quantity"} <= columns:
+        raise InputError(f"{file}: no column 'section', so not written by this benchmark; use another --out")
+
+
 def _other_sections(out: Path, sections: Sequence[Section]) -> dict[str, dict[str, object]]:
     """What an earlier call recorded of the ends of sections that this one does not run."""
     if not (out / SUMMARY).exists():
         return {}
+    _check_ours(out / SUMMARY)
     table = pd.read_csv(out / SUMMARY, keep_default_na=False)
-    if not {"section", "quantity"} <= set(table):
-        raise InputError(f"{out / SUMMARY}: no column 'section', so not written by this benchmark; use another --out")
     ends = table[table["quantity"] == "section"]
     running = {section.name for section in sections}
     return {row["section"]: row for row in ends.to_dict("records") if row["section"] not in running}
