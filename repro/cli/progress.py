@@ -13,6 +13,7 @@ from repro.config.files import CorruptRun
 from repro.config.units import format_examples
 from repro.launch import Cell
 from repro.launch.survey import Place
+from repro.runs import liveness
 from repro.runs import ownership as attempts
 from repro.runs.directory import UNFINISHED
 
@@ -65,10 +66,12 @@ def _reason(cell: Cell, state: str, place: Place | None) -> str:
         return ""
     if result := cell.directory.read_result():
         return result.get("reason", "")
+    if cause := liveness.root_cause(cell.directory):
+        return cause["reason"]
     attempt = attempts.latest(cell.directory.attempts)
     if attempt is None or not attempt.job_id:
-        return "its process ended without a word"
-    return f"its job {attempt.job_id} is gone without a word; see repro logs {cell.directory.path.name}"
+        return "its process exited without recording a result"
+    return f"its job {attempt.job_id} ended without recording a result; see repro logs {cell.directory.path.name}"
 
 
 def _what_is_corrupt(cell: Cell) -> str:

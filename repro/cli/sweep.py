@@ -94,6 +94,7 @@ def _print_plan(specs: "list[RunSpec]", values: dict[str, Any]) -> None:
         groups = plan(specs, values, profile)
         shown, notes = jobs_table(groups, profile), [*plan_notes(specs), *jobs_notes(groups, profile)]
     else:
+        check_jobs(specs, values)
         shown, notes = plan_table(specs), plan_notes(specs)
     Console().print(shown)
     click.echo()

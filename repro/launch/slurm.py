@@ -96,7 +96,7 @@ class SlurmJob:
 
 
 def deaths_among(earlier: Sequence[attempts.Attempt]) -> list[attempts.Attempt]:
-    """Attempts that did not end in order: a rank died, or all went without a word."""
+    """Attempts that did not end in order: a rank died, or all exited without saying why."""
     return [attempt for attempt in earlier if not attempt.outcome or attempt.outcome.startswith("died")]
 
 

@@ -93,7 +93,7 @@ def test_killed_with_its_launch_a_run_is_taken_up_by_the_command_typed_again(tmp
     while run.status() == "running" and time.monotonic() < deadline:
         time.sleep(0.1)  # the kernel ends killed processes in its own time
     assert run.status() == "interrupted"
-    assert "its process ended without a word" in typed("status").output
+    assert "its process exited without recording a result" in typed("status").output
     done = typed(*arguments)
     assert done.exit_code == 0, done.output
     assert_same(run, run_directories(tmp_path / "undisturbed")[0])

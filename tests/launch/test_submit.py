@@ -206,7 +206,7 @@ def age(lock: Path) -> None:
 
 
 def orphaned(directory: RunDirectory, job_id: str) -> None:
-    """As a job leaves it that went away without a word: an attempt that still seems to live, and a log."""
+    """As a job leaves it that ended without recording a result: an attempt that still seems to live, and a log."""
     attempt = attempts.claim(directory.attempts, job_id)
     file = json.loads(attempt.file.read_text())
     attempt.file.write_text(json.dumps(file | {"host": "elsewhere"}))
@@ -220,7 +220,7 @@ def test_a_run_whose_job_is_gone_is_said_to_be_and_taken_up_again(slurm):
     for job in (slurm.folder / "queue").iterdir():
         job.unlink()
     said = " ".join(repro("status").output.split())
-    assert f"its job 14_0 is gone without a word; see repro logs {run.path.name}" in said
+    assert f"its job 14_0 ended without recording a result; see repro logs {run.path.name}" in said
     assert "softmax 64 s0: interrupted: its job 13_1 ended before it started the run" in said
     assert "6 interrupted" in said
     assert repro(*sweep(seeds=1)).exit_code == 0

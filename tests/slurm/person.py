@@ -67,7 +67,7 @@ class Person:
 
 
 def outcomes(directory: RunDirectory) -> list[str]:
-    """Of the run's attempts, '' for one that lives or went without a word."""
+    """Of the run's attempts, '' for one that lives or exited without saying why."""
     return [attempt.outcome for attempt in attempts.all_attempts(directory.attempts)]
 
 
