@@ -143,13 +143,13 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
     _print(measuring.summary(table), out)
 
 
-@main.command(name="plan", short_help="What repro plan foretells, beside what runs take.")
+@main.command(name="plan", short_help="What repro plan predicts, beside what runs take.")
 @click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each; the least counts.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="File of machines.  [default: the person's, ours]")
 @click.option("--results", type=click.Path(path_type=Path, exists=True), help="Also compare the runs of this table.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/plan.csv"), show_default=True)
 def compare_plan(rounds: int, calibration: Path | None, results: Path | None, out: Path) -> None:
-    """Time of a step and peak memory of runs that calibration did not see, foretold and measured."""
+    """Time of a step and peak memory of runs that calibration did not see, predicted and measured."""
     import pandas as pd
 
     from benchmarks import plan as measuring

@@ -1,4 +1,4 @@
-"""What `repro plan` foretells beside what runs take: other runs than those that it was calibrated by.
+"""What `repro plan` predicts beside what runs take: other runs than those that it was calibrated by.
 
 Other batch sizes, micro-batches, losses, optimizers, precisions and models, one of which is much larger than any that
 calibration saw. Seconds of a step are the processor's, as in calibration. Beside them stand finished runs of a results
@@ -46,7 +46,7 @@ CASES: tuple[Case, ...] = (
 
 
 def compare(machine: Machine, rounds: int, report: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
-    """A row a run: foretold and measured. Raises InputError for a machine that was not measured."""
+    """A row a run: predicted and measured. Raises InputError for a machine that was not measured."""
     if not machine.measured:
         raise InputError("this machine is not calibrated: repro plan --calibrate")
     with tempfile.TemporaryDirectory(prefix="repro-plan-") as folder:
@@ -84,10 +84,10 @@ def _row(spec: RunSpec, step: float, peak: float, machine: Machine) -> dict[str,
         **told,
         "parameters_learning": work.learning,
         "loss_time_share": loss_seconds(spec, work, machine) / seconds,
-        "step_seconds_foretold": seconds,
+        "step_seconds_predicted": seconds,
         "step_seconds_measured": step,
         "step_seconds_ratio": seconds / step,
-        "peak_memory_bytes_foretold": memory,
+        "peak_memory_bytes_predicted": memory,
         "peak_memory_bytes_measured": peak,
         "peak_memory_bytes_ratio": memory / peak,
     }
@@ -98,9 +98,9 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     time, memory = table["step_seconds_ratio"], table["peak_memory_bytes_ratio"]
     within = (time.sub(1).abs() <= TIME_WITHIN) & (memory.sub(1).abs() <= MEMORY_WITHIN)
     shown = table[["setup", "model", "loss", "batch_size", "micro_batch"]].copy()
-    for name in ("foretold", "measured"):
+    for name in ("predicted", "measured"):
         shown[f"ms {name}"] = 1e3 * table[f"step_seconds_{name}"]
     shown["ratio"] = time
-    for name in ("foretold", "measured"):
+    for name in ("predicted", "measured"):
         shown[f"MB {name}"] = table[f"peak_memory_bytes_{name}"] / 1e6
     return shown.assign(**{"ratio ": memory, "within": within.map({True: "yes", False: "NO"})})

@@ -82,5 +82,5 @@ def test_a_config_that_is_none_names_the_missing_key(tmp_path):
 
 
 def test_a_hub_tokenizer_that_cannot_be_had_is_an_error_with_its_name(tmp_path):
-    with pytest.raises(InputError, match="tokenizer 'timm/ViT-B-16-SigLIP' could not be had"):
+    with pytest.raises(InputError, match="tokenizer 'timm/ViT-B-16-SigLIP' could not be downloaded"):
         models.export("siglip-b16", tmp_path)

@@ -1,4 +1,4 @@
-"""What a run takes is foretold from counts that can be checked by hand, and from real state where there is some."""
+"""What a run takes is predicted from counts that can be checked by hand, and from real state where there is some."""
 
 import dataclasses
 
@@ -180,8 +180,8 @@ def _counted():
 def test_the_losses_bytes_are_those_that_ranks_send():
     for counted in on_ranks(2, _counted):
         for loss, sent in counted.items():
-            foretold = disk.sent_bytes(spec_with(128, loss=loss, precision="fp32"), LAPTOP, 2)["loss"]
-            assert foretold <= sent < foretold + 1000  # and a few numbers, which say that all ranks hold the same
+            predicted = disk.sent_bytes(spec_with(128, loss=loss, precision="fp32"), LAPTOP, 2)["loss"]
+            assert predicted <= sent < predicted + 1000  # and a few numbers, which say that all ranks hold the same
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
@@ -252,7 +252,7 @@ def test_on_a_cluster_speed_is_assumed_from_the_profile_and_runs_have_its_layout
     assert row(large)["speed"].startswith("assumed: 200 TFLOP/s")
 
 
-def test_without_a_speed_memory_is_foretold_and_time_is_not():
+def test_without_a_speed_memory_is_predicted_and_time_is_not():
     profile = load_profile("gpu8", ["tflops_per_rank=null"])
     assert machines.assumed(profile, "gpu8") is None
     plan = plan_run(spec_with(4 * K), Layout(1, 8), B16, place_of(profile, "gpu8", Layout(1, 8), None))
@@ -315,11 +315,11 @@ def test_finished_runs_of_a_results_table_are_compared(tmp_path):
     table = compare_results(file, dataclasses.replace(MACHINE, forked_process_bytes=600e6))
     assert len(table) == len(results)
     assert (table["step_seconds_measured"] == results["step_seconds"]).all()
-    assert (table["peak_memory_bytes_foretold"] < 1e9).all()
+    assert (table["peak_memory_bytes_predicted"] < 1e9).all()
     assert compare_results(file, dataclasses.replace(MACHINE, name="another")).empty
 
 
-def test_what_was_foretold_of_measured_runs_is_within_what_we_ask():
+def test_what_was_predicted_of_measured_runs_is_within_what_we_ask():
     """The published comparison: where this fails, calibrate again or mend the planner."""
     table = pd.read_csv("results/bench/plan.csv")
     assert len(table) >= 6

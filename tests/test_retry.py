@@ -204,7 +204,7 @@ except InputError as error:
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(UNKNOWN, r"of the hub: .* \(tried 5 times\)"), ((404, {}, b"", 0), "could not be had from the hub")],
+    [(UNKNOWN, r"of the hub: .* \(tried 5 times\)"), ((404, {}, b"", 0), "could not be downloaded from the hub")],
 )
 def test_a_tokenizer_of_the_hub_is_tried_again_only_where_that_can_help(server, tmp_path, answer, message):
     server.answers = [answer]

@@ -88,7 +88,10 @@ def test_steps_are_examples_seen_divided_by_batch_size():
             {"corruption_probability": 0.2},
             "corruption_probability 0.2 with corruption none; expected one of image, text",
         ),
-        ({"corruption": "text"}, "corruption text with corruption_probability 0: spoils nothing; expected more than 0"),
+        (
+            {"corruption": "text"},
+            "corruption text with corruption_probability 0: corrupts nothing; expected more than 0",
+        ),
         (
             {"corruption": "batch", "corruption_probability": 0.001},
             r"0.001 of batch_size 1,024 is less than the two pairs that can be shuffled; expected 0.00196 or more",

@@ -276,7 +276,7 @@ def test_a_field_is_an_axis_or_in_cases_and_not_both(expanded):
         expanded({"axes": {"loss": ["sigmoid"]}, "cases": CASES})
 
 
-def test_what_is_spoilt_with_probability_0_is_one_plain_run(expanded):
+def test_what_is_corrupted_with_probability_0_is_one_plain_run(expanded):
     case = {"loss": "sigmoid", "corruption": ["image", "batch"], "corruption_probability": [0, 0.5]}
     specs = expanded({"cases": [case]})
     assert chosen(specs, "corruption", "corruption_probability") == [("none", 0), ("image", 0.5), ("batch", 0.5)]

@@ -9,7 +9,7 @@ from repro.config.errors import InputError
 
 SECTIONS = {
     "From a sweep to its report": {
-        "plan": ("repro.cli.plan:plan", "Foretell FLOPs, memory, time and disk of a sweep, before it starts."),
+        "plan": ("repro.cli.plan:plan", "Predict FLOPs, memory, time and disk of a sweep, before it starts."),
         "sweep": ("repro.cli.sweep:sweep", "Expand a sweep into runs and run what is missing; alone, list the sweeps."),
         "status": ("repro.cli.status:status", "Show every run of a sweep: state, progress, speed, reason."),
         "logs": ("repro.cli.logs:logs", "Show what a run logged and printed; -f follows it."),

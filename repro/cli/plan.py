@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--csv", "--out", "out", type=click.Path(path_type=Path), metavar="FILE", help="Every run, a row each.")
 @click.option("--calibrate", is_flag=True, help="Measure this machine with a few short runs (minutes).")
 def plan(name: str | None, calibrate: bool, out: Path | None, **options: Any) -> None:
-    """Foretell what the runs of sweep NAME take: FLOPs, memory and the micro-batch that fits, messages, time, disk.
+    """Predict what the runs of sweep NAME take: FLOPs, memory and the micro-batch that fits, messages, time, disk.
 
     At laptop scale for this machine, at the others for a cluster. Nothing is started, read or written (--csv aside).
     """

@@ -20,7 +20,7 @@ from repro.cli.options import runs_option
 def publish(sweeps: tuple[str, ...], runs: Path, out: Path, repo: str | None, dry_run: bool) -> None:
     """Write all tables, in CSV, Markdown and LaTeX, with a data card and citations; say what changed.
 
-    Tables of SWEEP (default: of every sweep that has runs) are made anew; those that are in the folder already and
+    Tables of SWEEP (default: of every sweep that has runs) are rebuilt; those that are in the folder already and
     have no runs here stay, and are described too. Nothing else in the folder is touched. Typed
     again, it changes nothing.
 

@@ -35,7 +35,7 @@ def sweeps_notes(sweeps: "Sequence[Listed]") -> list[str]:
         (f"{sweep.name} at scale {scale}", cost.problem) for sweep in sweeps for scale, cost in sweep.costs.items()
     ]
     return [
-        f"hours: at laptop scale foretold from a calibration, at the others as the profile {CLUSTER} assumes; "
+        f"hours: at laptop scale predicted from a calibration, at the others as the profile {CLUSTER} assumes; "
         "repro plan NAME --scale SCALE says more",
         *(f"{which}: {problem}" for which, problem in problems if problem),
     ]

@@ -68,7 +68,7 @@ class RunSpec(BaseModel):
     max_bad_share: Share = Field(0.01, description="the run fails when more of the samples than this are bad")
     languages: tuple[str, ...] = Field((), description="captions are of these, each position of one; none: of any")
     corruption: Literal["none", "image", "text", "batch", "image-text", "image-text-batch"] = Field(
-        "none", description="what of the training data is spoilt (section 4.9)"
+        "none", description="what of the training data is corrupted (section 4.9)"
     )
     corruption_probability: Share = Field(0.0, description="of an image or text; of the batch's alignment, the share")
     evals: tuple[str, ...] = Field((), description="clip-benchmark data sets: folders or names")
@@ -211,7 +211,7 @@ class RunSpec(BaseModel):
                 f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
             )
         if kind != "none" and not probability:
-            raise InputError(f"corruption {kind} with corruption_probability 0: spoils nothing; expected more than 0")
+            raise InputError(f"corruption {kind} with corruption_probability 0: corrupts nothing; expected more than 0")
         if "image" in kind and self.reads_embeddings:
             raise InputError(
                 f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "

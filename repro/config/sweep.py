@@ -274,7 +274,7 @@ def _positive_batch(value: Any, where: str) -> int:
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:
     """One cell's values → RunSpec: shares become counts, the prior a number, softmax loses the bias that nobody asked
-    for, and what is spoilt with probability 0 is not spoilt: one run, whatever the kind.
+    for, and what is corrupted with probability 0 is not corrupted: one run, whatever the kind.
     """
     kind = LOSSES.get(str(values.get("loss")))
     if kind is not None and not kind.has_bias and "init_logit_bias" not in chosen:

@@ -1,7 +1,7 @@
 """Decoded and tokenized samples of a small data set, kept in the cache: decoded once a sweep, not once a run.
 
 One file of fixed-size records, filled as samples are first read, by any number of processes at once: a record is
-written in one piece with its checksum, and one that does not check is decoded anew. Read by pread rather than
+written in one piece with its checksum, and one that does not check is decoded again. Read by pread rather than
 mapped, so that what is kept does not count as a run's memory. Where captions are in several languages a record has room
 for the tokens of each, and what is asked for first is written first.
 """

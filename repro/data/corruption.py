@@ -1,12 +1,12 @@
-"""Training data spoilt on purpose: how much noise a loss bears (SigLIP, section 4.9 and figure 7).
+"""Training data corrupted on purpose: how much noise a loss bears (SigLIP, section 4.9 and figure 7).
 
 - image: with probability p an image is replaced by uniform noise.
 - text: with probability p a text is replaced by random tokens, of a random length.
 - batch: a share p of the pairs of each global batch have their texts shuffled among them.
 
 Several of them are drawn independently of each other. All is a function of (seed, position), so that ranks, workers
-and micro-batches change nothing, a run resumes exactly, and both losses see the same. What is spoilt at a small p is
-spoilt at a larger one too.
+and micro-batches change nothing, a run resumes exactly, and both losses see the same. What is corrupted at a small p is
+corrupted at a larger one too.
 """
 
 import functools
@@ -51,7 +51,7 @@ class RandomTexts:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What a run spoils: which of image, text and batch, how often, and where the batches begin."""
+    """What a run corrupts: which of image, text and batch, how often, and where the batches begin."""
 
     image: bool
     text: bool
@@ -65,7 +65,7 @@ class Corruption:
     def of(
         cls, spec: RunSpec, tokenize: Callable[[list[str]], torch.Tensor], vocabulary_size: int
     ) -> "Corruption | None":
-        """None where the spec spoils nothing."""
+        """None where the spec corrupts nothing."""
         if spec.corruption == "none":
             return None
         parts = spec.corruption.split("-")

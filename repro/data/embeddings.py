@@ -245,13 +245,13 @@ class EmbeddedPairs(torch.utils.data.Dataset):
             for place in np.flatnonzero(self._is_bad(numbers)).tolist():
                 numbers[place] = self._usable(positions[place], bad)
             images = torch.from_numpy(self.embeddings.images.rows(numbers))
-            tokens = self.tokens.rows(numbers) if self.corruption is None else self._spoilt(positions)
+            tokens = self.tokens.rows(numbers) if self.corruption is None else self._corrupted(positions)
         except BadData as error:
             return error.with_traceback(None)
         return PairBatch(images, torch.from_numpy(tokens).long(), bad)
 
-    def _spoilt(self, positions: range) -> np.ndarray:
-        """[n, L] tokens that a run which spoils its texts or their order shows at the positions."""
+    def _corrupted(self, positions: range) -> np.ndarray:
+        """[n, L] tokens that a run which corrupts its texts or their order shows at the positions."""
         from_where = [self.corruption.text_position(position) for position in positions]
         tokens = self.tokens.rows(np.array([self._usable(position, Counter()) for position in from_where]))
         return np.stack([self.corruption.tokens_at(p, row) for p, row in zip(positions, tokens, strict=True)])

@@ -223,7 +223,7 @@ def webdataset_task(name: str) -> str:
 
 
 def _remote_text(url: str) -> str:
-    """A small file, or '' where the server has none. Raises InputError where it cannot be had."""
+    """A small file, or '' where the server has none. Raises InputError where it cannot be downloaded."""
     import requests
 
     def ask() -> str:

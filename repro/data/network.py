@@ -53,7 +53,7 @@ def retried(what: str, attempt: Callable[[], Answer]) -> Answer:
 
 
 def weights_from_hub(place: str, fetch: Callable[[], Answer]) -> Answer:
-    """What `fetch()` returns, retried: a model with public weights. Raises InputError where they cannot be had.
+    """What `fetch()` returns, retried: a model with public weights. Raises InputError where they cannot be downloaded.
 
     A stop that comes meanwhile, and too little memory, are raised as they are.
     """
@@ -65,7 +65,8 @@ def weights_from_hub(place: str, fetch: Callable[[], Answer]) -> Answer:
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for it
             raise
         raise InputError(
-            f"pretrained {place}: the weights could not be had ({type(error).__name__}: {_in_one_line(error)[:300]}); "
+            f"pretrained {place}: the weights could not be downloaded "
+            f"({type(error).__name__}: {_in_one_line(error)[:300]}); "
             "expected a network, or the weights in the hub's cache ($HF_HOME), or a file of weights"
         ) from None
 

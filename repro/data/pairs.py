@@ -120,7 +120,7 @@ class Pairs(torch.utils.data.Dataset):
 
     resize: PIL image → PIL image of the model's size. tokenize: list of captions → [n, context_length].
     kept: decoded samples of small data sets, read and added to. languages: of captions by language, those to show.
-    corruption: what is spoilt; never of what is kept.
+    corruption: what is corrupted; never of what is kept.
     """
 
     chunk = CHUNK
@@ -155,7 +155,7 @@ class Pairs(torch.utils.data.Dataset):
                 if self.kept is not None:
                     self.kept.write(sample.number, sample.image, tokens, sample.language)
         if self.corruption is not None:
-            samples = _spoil(samples, positions, others, self.corruption)
+            samples = _corrupt(samples, positions, others, self.corruption)
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
         tokens = torch.from_numpy(np.stack([sample.tokens for sample in samples]))
         return PairBatch(images.permute(0, 3, 1, 2).contiguous(), tokens, bad)
@@ -220,7 +220,9 @@ class Sample:
     language: int = 0
 
 
-def _spoil(samples: list[Sample], positions: range, others: dict[int, Sample], corruption: Corruption) -> list[Sample]:
+def _corrupt(
+    samples: list[Sample], positions: range, others: dict[int, Sample], corruption: Corruption
+) -> list[Sample]:
     """The pairs of these positions as the run shall see them; others: by position, what else their texts are from."""
     by_position = others | dict(zip(positions, samples, strict=True))
     return [

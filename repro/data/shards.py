@@ -34,7 +34,7 @@ HEADS_READ = 256
 """The fingerprint reads the first bytes of at most this many shards, evenly spaced."""
 NO_SUCH_COMMAND = (126, 127)
 SCAN_VERSION = 2
-"""Raised when a scan finds something else in the same file: indexes kept in the cache are then made anew."""
+"""Raised when a scan finds something else in the same file: indexes kept in the cache are then rebuilt."""
 
 Progress = Callable[[int, int], None]
 

@@ -70,8 +70,8 @@ def travelling_bytes(spec: RunSpec, size: ModelSize, ranks: int) -> int:
 
 def peak_bytes(spec: RunSpec, layout: Layout, size: ModelSize, machine: Machine) -> float:
     """Never less than the least that the run can need (needs.py)."""
-    foretold = sum(memory_parts(spec, layout, size, machine).values())
-    return max(foretold, memory_needed(spec, layout, size, machine.on_gpu))
+    predicted = sum(memory_parts(spec, layout, size, machine).values())
+    return max(predicted, memory_needed(spec, layout, size, machine.on_gpu))
 
 
 def largest_micro_batch(spec: RunSpec, layout: Layout, size: ModelSize, machine: Machine, there: float) -> int | None:

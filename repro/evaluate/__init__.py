@@ -158,10 +158,10 @@ def _kept_metrics(file: Path) -> dict[str, float] | None:
     try:
         metrics = read_object(file).get("metrics")
     except CorruptRun as error:
-        logger.warning("%s; evaluating anew", error)
+        logger.warning("%s; evaluating again", error)
         return None
     if not isinstance(metrics, dict):
-        logger.warning("%s: expected metrics; evaluating anew", file)
+        logger.warning("%s: expected metrics; evaluating again", file)
         return None
     return metrics
 

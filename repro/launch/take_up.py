@@ -63,7 +63,7 @@ def _mend_spec(cell: Cell, say: Callable[[str], None]) -> None:
     except AnotherRun:
         raise
     except CorruptRun as error:
-        say(f"written anew: {error}")
+        say(f"rewritten: {error}")
         directory.write_spec(cell.spec)
 
 

@@ -153,4 +153,4 @@ def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
         tokenizer = retried(f"model: tokenizer '{name}' of the hub", lambda: HFTokenizer(name).tokenizer)
         tokenizer.save_pretrained(folder)
     except OSError as error:
-        raise InputError(f"model: tokenizer '{name}' could not be had from the hub: {error}") from None
+        raise InputError(f"model: tokenizer '{name}' could not be downloaded from the hub: {error}") from None

@@ -34,7 +34,7 @@ class Publication:
     files: dict[str, str]
     changes: list[Change]
     sources: list[str]
-    """Which tables were made anew, and which are as they were."""
+    """Which tables were rebuilt, and which are as they were."""
     notes: list[str]
 
     @property
@@ -45,7 +45,7 @@ class Publication:
 def prepare(folder: Path, runs: Path, sweeps: Sequence[str] = ()) -> Publication:
     """What publishing would write: tables of runs/ where it has the sweep, and those already in the folder.
 
-    sweeps: whose tables are made anew from their runs; all that have any by default. Raises InputError.
+    sweeps: whose tables are rebuilt from their runs; all that have any by default. Raises InputError.
     """
     from repro.publish import card
 
@@ -74,7 +74,7 @@ def write(publication: Publication) -> None:
 
 
 def _tables(folder: Path, runs: Path, sweeps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """CSV texts by name: those of sweeps with runs made anew, others as they are in the folder; and which is which."""
+    """CSV texts by name: those of sweeps with runs rebuilt, others as they are in the folder; and which is which."""
     if not runs.is_dir() and runs != RUNS:
         raise InputError(
             f"--runs {runs}: no such folder; expected the folder of all runs, or none for tables as they are"
@@ -99,7 +99,7 @@ def _tables(folder: Path, runs: Path, sweeps: Sequence[str]) -> tuple[dict[str, 
             f"nothing to publish: no runs in {runs}, and no tables in {folder}; make some with: repro sweep batch-size "
             "--loss sigmoid softmax"
         )
-    sources = [f"made anew from {runs}: {', '.join(anew)}"] if anew else []
+    sources = [f"rebuilt from {runs}: {', '.join(anew)}"] if anew else []
     sources += [f"as they are in {source}: {', '.join(as_they_are)}"] if as_they_are else []
     return dict(sorted(found.items())), sources
 

@@ -49,7 +49,7 @@ def write(
 
     latex = written.latex_text
     body = [rf"\title{{{latex(title)}}}\date{{}}", r"\begin{document}", r"\maketitle", latex(summary)]
-    body += [rf"\paragraph{{Beware.}} {latex(text)}" for text in cautions]
+    body += [rf"\paragraph{{Note.}} {latex(text)}" for text in cautions]
     body += [r"\section*{At a glance}", latex(glance.caption), r"\begin{description}"]
     for claim in said:
         ours = claim.evidence.ours or "–"

@@ -21,7 +21,7 @@ PAGE_COLOURS = {
     LOSSES["sigmoid"].colour: "var(--sigmoid)",
     LOSSES["softmax"].colour: "var(--softmax)",
 }
-"""A figure's colours on the page, which has a light and a dark dress."""
+"""A figure's colours on the page, which has a light and a dark theme."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a report says in sentences, computed from its table: what was run, what to beware of, what was found."""
+"""What a report says in sentences, computed from its table: what was run, what to note, what was found."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -191,7 +191,7 @@ class RunDirectory:
 
     def read_micro_batch(self) -> int | None:
         """What the run goes on with after it was out of memory; None for the spec's, to which a damaged file falls
-        back, with a warning: out of memory again, it is written anew.
+        back, with a warning: out of memory again, it is rewritten.
         """
         if not self.micro_batch_file.exists():
             return None

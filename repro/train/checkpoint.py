@@ -58,7 +58,7 @@ class Checkpoints:
             if _good_or_set_aside(file):
                 return self._load(file, device)
         if files:
-            logger.warning("%s: none of %d checkpoints is good; training begins anew", self.folder, len(files))
+            logger.warning("%s: none of %d checkpoints is good; training starts over", self.folder, len(files))
         return None
 
     def _load(self, file: Path, device: torch.device) -> dict[str, Any]:

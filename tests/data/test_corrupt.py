@@ -1,4 +1,4 @@
-"""What is spoilt, and by what, follows from (seed, position): on any ranks and workers, and never in what is kept."""
+"""What is corrupted, and by what, follows from (seed, position): on any ranks and workers, and never in what is kept."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def changed(one, other):
 
 
 @pytest.mark.parametrize("kind", ["image", "text", "batch", "image-text", "image-text-batch"])
-def test_only_what_is_named_is_spoilt_and_about_as_often_as_asked(read, corrupt, kind):
+def test_only_what_is_named_is_corrupted_and_about_as_often_as_asked(read, corrupt, kind):
     clean_images, clean_tokens = read(None)
     images, tokens = read(corrupt(kind, 0.4))
     noisy, other_text = changed(clean_images, images), changed(clean_tokens, tokens)
@@ -84,17 +84,17 @@ def test_only_what_is_named_is_spoilt_and_about_as_often_as_asked(read, corrupt,
 
 
 @pytest.mark.parametrize(("ranks", "workers"), [(2, 0), (1, 2), (4, 1)])
-def test_the_same_is_spoilt_at_any_number_of_ranks_and_workers(read, corrupt, ranks, workers):
+def test_the_same_is_corrupted_at_any_number_of_ranks_and_workers(read, corrupt, ranks, workers):
     corruption = corrupt("image-text-batch", 0.3)
     one, other = read(corruption), read(corruption, ranks, workers)
     assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
-def test_another_seed_spoils_others(read, corrupt):
+def test_another_seed_corrupts_others(read, corrupt):
     assert not torch.equal(read(corrupt("image", 0.3))[0], read(corrupt("image", 0.3, seed=1))[0])
 
 
-def test_what_is_spoilt_at_a_small_probability_is_spoilt_at_a_larger_one(read, corrupt):
+def test_what_is_corrupted_at_a_small_probability_is_corrupted_at_a_larger_one(read, corrupt):
     clean, _ = read(None)
     few, many = (changed(clean, read(corrupt("image", p))[0]) for p in (0.1, 0.5))
     assert few.any() and not (few & ~many).any()
@@ -147,8 +147,8 @@ def test_only_clean_samples_are_kept(read, corrupt, world, towers):
     files, _ = open_shards([str(file) for file in sorted(world.folder.glob("train/*.tar"))])
     kept = open_kept(files, 2048, "of the test of corruption", towers.image_size, towers.context_length)
     corruption, clean = corrupt("image-text-batch", 0.5), read(None)
-    spoilt = read(corruption)
-    for reader, expected in ((corruption, spoilt), (None, clean), (corruption, spoilt)):
+    corrupted = read(corruption)
+    for reader, expected in ((corruption, corrupted), (None, clean), (corruption, corrupted)):
         found = read(reader, kept=kept)
         assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
 
@@ -168,15 +168,15 @@ def test_a_bad_sample_is_counted_once_though_its_text_is_wanted_elsewhere(write_
     assert all(image != text for image, text in zip(images, texts_shown, strict=True) if images.count(image) == 1)
 
 
-SPOILT = {"corruption": "image-text-batch", "corruption_probability": 0.25, "examples_seen": 320}
+CORRUPTED = {"corruption": "image-text-batch", "corruption_probability": 0.25, "examples_seen": 320}
 
 
 def train_on_rank(spec, path):
     return trained(spec, path)[1]
 
 
-def test_a_spoilt_run_resumed_ends_with_the_same_bits_and_on_two_ranks_with_the_same_weights(make_spec, tmp_path):
-    spec = make_spec(epsilon=1e-3, **SPOILT)
+def test_a_corrupted_run_resumed_ends_with_the_same_bits_and_on_two_ranks_with_the_same_weights(make_spec, tmp_path):
+    spec = make_spec(epsilon=1e-3, **CORRUPTED)
     undisturbed, _ = trained(spec, tmp_path / "a")
     with pytest.raises(Interrupted):
         trained(spec, tmp_path / "b", stop=StopAfter(2))
@@ -194,11 +194,11 @@ def test_a_text_from_elsewhere_in_the_batch_is_in_the_language_of_its_own_positi
     ]
     files, indexes = open_shards([str(write_shard("a.tar", samples))])
     corruption = Corruption(False, False, True, 0.5, 0, 60, NO_TEXTS)
-    clean, spoilt = (
+    clean, corrupted = (
         Pairs(files, indexes, SampleOrder([60], 0, 1), as_it_is, numbers, languages=("en", "de"), corruption=each)
         for each in (None, corruption)
     )
-    one, other = clean[range(60)].tokens, spoilt[range(60)].tokens
+    one, other = clean[range(60)].tokens, corrupted[range(60)].tokens
     assert one.max() >= 100 > one.min()
     assert sorted(one.flatten().tolist()) == sorted(other.flatten().tolist())
     assert (one != other).sum() == 30

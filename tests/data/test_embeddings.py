@@ -77,7 +77,7 @@ def test_rows_are_what_the_tower_gives_in_fp32_to_half_precision_and_come_in_the
 
 
 @pytest.mark.parametrize("kind", ["text", "batch"])
-def test_texts_are_spoilt_as_in_a_run_over_images(shards, tower, tmp_path, kind, make_spec):
+def test_texts_are_corrupted_as_in_a_run_over_images(shards, tower, tmp_path, kind, make_spec):
     embed(tmp_path / "e", shards, "laptop", str(tower))
     pairs, towers = opened(shards, tower)
     spec = make_spec(corruption=kind, corruption_probability=0.5, batch_size=64)

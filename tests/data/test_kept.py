@@ -1,4 +1,4 @@
-"""What was decoded once is read back the same, and a damaged record is decoded anew."""
+"""What was decoded once is read back the same, and a damaged record is decoded again."""
 
 import numpy as np
 import pytest

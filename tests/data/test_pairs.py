@@ -167,9 +167,9 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_sample_gives_its_place_to_the_next_epochs_and_is_counted(write_shard, numbered, kind):
-    reason, spoil = BAD[kind]
+    reason, corrupt = BAD[kind]
     samples = numbered(range(20))
-    samples[7] = spoil(samples[7])
+    samples[7] = corrupt(samples[7])
     pairs = open_pairs([write_shard("a.tar", samples[:10]), write_shard("b.tar", samples[10:])])
     place = next(position for position in range(20) if pairs.order.locate(position) == (0, 7))
     batch = pairs[range(20)]

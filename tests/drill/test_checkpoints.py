@@ -93,7 +93,7 @@ KINDS = {
     "newest without its checksum": Kind(
         lambda f: (f / f"{NEWEST}.sha256").unlink(), f"{NEWEST} is damaged or cut off ({NEWEST}.sha256 is missing)"
     ),
-    "both damaged": Kind(both_damaged, "none of 2 checkpoints is good; training begins anew"),
+    "both damaged": Kind(both_damaged, "none of 2 checkpoints is good; training starts over"),
     "no config": Kind(lambda f: (f / "open_clip_config.json").unlink()),
     "config damaged": Kind(lambda f: (f / "open_clip_config.json").write_text("{")),
     "a leftover of a killed write": Kind(lambda f: (f / f".{NEWEST}.x.unfinished").write_bytes(b"half")),

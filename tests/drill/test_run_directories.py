@@ -52,10 +52,10 @@ def cut(name: str) -> Callable[[RunDirectory], object]:
 GARBAGE = b"\x93\xff\x00garbage\n" * 30
 
 FINISHED = {
-    "spec.json missing": Kind(lambda d: d.spec_file.unlink(), "corrupt", "spec.json: no such file", "written anew: "),
-    "spec.json empty": Kind(written("spec.json", ""), "corrupt", "spec.json: an empty file", "written anew: "),
-    "spec.json cut off": Kind(cut("spec.json"), "corrupt", "spec.json: not JSON", "written anew: "),
-    "spec.json a list": Kind(written("spec.json", "[]"), "corrupt", "expected keys and values", "written anew: "),
+    "spec.json missing": Kind(lambda d: d.spec_file.unlink(), "corrupt", "spec.json: no such file", "rewritten: "),
+    "spec.json empty": Kind(written("spec.json", ""), "corrupt", "spec.json: an empty file", "rewritten: "),
+    "spec.json cut off": Kind(cut("spec.json"), "corrupt", "spec.json: not JSON", "rewritten: "),
+    "spec.json a list": Kind(written("spec.json", "[]"), "corrupt", "expected keys and values", "rewritten: "),
     "spec.json of another run": Kind(another_spec, "corrupt", "is the spec of siglip-sigmoid-bs128", "left out: "),
     "result.json empty": Kind(written("result.json", ""), "corrupt", "result.json: an empty file", "result.json: an e"),
     "result.json cut off": Kind(cut("result.json"), "corrupt", "result.json: not JSON", "result.json: not JSON"),
@@ -90,7 +90,7 @@ def job_is_a_file(directory: RunDirectory) -> None:
 
 
 UNFINISHED = {
-    "spec.json empty": Kind(written("spec.json", ""), "finished", "", "written anew: "),
+    "spec.json empty": Kind(written("spec.json", ""), "finished", "", "rewritten: "),
     "spec.json of another run": Kind(another_spec, "corrupt", "is the spec of", "left out: "),
     "log.jsonl with a cut last line": Kind(cut("log.jsonl"), "finished", ""),
     "log.jsonl with garbage within": Kind(
@@ -202,7 +202,7 @@ def test_what_is_corrupt_in_a_finished_run_is_named_in_table_status_and_sweep(fi
     if kind.again:
         about = [line for line in finished.said["sweep"].splitlines() if row["run_id"] in line]
         assert any(kind.again in line for line in about), about
-    mended = kind.again == "written anew: "
+    mended = kind.again == "rewritten: "
     assert finished.after[name]["status"] == ("finished" if mended else kind.status)
 
 

@@ -71,7 +71,7 @@ def test_runs_make_their_sweeps_tables_anew_and_the_changes_are_told_by_run_and_
         directory.write_spec(spec)
         directory.write_result({"status": "finished", "reason": "", "metrics": {"wds_shapes_objects/acc1": 0.5}})
     result = repro()
-    assert "made anew from runs: batch-size" in result.output
+    assert "rebuilt from runs: batch-size" in result.output
     assert f"{len(specs)} rows added, 8 rows removed" in result.output
 
     directory.write_result({"status": "oom", "reason": "MemoryError"})

@@ -238,7 +238,7 @@ def test_a_phone_need_not_scroll_sideways(opened, width):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_it_has_a_dark_dress(opened):
+def test_it_has_a_dark_theme(opened):
     colours = {
         scheme: opened(color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
         for scheme in ("light", "dark")

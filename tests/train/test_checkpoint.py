@@ -97,7 +97,7 @@ def test_no_good_one_is_none_with_a_warning(store, caplog):
         cut_off(file)
     with caplog.at_level(logging.WARNING):
         assert store.load_latest(CPU) is None
-    assert "none of 2 checkpoints is good; training begins anew" in caplog.text
+    assert "none of 2 checkpoints is good; training starts over" in caplog.text
 
 
 def test_nothing_there_is_none_without_a_warning(store, caplog):

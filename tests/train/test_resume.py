@@ -128,7 +128,7 @@ def test_without_a_good_checkpoint_a_run_begins_anew_with_an_empty_log(make_spec
         file.write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         trained(make_spec(), tmp_path / "b")
-    assert "training begins anew" in caplog.text
+    assert "training starts over" in caplog.text
     assert logged(broken) == logged(undisturbed)
 
 

@@ -81,10 +81,10 @@ def beta2(found: Found) -> Claim:
 def noise(found: Found) -> Claim:
     parts = []
     for group in groups(found, "figure 7"):
-        spoilt = group.runs[tables.numbers(group.runs["corruption_probability"]) > 0]
+        corrupted = group.runs[tables.numbers(group.runs["corruption_probability"]) > 0]
         plain = group.difference(*(group.of(loss=loss, corruption="none") for loss in tables.LOSSES))
         on = ("corruption", "corruption_probability")
-        kept = group.difference(*(where(spoilt, loss=loss) for loss in tables.LOSSES), on=on)
+        kept = group.difference(*(where(corrupted, loss=loss) for loss in tables.LOSSES), on=on)
         if plain and kept:
             # Lost by the softmax minus lost by the sigmoid = what the sigmoid gains on the softmax by the noise.
             error = math.hypot(plain.error, kept.error)

@@ -1,4 +1,4 @@
-"""Drawn from tables of results/bench: loss implementations beside each other, and the exchange foretold.
+"""Drawn from tables of results/bench: loss implementations beside each other.
 
 A family of implementations (ours, the plain formula, each peer) has one colour; its variants differ in marker.
 """

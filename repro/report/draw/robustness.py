@@ -1,4 +1,4 @@
-"""Drawn against what training is denied: the negatives that it leaves out, and the data that are spoilt."""
+"""Drawn against the share of negatives, and against the probability of corruption."""
 
 from collections.abc import Sequence
 

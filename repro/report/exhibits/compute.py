@@ -122,7 +122,7 @@ def _pareto(
     caption = sentences(
         text,
         "Ringed runs are on the Pareto front: no other is as good for as little.",
-        "Runs of all sweeps, those with spoilt data or fewer negatives among them.",
+        "Runs of all sweeps, those with corrupted data or fewer negatives among them.",
         "" if are_drawn(done) else "Runs off the front are too many to be drawn.",
         stand_ins(shown),
     )

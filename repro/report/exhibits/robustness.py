@@ -1,4 +1,4 @@
-"""What training is denied: figure 6 (negatives left out) and figure 7 (data that are spoilt)."""
+"""Fewer negatives (figure 6) and corrupted data (figure 7)."""
 
 from collections.abc import Iterator
 
@@ -102,7 +102,7 @@ def figure_7(found: Found) -> Iterator[Exhibit]:
     share_heights(full, len(full.axes))
     share_heights(column, len(column.axes))
     text = sentences(
-        "Accuracy of training on spoilt data, by what is spoilt and with which probability; p = 0 is the plain run, "
+        "Accuracy of training on corrupted data, by what is corrupted and with which probability; p = 0 is the plain run, "
         "whatever the kind. Both losses see the same corruption of the same samples.",
         whose(ours),
         points(ours, metric, (), ("loss", "corruption", "corruption_probability")),
