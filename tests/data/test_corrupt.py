@@ -1,4 +1,4 @@
-"""What is corrupted, and by what, follows from (seed, position): on any ranks and workers, and never in what is kept."""
+"""What is corrupted, and how, follows from (seed, position): on any ranks and workers, and never in what is kept."""
 
 import numpy as np
 import pytest

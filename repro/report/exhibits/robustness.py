@@ -102,8 +102,8 @@ def figure_7(found: Found) -> Iterator[Exhibit]:
     share_heights(full, len(full.axes))
     share_heights(column, len(column.axes))
     text = sentences(
-        "Accuracy of training on corrupted data, by what is corrupted and with which probability; p = 0 is the plain run, "
-        "whatever the kind. Both losses see the same corruption of the same samples.",
+        "Accuracy of training on corrupted data, by what is corrupted and with which probability; p = 0 is the plain "
+        "run, whatever the kind. Both losses see the same corruption of the same samples.",
         whose(ours),
         points(ours, metric, (), ("loss", "corruption", "corruption_probability")),
         unfinished(ours, metric),
