@@ -192,7 +192,8 @@ def test_public_weights_that_cannot_be_had_are_named_with_what_would_work():
 
 EXPORT = """
 import sys
-from repro import model, retry
+from repro.data import network as retry
+from repro.models import build as model
 from repro.config.errors import InputError, Interrupted
 retry.FIRST_PAUSE_SECONDS = 0.01
 try:

@@ -17,7 +17,7 @@ from repro.world.source import make_world
 
 
 def file(merges: int):
-    return PACKAGE / "models" / f"bpe-multilingual-{merges}.txt.gz"
+    return PACKAGE / "models" / "configs" / f"bpe-multilingual-{merges}.txt.gz"
 
 
 def tokenizer(merges: int) -> SimpleTokenizer:
@@ -51,7 +51,7 @@ def test_the_small_vocabulary_is_the_head_of_the_large_one():
 @pytest.mark.parametrize("name", ["laptop-multilingual", "laptop-multilingual-small"])
 def test_the_models_have_a_row_for_each_token(name):
     text_cfg = read_config(name)[0]["model_cfg"]["text_cfg"]
-    kept = SimpleTokenizer(str(PACKAGE / "models" / text_cfg["tokenizer_kwargs"]["bpe_path"]))
+    kept = SimpleTokenizer(str(PACKAGE / "models" / "configs" / text_cfg["tokenizer_kwargs"]["bpe_path"]))
     assert text_cfg["vocab_size"] == kept.vocab_size
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from repro.report import draw, figures, tables
 from repro.report.draw.axes import label_batch_sizes
-from repro.report.style import LOSS_STYLES
+from repro.report.style import look
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -80,7 +80,7 @@ def test_a_run_without_a_result_is_a_cross_with_its_status():
 
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert list(cross.get_xdata()) == [4096]
-    assert to_hex(cross.get_color()) == LOSS_STYLES["softmax"]["color"]
+    assert to_hex(cross.get_color()) == look("softmax")["color"]
     assert "oom" in {text.get_text() for text in axes.texts}
 
 

@@ -16,7 +16,7 @@ def made():
 
 def test_a_sweep_is_ours_whatever_its_name(made):
     assert set(made) == {"saturation-points", "losses-ours", "losses-paper"}
-    assert "paper-scale, siglip, 65.5k, shapes_objects" in made["losses-ours"].table
+    assert "sigmoid − softmax, paper-scale, siglip, 65.5k, shapes_objects" in made["losses-ours"].table
 
 
 def test_its_table_and_its_numbers_have_the_same_names(made):
