@@ -88,10 +88,10 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _left_by_a_run(folder: Path, seed: int, **bias: float) -> Path:
     import torch
 
-    from repro.models import build as model
+    from repro.models import build
     from repro.train.checkpoint import Checkpoints
 
-    model.export("laptop", folder, **bias)
+    build.export("laptop", folder, **bias)
     torch.manual_seed(seed)
-    Checkpoints(folder).save_final(model.load(folder).model.state_dict(), {})
+    Checkpoints(folder).save_final(build.load(folder).model.state_dict(), {})
     return folder

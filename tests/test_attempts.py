@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def folder(tmp_path):
 
 
 def claim_and_wait(folder, claimed, end):
-    attempts.claim(folder)
+    ownership.claim(folder)
     claimed.set()
     end.wait(30)
 
@@ -35,64 +35,64 @@ def another_process(folder):
 
 def elsewhere(folder, **values):
     """An attempt of a process on another machine."""
-    attempt = attempts.claim(folder)
+    attempt = ownership.claim(folder)
     changed = {**attempt._values(), "host": "elsewhere", **values}
-    attempts._write(attempt.file, changed)
+    ownership._write(attempt.file, changed)
     return attempt.file
 
 
 def test_two_processes_cannot_have_one_run_and_a_killed_one_lets_go(folder, another_process):
-    with pytest.raises(attempts.Busy, match=f"another process.*pid {another_process.pid}"):
-        attempts.claim(folder)
+    with pytest.raises(ownership.Busy, match=f"another process.*pid {another_process.pid}"):
+        ownership.claim(folder)
     another_process.kill()
     another_process.join()
-    assert not attempts.latest(folder).is_alive()
-    assert attempts.claim(folder).number == 2
+    assert not ownership.latest(folder).is_alive()
+    assert ownership.claim(folder).number == 2
 
 
 def test_an_attempt_that_ended_is_over_though_its_process_lives(folder):
-    attempts.claim(folder).end("interrupted")
-    assert attempts.claim(folder).number == 2
-    assert [attempt.outcome for attempt in attempts.all_attempts(folder)] == ["interrupted", ""]
+    ownership.claim(folder).end("interrupted")
+    assert ownership.claim(folder).number == 2
+    assert [attempt.outcome for attempt in ownership.all_attempts(folder)] == ["interrupted", ""]
 
 
 def test_who_was_taken_for_dead_and_comes_back_is_refused(folder):
-    first = attempts.claim(folder, job_id="7_1")
+    first = ownership.claim(folder, job_id="7_1")
     first.still_in_force()
-    attempts.claim(folder, job_id="7_1")  # the job was requeued: its earlier start is over
-    with pytest.raises(attempts.Superseded, match="attempt 2 has taken this run over"):
+    ownership.claim(folder, job_id="7_1")  # the job was requeued: its earlier start is over
+    with pytest.raises(ownership.Superseded, match="attempt 2 has taken this run over"):
         first.still_in_force()
 
 
 def test_a_process_of_another_machine_lives_while_it_gives_signs(folder):
     file = elsewhere(folder)
-    assert attempts.latest(folder).is_alive()
-    with pytest.raises(attempts.Busy, match="elsewhere"):
-        attempts.claim(folder, patience_seconds=0)
-    os.utime(file, (0, time.time() - attempts.STALE_SECONDS - 1))
-    assert not attempts.latest(folder).is_alive()
-    assert attempts.claim(folder, patience_seconds=0).number == 2
+    assert ownership.latest(folder).is_alive()
+    with pytest.raises(ownership.Busy, match="elsewhere"):
+        ownership.claim(folder, patience_seconds=0)
+    os.utime(file, (0, time.time() - ownership.STALE_SECONDS - 1))
+    assert not ownership.latest(folder).is_alive()
+    assert ownership.claim(folder, patience_seconds=0).number == 2
 
 
 def test_the_number_of_a_dead_process_given_to_another_is_not_taken_for_it(folder):
-    attempt = attempts.claim(folder)
-    attempts._write(attempt.file, {**attempt._values(), "process_started": "another boot 1"})
-    assert not attempts.latest(folder).is_alive()
+    attempt = ownership.claim(folder)
+    ownership._write(attempt.file, {**attempt._values(), "process_started": "another boot 1"})
+    assert not ownership.latest(folder).is_alive()
 
 
 def test_an_attempt_whose_file_was_cut_off_counts_by_its_time(folder):
-    attempt = attempts.claim(folder)
+    attempt = ownership.claim(folder)
     attempt.file.write_text('{"ho')
-    assert attempts.latest(folder).is_alive()
+    assert ownership.latest(folder).is_alive()
     os.utime(attempt.file, (0, 0))
-    assert attempts.claim(folder).number == 2
+    assert ownership.claim(folder).number == 2
 
 
 def take(folder, queue):
     try:
-        queue.put(attempts.claim(folder).number)
+        queue.put(ownership.claim(folder).number)
         time.sleep(2)
-    except attempts.Busy:
+    except ownership.Busy:
         queue.put(None)
 
 
@@ -109,13 +109,13 @@ def test_of_many_at_once_one_gets_the_run(folder):
 
 
 def test_signs_of_life_come_while_it_lives_and_then_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(attempts, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
     file = tmp_path / "alive-0"
-    with attempts.beating(file):
+    with ownership.beating(file):
         os.utime(file, (0, 0))
         time.sleep(0.3)
-        assert attempts.seconds_since_beat(file) < 60
+        assert ownership.seconds_since_beat(file) < 60
     os.utime(file, (0, 0))
     time.sleep(0.2)
-    assert attempts.seconds_since_beat(file) > 60
-    assert attempts.seconds_since_beat(tmp_path / "none") == float("inf")
+    assert ownership.seconds_since_beat(file) > 60
+    assert ownership.seconds_since_beat(tmp_path / "none") == float("inf")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from repro.config.errors import InputError
 from repro.config.resources import PACKAGE
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import fingerprint, read_config
 
 
@@ -27,22 +27,22 @@ def test_our_small_tokenizer_is_the_head_of_clips():
 
 
 def test_resize_then_normalize_is_open_clips_transform(tmp_path):
-    models.export("laptop", tmp_path)
-    towers = models.load(tmp_path)
+    build.export("laptop", tmp_path)
+    towers = build.load(tmp_path)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
     pixels = torch.from_numpy(np.array(towers.resize(image))).permute(2, 0, 1)
     torch.testing.assert_close(towers.normalize(pixels[None])[0], towers.transform(image), rtol=0, atol=1e-6)
 
 
 def test_temperature_and_bias_start_where_the_spec_says(tmp_path):
-    models.export("laptop", tmp_path, init_logit_scale=1.5, init_logit_bias=-7.0)
-    model = models.load(tmp_path).model
+    build.export("laptop", tmp_path, init_logit_scale=1.5, init_logit_bias=-7.0)
+    model = build.load(tmp_path).model
     assert (model.logit_scale.item(), model.logit_bias.item()) == (1.5, -7.0)
 
 
 def test_without_a_bias_the_model_has_none(tmp_path):
-    models.export("laptop", tmp_path)
-    assert models.load(tmp_path).model.logit_bias is None
+    build.export("laptop", tmp_path)
+    assert build.load(tmp_path).model.logit_bias is None
 
 
 def test_an_own_config_is_read_and_its_content_is_its_fingerprint(tmp_path):
@@ -53,8 +53,8 @@ def test_an_own_config_is_read_and_its_content_is_its_fingerprint(tmp_path):
     (tmp_path / "same.json").write_text(json.dumps(config["model_cfg"]))
     assert fingerprint(str(tmp_path / "mine.json")) == fingerprint(str(tmp_path / "same.json"))
     assert fingerprint(str(tmp_path / "mine.json")) != fingerprint("laptop")
-    models.export(str(tmp_path / "mine.json"), tmp_path / "folder")
-    assert models.load(tmp_path / "folder").tokenize(["a cat"]).shape == (1, 16)
+    build.export(str(tmp_path / "mine.json"), tmp_path / "folder")
+    assert build.load(tmp_path / "folder").tokenize(["a cat"]).shape == (1, 16)
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-16-SigLIP"])
@@ -83,4 +83,4 @@ def test_a_config_that_is_none_names_the_missing_key(tmp_path):
 
 def test_a_hub_tokenizer_that_cannot_be_had_is_an_error_with_its_name(tmp_path):
     with pytest.raises(InputError, match="tokenizer 'timm/ViT-B-16-SigLIP' could not be downloaded"):
-        models.export("siglip-b16", tmp_path)
+        build.export("siglip-b16", tmp_path)

@@ -10,8 +10,7 @@ import torch
 
 from repro.config.errors import InputError
 from repro.config.resources import PACKAGE
-from repro.models import build as models
-from repro.models import sizes
+from repro.models import build, sizes
 from repro.models.model_config import fingerprint, read_config
 
 OURS = sorted(file.stem for file in (PACKAGE / "models" / "configs").glob("*.json"))
@@ -33,8 +32,8 @@ def test_our_models_sizes_are_had_without_torch():
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("laptop")
-    models.export("laptop", folder)
-    return models.load(folder)
+    build.export("laptop", folder)
+    return build.load(folder)
 
 
 def test_parameters_are_those_of_the_real_model(towers):

@@ -17,7 +17,7 @@ from repro.estimate.needs import (
     passes,
     training_flops,
 )
-from repro.models import build as models
+from repro.models import build
 from repro.models.sizes import model_size
 from repro.train.optim import make_optimizer
 from tests.test_jobs import K, nodes_of, paper
@@ -158,8 +158,8 @@ def test_negatives_chosen_by_their_logits_cost_two_products_more():
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
 def test_the_optimizers_state_takes_the_bytes_that_a_real_one_takes(name, tmp_path):
-    models.export("laptop", tmp_path)
-    model = models.load(tmp_path).model
+    build.export("laptop", tmp_path)
+    model = build.load(tmp_path).model
     spec = paper(512, loss="sigmoid", optimizer=name, examples_seen=10**9)[0]
     optimizer = Lion(model.parameters(), lr=1e-3) if name == "lion" else make_optimizer(model, spec)
     for parameter in model.parameters():

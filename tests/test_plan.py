@@ -21,7 +21,7 @@ from repro.estimate import machine as machines
 from repro.estimate.machine import Machine
 from repro.estimate.run import Place, crossover, place_of, plan_groups, plan_run, row, totals
 from repro.estimate.work import work_of
-from repro.models import build as models
+from repro.models import build
 from repro.models.sizes import model_size
 from repro.train.optim import make_optimizer
 from repro.train.state import size_bytes
@@ -187,8 +187,8 @@ def test_the_losses_bytes_are_those_that_ranks_send():
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_a_checkpoint_takes_what_a_real_ones_tensors_take(optimizer, tmp_path):
     spec = spec_with(512, optimizer=optimizer)
-    models.export("laptop", tmp_path)
-    model = models.load(tmp_path).model
+    build.export("laptop", tmp_path)
+    model = build.load(tmp_path).model
     made = make_optimizer(model, spec)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)

@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from repro.config.errors import InputError
-from repro.models import build as model
-from repro.models import laptop_tower
+from repro.models import build, laptop_tower
 from repro.models.model_config import CONFIG_NAME
 from repro.models.pretrained import fingerprint, image_tower_weights, load_image_tower, resolve
 
 
 def test_the_image_tower_of_a_run_goes_into_a_model(tower, tmp_path):
-    model.export("laptop", tmp_path)
+    build.export("laptop", tmp_path)
     torch.manual_seed(0)
-    towers = model.load(tmp_path).model
+    towers = build.load(tmp_path).model
     text_before = {name: value.clone() for name, value in towers.state_dict().items() if "visual." not in name}
     load_image_tower(towers, "laptop", str(tower))
     weights = torch.load(tower / "final.pt", weights_only=True)
@@ -41,8 +40,8 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes(tower, tmp_path):
     config = json.loads((tower / CONFIG_NAME).read_text())
     config["model_cfg"]["embed_dim"] = 48
     (tmp_path / "narrow.json").write_text(json.dumps(config))
-    model.export(str(tmp_path / "narrow.json"), tmp_path / "narrow")
-    towers = model.load(tmp_path / "narrow").model
+    build.export(str(tmp_path / "narrow.json"), tmp_path / "narrow")
+    towers = build.load(tmp_path / "narrow").model
     with pytest.raises(InputError, match=r"tensor proj is \[64, 64\] in the weights, expected \[64, 48\]"):
         load_image_tower(towers, str(tmp_path / "narrow.json"), str(tower))
 
@@ -59,7 +58,7 @@ def test_a_missing_tensor_is_named_and_a_new_projection_may_be_allowed(tower, tm
     state = torch.load(tower / "final.pt", weights_only=True)
     del state["visual.proj"]
     torch.save(state, tmp_path / "headless.pt")
-    towers = model.load(tower).model
+    towers = build.load(tower).model
     with pytest.raises(InputError, match=r"tensor proj \[64, 64\] is not among the weights"):
         load_image_tower(towers, "laptop", str(tmp_path / "headless.pt"))
     load_image_tower(towers, "laptop", str(tmp_path / "headless.pt"), may_lack=("proj",))

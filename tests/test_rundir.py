@@ -5,7 +5,7 @@ import json
 import pytest
 
 from repro.config.files import CorruptRun, write_json
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory, find_run
 
 
@@ -24,7 +24,7 @@ def test_states_follow_from_the_files(directory):
     assert directory.status() == "pending"
     directory.log({"step": 1})
     assert directory.status() == "interrupted"
-    attempt = attempts.claim(directory.attempts)
+    attempt = ownership.claim(directory.attempts)
     assert directory.status() == "running"
     attempt.end("interrupted")
     assert directory.status() == "interrupted"

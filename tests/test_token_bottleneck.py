@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from repro.config.errors import InputError, Interrupted
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import check_bottleneck, read_config
 from repro.models.token_bottleneck import BottleneckedEmbedding, bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
@@ -26,15 +26,15 @@ def folder(request, tmp_path_factory):
     config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["bpe_path"] = str(source / vocabulary)
     folder = tmp_path_factory.mktemp(request.param)
     (folder / "model.json").write_text(json.dumps(config))
-    models.export(str(folder / "model.json"), folder / "checkpoints", init_logit_bias=-10.0)
+    build.export(str(folder / "model.json"), folder / "checkpoints", init_logit_bias=-10.0)
     return folder / "checkpoints"
 
 
 def test_stock_open_clip_gives_the_embeddings_of_the_bottlenecked_model(folder):
     torch.manual_seed(0)
-    towers = models.load(folder)
+    towers = build.load(folder)
     bottleneck_tokens(towers.model, K)
-    torch.save(stock_weights(towers.model), folder / models.WEIGHTS_NAME)
+    torch.save(stock_weights(towers.model), folder / build.WEIGHTS_NAME)
     stock = open_clip.create_model(f"local-dir:{folder}").eval()
     tokens = towers.tokenize(["a red circle", "two small striped blue stars on white"])
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_stock_open_clip_gives_the_embeddings_of_the_bottlenecked_model(folder):
 
 
 def test_it_holds_a_table_of_k_columns_and_k_times_width(folder):
-    model = models.load(folder).model
+    model = build.load(folder).model
     full = sum(p.numel() for p in model.parameters())
     bottleneck_tokens(model, K)
     embedding = next(module for module in model.modules() if isinstance(module, BottleneckedEmbedding))
@@ -65,9 +65,9 @@ def test_it_starts_at_the_scale_of_the_table_it_replaces(columns):
 
 def test_the_rest_of_the_model_starts_as_without_it(folder):
     torch.manual_seed(0)
-    plain = models.load(folder).model.state_dict()
+    plain = build.load(folder).model.state_dict()
     torch.manual_seed(0)
-    model = models.load(folder).model
+    model = build.load(folder).model
     bottleneck_tokens(model, K)
     for name, value in stock_weights(model).items():
         assert torch.equal(value, plain[name]) != name.endswith("token_embedding.weight"), name

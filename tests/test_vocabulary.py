@@ -9,7 +9,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from repro.cli import main
 from repro.config.resources import PACKAGE
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import read_config
 from repro.models.vocabulary import MERGES, learn, world_captions
 from repro.world import write as shapes
@@ -80,8 +80,8 @@ def test_a_vocabulary_is_learnt_from_the_captions_of_ones_own_shards(tmp_path):
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
     assert done.output.startswith("1,000 tokens")
-    models.export(str(out), tmp_path / "folder")
-    assert models.load(tmp_path / "folder").model.token_embedding.weight.shape[0] == 1000
+    build.export(str(out), tmp_path / "folder")
+    assert build.load(tmp_path / "folder").model.token_embedding.weight.shape[0] == 1000
     learnt = SimpleTokenizer(str(tmp_path / "mine.txt.gz"))
     assert [len(learnt.encode(word)) for word in ("circle", "دائرة")] == [1, 1]
     done = CliRunner().invoke(main, [*command[:5], "--tokens", "500", *command[7:]])

@@ -16,7 +16,7 @@ from repro.bench.setting import LOGIT_BIAS, LOGIT_SCALE, Setting
 from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
 from repro.loss.registry import LOSSES
-from repro.models import build as models
+from repro.models import build
 from repro.train import distributed
 from repro.train.optim import make_optimizer
 from repro.train.step import accumulate_gradient
@@ -41,7 +41,7 @@ def peak_memory(
         limit_card(most_bytes)
     with tempfile.TemporaryDirectory() as folder:
         bias = LOGIT_BIAS if LOSSES[setting.loss].has_bias else None
-        models.export(model, Path(folder), math.log(LOGIT_SCALE), bias)
+        build.export(model, Path(folder), math.log(LOGIT_SCALE), bias)
         watch_from_here()
         work = _steps(implementation, setting, Path(folder), model, micro_batch, rank)
         return resident.peak_growth_bytes(work, setting.device)
@@ -54,7 +54,7 @@ def _steps(
     autocast = torch.autocast(setting.device, torch.bfloat16, enabled=setting.dtype == "bf16")
 
     def work() -> None:
-        towers = models.load(folder, setting.device)
+        towers = build.load(folder, setting.device)
         trained = towers.model.train()
         optimizer = make_optimizer(trained, _spec(setting, model))
         height, width = towers.image_size

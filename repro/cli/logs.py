@@ -39,10 +39,10 @@ def logs(target: str, runs: Path, lines: int, follow: bool) -> None:
 def files_of(directory: Any) -> Iterator[Path]:
     """The run's own files, then those of its jobs: what went wrong before the run began is there."""
     from repro.launch.records import launches
-    from repro.runs import ownership as attempts
+    from repro.runs import ownership
 
     candidates = [directory.log_file, directory.output_file, *sorted(directory.job.glob("error-*.txt"))]
-    job_ids = {attempt.job_id for attempt in attempts.all_attempts(directory.attempts)}
+    job_ids = {attempt.job_id for attempt in ownership.all_attempts(directory.attempts)}
     for launch in launches(directory.path.parent):
         job_ids |= {group.job_of(directory.path.name) for group in launch.groups if directory.path.name in group.runs}
         for job_id in sorted(job_ids - {""}):

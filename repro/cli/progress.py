@@ -13,8 +13,7 @@ from repro.config.files import CorruptRun
 from repro.config.units import format_examples
 from repro.launch import Cell
 from repro.launch.survey import Place
-from repro.runs import liveness
-from repro.runs import ownership as attempts
+from repro.runs import liveness, ownership
 from repro.runs.directory import UNFINISHED
 
 STYLES = {
@@ -68,7 +67,7 @@ def _reason(cell: Cell, state: str, place: Place | None) -> str:
         return result.get("reason", "")
     if cause := liveness.root_cause(cell.directory):
         return cause["reason"]
-    attempt = attempts.latest(cell.directory.attempts)
+    attempt = ownership.latest(cell.directory.attempts)
     if attempt is None or not attempt.job_id:
         return "its process exited without recording a result"
     return f"its job {attempt.job_id} ended without recording a result; see repro logs {cell.directory.path.name}"

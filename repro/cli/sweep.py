@@ -67,16 +67,16 @@ def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values
     """Everything is checked, and the data are made, before the first run starts."""
     from repro.cli.progress import lines_on_stderr
     from repro.launch import Cell, labelled
-    from repro.launch import complete as check
+    from repro.launch.complete import check_evals, check_runs_folder, complete, prepare_data
     from repro.runs.hardware import cores
 
-    specs = check.complete(specs)
-    check.check_evals(specs)
-    check.check_runs_folder(options["runs"], sweep)
+    specs = complete(specs)
+    check_evals(specs)
+    check_runs_folder(options["runs"], sweep)
     cells = labelled([Cell.of(spec, options["runs"], sweep) for spec in specs])
     check_jobs(specs, values)
     processes = values["jobs"] or cores()
-    for unusable in check.prepare_data(specs, processes, lines_on_stderr("preparing the data")):
+    for unusable in prepare_data(specs, processes, lines_on_stderr("preparing the data")):
         click.echo(f"cannot be used: {unusable}", err=True)
     return cells
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setup:
-    """needs_weights: of an image tower to start from, or of both towers to evaluate. reads_embeddings: of images, made
+    """needs_weights: of an image tower, to start from. reads_embeddings: of images, made
     before training by a frozen tower. evaluates_only: trains nothing; weights that somebody else trained (table 3).
     """
 

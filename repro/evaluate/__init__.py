@@ -30,7 +30,7 @@ from repro.data.eval_sets import (
 from repro.evaluate.classification import Classifications
 from repro.evaluate.data_set import EvaluationData
 from repro.evaluate.images_once import ImagesOnce
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import CONFIG_NAME
 from repro.world.source import each_eval
 
@@ -45,12 +45,12 @@ def evaluate(
     """Metrics of the local-dir `checkpoints`; see evaluate_towers."""
     names = {"model": f"local-dir:{checkpoints.resolve()}", "pretrained": "final.pt"}
     return evaluate_towers(
-        lambda: models.load(checkpoints, device, weights=True), names, evals, output, device, redo=redo
+        lambda: build.load(checkpoints, device, weights=True), names, evals, output, device, redo=redo
     )
 
 
 def evaluate_towers(
-    load: Callable[[], models.Towers],
+    load: Callable[[], build.Towers],
     names: dict[str, str],
     evals: Sequence[str],
     output: Path,
@@ -108,7 +108,7 @@ def _by_images(evals: Sequence[str]) -> list[str]:
 class Evaluator:
     """Towers to evaluate, and what one evaluation leaves for the next: embedded images, classifiers."""
 
-    def __init__(self, towers: models.Towers, device: torch.device, scratch: Path):
+    def __init__(self, towers: build.Towers, device: torch.device, scratch: Path):
         towers.model.eval()
         self.towers, self.device = towers, device
         self.images_once = ImagesOnce(towers.model)
@@ -200,9 +200,9 @@ def make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
     elif model is not None:
         state = torch.load(weights, map_location="meta", weights_only=True)
         has_bias = any(key.endswith("logit_bias") for key in state.get("state_dict", state))
-        models.export(model, folder, init_logit_bias=0.0 if has_bias else None)
+        build.export(model, folder, init_logit_bias=0.0 if has_bias else None)
     else:
         raise InputError(f"{weights}: no {CONFIG_NAME} beside it; name its model with --model")
-    link = folder / models.WEIGHTS_NAME
+    link = folder / build.WEIGHTS_NAME
     link.unlink(missing_ok=True)
     link.symlink_to(weights)

@@ -18,7 +18,7 @@ import torch
 from repro.config.errors import InputError
 from repro.evaluate import few_shot
 from repro.evaluate.data_set import BATCH_SIZE, EvaluationData
-from repro.models import build as models
+from repro.models import build
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images [m, 3, H, W] or their embeddings [m, d], and their classes [m]."""
@@ -40,7 +40,7 @@ class Embedded:
 class Classifications:
     """Of one model's weights. Keeps the embeddings of the last data set, and in `folder` every classifier."""
 
-    def __init__(self, towers: models.Towers, device: torch.device, folder: Path):
+    def __init__(self, towers: build.Towers, device: torch.device, folder: Path):
         self.towers, self.device, self.folder = towers, device, folder
         self.last: Embedded | None = None
         self.takes_embeddings = SimpleNamespace(

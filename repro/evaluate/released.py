@@ -11,7 +11,7 @@ import torch
 
 from repro.config.spec import RunSpec
 from repro.evaluate import evaluate, evaluate_towers, make_local_dir
-from repro.models import build as models
+from repro.models import build
 from repro.models.laptop_tower import LAPTOP_TOWER, make_laptop_tower
 from repro.models.model_config import CONFIG_NAME
 from repro.models.pretrained import resolve
@@ -29,7 +29,7 @@ def evaluate_released(
         tag = place.rpartition("/")[2]
         names = {"model": spec.model, "pretrained": tag}
         return evaluate_towers(
-            lambda: models.load_released(spec.model, tag, device), names, evals, directory.evals, device, redo=redo
+            lambda: build.load_released(spec.model, tag, device), names, evals, directory.evals, device, redo=redo
         )
     weights = Path(place)
     make_local_dir(weights, None if (weights.parent / CONFIG_NAME).is_file() else spec.model, directory.checkpoints)

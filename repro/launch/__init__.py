@@ -24,7 +24,7 @@ from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
 from repro.launch.take_up import take_up
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
 from repro.runs.hardware import cores, visible_gpus
 
@@ -74,7 +74,7 @@ def launch(
             if waiting:
                 settings_of = {"jobs": jobs, "executor": executor, **asdict(settings)}
                 record = records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
-                alive.enter_context(attempts.beating(record.file))
+                alive.enter_context(ownership.beating(record.file))
         if executor == "inline":
             _launch_inline(waiting, settings, watch, say)
         elif waiting:
@@ -154,13 +154,13 @@ def cancel(cells: Sequence[Cell]) -> list[Cell]:
     if job_ids:
         scheduler.cancel(job_ids)
     for cell, state, _ in found:
-        attempt = attempts.latest(cell.directory.attempts)
+        attempt = ownership.latest(cell.directory.attempts)
         if state == "running" and attempt is not None and not attempt.job_id:
             _end(attempt)
     return [cell for cell, _, _ in found]
 
 
-def _end(attempt: attempts.Attempt) -> None:
+def _end(attempt: ownership.Attempt) -> None:
     if attempt.host != socket.gethostname():
         raise InputError(f"{attempt.file.parents[2]}: runs on {attempt.host}; cancel it there")
     try:

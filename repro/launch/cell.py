@@ -8,7 +8,7 @@ from repro.config.files import CorruptRun
 from repro.config.spec import RunSpec, labels
 from repro.data.eval_sets import evaluated
 from repro.launch.survey import Place
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import UNFINISHED, RunDirectory
 
 
@@ -59,7 +59,7 @@ class Cell:
         except CorruptRun:
             return "corrupt"
         if status == "finished" and not evaluated(self.directory, self.spec):
-            attempt = attempts.latest(self.directory.attempts)
+            attempt = ownership.latest(self.directory.attempts)
             status = "running" if attempt is not None and attempt.is_alive() else "pending"
         if status not in UNFINISHED or places is None:
             return status
@@ -75,7 +75,7 @@ class Cell:
         return "interrupted" if status == "running" or (status == "pending" and not began) else status
 
     def _in_a_job(self) -> bool:
-        attempt = attempts.latest(self.directory.attempts)
+        attempt = ownership.latest(self.directory.attempts)
         return attempt is not None and bool(attempt.job_id)
 
 

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 from repro.config.files import write_json
 from repro.config.units import format_batch_size, smaller_micro_batch
 from repro.launch.cell import Cell, JobSettings
-from repro.runs import liveness
-from repro.runs import ownership as attempts
+from repro.runs import liveness, ownership
 from repro.runs.directory import ENDED, UNFINISHED
 from repro.runs.liveness import BUSY, DISK_FULL, TIMED, WAITING
 
@@ -159,7 +158,7 @@ class Job:
             return None
         result = {key: value for key, value in failure.items() if key not in ("lost_contact", "rank")}
         self.cell.directory.write_result(result)
-        attempt = attempts.latest(self.cell.directory.attempts)
+        attempt = ownership.latest(self.cell.directory.attempts)
         if attempt is not None and not attempt.outcome and not attempt.is_alive():
             attempt.end(result["status"])
         return result
@@ -175,7 +174,7 @@ class Job:
         directory = self.cell.directory
         logs = [file for file in (directory.output_file, self.log) if file is not None and file.exists()]
         reason = f"{reason}; see {logs[0]}" if status == "failed" and logs else reason
-        attempt = attempts.latest(directory.attempts)
+        attempt = ownership.latest(directory.attempts)
         if attempt is not None and not attempt.outcome and not attempt.is_alive():
             attempt.end(f"died: {reason}")
         self.deaths += 1
@@ -241,7 +240,7 @@ class SignsOfLife:
             return ""
         self.last_look = now
         for rank, file in enumerate(self.files):
-            beat = attempts.beat_time(file)
+            beat = ownership.beat_time(file)
             if beat is None and rank not in self.beats and now - self.began > BEGIN_SECONDS:
                 return f"rank {rank} did not begin within {BEGIN_SECONDS:.0f} s"
             if beat is None:

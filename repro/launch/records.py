@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config.errors import InputError
 from repro.config.files import CorruptRun, read_object, write_json
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 
 if TYPE_CHECKING:
     from flufl.lock import Lock
@@ -76,8 +76,8 @@ class Launch:
     def is_alive(self) -> bool:
         """Whether the launching process still sees to its local runs."""
         if self.host == socket.gethostname():
-            return attempts.still_runs(self.pid, self.process_started)
-        return attempts.seconds_since_beat(self.file) < attempts.STALE_SECONDS
+            return ownership.still_runs(self.pid, self.process_started)
+        return ownership.seconds_since_beat(self.file) < ownership.STALE_SECONDS
 
     def is_mine(self) -> bool:
         """Whether this very process made it."""
@@ -104,7 +104,7 @@ def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[G
         settings,
         socket.gethostname(),
         pid,
-        attempts.process_started(pid),
+        ownership.process_started(pid),
         getpass.getuser(),
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -208,5 +208,5 @@ def _remove_what_is_no_lock(lock: "Lock") -> None:
     try:
         _ = lock.details
     except (NotLockedError, UnicodeDecodeError):
-        if LOCK_LIFETIME_SECONDS < attempts.seconds_since_beat(file) < float("inf"):
+        if LOCK_LIFETIME_SECONDS < ownership.seconds_since_beat(file) < float("inf"):
             file.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.local import free_port, in_words
 from repro.launch.rank import JOB_ID, as_arguments
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import UNFINISHED, RunDirectory
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SlurmJob:
         job_id = job_id_from_environment()
         leaving: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: leaving.append(number))  # SLURM ends or requeues the job
-        earlier = [attempt for attempt in attempts.all_attempts(directory.attempts) if attempt.job_id == job_id]
+        earlier = [attempt for attempt in ownership.all_attempts(directory.attempts) if attempt.job_id == job_id]
         job = Job(
             Cell(directory.read_spec(), directory),
             self.settings,
@@ -95,12 +95,12 @@ class SlurmJob:
         return submitit.helpers.DelayedSubmission(self)
 
 
-def deaths_among(earlier: Sequence[attempts.Attempt]) -> list[attempts.Attempt]:
+def deaths_among(earlier: Sequence[ownership.Attempt]) -> list[ownership.Attempt]:
     """Attempts that did not end in order: a rank died, or all exited without saying why."""
     return [attempt for attempt in earlier if not attempt.outcome or attempt.outcome.startswith("died")]
 
 
-def no_use_starting(earlier: Sequence[attempts.Attempt], restarts: int) -> str:
+def no_use_starting(earlier: Sequence[ownership.Attempt], restarts: int) -> str:
     """Why a job that was requeued should not start its run once more, or ''. earlier: the same job's attempts."""
     deaths = deaths_among(earlier)
     if len(deaths) > restarts:

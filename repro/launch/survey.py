@@ -10,7 +10,7 @@ from pathlib import Path
 
 from repro.launch import scheduler
 from repro.launch.records import Group, Launch, launches
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory
 
 TAIL_BYTES = 4096
@@ -88,7 +88,7 @@ def _where_it_was(
 def _gone(directory: RunDirectory, launch: Launch, job_id: str, job: scheduler.ScheduledJob | None) -> Place:
     """job: None where the scheduler has forgotten it."""
     how = _how_it_ended(job) if job is not None else ""
-    if any(attempt.job_id == job_id for attempt in attempts.all_attempts(directory.attempts)):
+    if any(attempt.job_id == job_id for attempt in ownership.all_attempts(directory.attempts)):
         return Place("gone", job_id, f"its job {job_id} ended: {how}" if how else "", job_id)
     reason = f"its job {job_id} ended before it started the run" + (f" ({how})" if how else "")
     return Place("gone", job_id, reason + _last_words(launch, job_id), job_id, began=False)

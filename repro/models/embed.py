@@ -23,7 +23,7 @@ from repro.data import embeddings as folders
 from repro.data.embeddings import Embeddings, RowsFile
 from repro.data.pairs import Pairs, SampleOrder, UnusableSample
 from repro.data.shards import Progress, count_unusable, list_shards, open_shards
-from repro.models import build as models
+from repro.models import build
 from repro.models import pretrained as weights
 from repro.models.model_config import context_length, read_config, tokenizer_fingerprint
 from repro.models.sizes import model_size
@@ -90,8 +90,8 @@ def embed(
     mine = set(range(rank, folders.blocks(count), ranks))
     to_embed = [block for block in images.missing() if block in mine]
     with tempfile.TemporaryDirectory() as scratch:
-        models.export(model, Path(scratch))
-        tokenize = models.tokenizer_of(Path(scratch))
+        build.export(model, Path(scratch))
+        tokenize = build.tokenizer_of(Path(scratch))
         if to_embed:
             tower = _Tower(Path(scratch), model, pretrained, precision, rank)
             pairs = Pairs(files, indexes, SampleOrder([len(i) for i in indexes], 0, 1), tower.resize, tokenize)
@@ -116,7 +116,7 @@ class _Tower:
     """An image tower on this process's device, and what goes before it."""
 
     def __init__(self, local_dir: Path, model: str, pretrained: str, precision: str, rank: int):
-        towers = models.load(local_dir)
+        towers = build.load(local_dir)
         weights.load_image_tower(towers.model, model, pretrained)
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
@@ -187,8 +187,8 @@ def _add_tokens(folder: Path, count: int, model: str) -> None:
     try:
         tokens.create()
         with tempfile.TemporaryDirectory() as scratch:
-            models.export(model, Path(scratch))
-            tokenize = models.tokenizer_of(Path(scratch))
+            build.export(model, Path(scratch))
+            tokenize = build.tokenizer_of(Path(scratch))
             for block in tokens.missing():
                 tokens.write(block, _tokenized(tokenize, folders.read_captions(folder, block)[0]))
         _record_tokens(folder, model)

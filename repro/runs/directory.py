@@ -26,7 +26,7 @@ from repro.config.files import (
     write_text,
 )
 from repro.config.spec import FORMAT, RunSpec
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class RunDirectory:
         result = self.read_result()
         if result is not None and result["status"] not in UNFINISHED:
             return result["status"]
-        attempt = attempts.latest(self.attempts)
+        attempt = ownership.latest(self.attempts)
         if attempt is not None and attempt.is_alive():
             return "running"
         if self.cancelled_file.exists():

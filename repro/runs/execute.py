@@ -26,8 +26,7 @@ from repro.data.eval_sets import language_means
 from repro.evaluate import evaluate
 from repro.evaluate.released import evaluate_released
 from repro.models import pretrained
-from repro.runs import liveness
-from repro.runs import ownership as attempts
+from repro.runs import liveness, ownership
 from repro.runs.directory import RunDirectory
 from repro.runs.hardware import processor_and_cores
 from repro.runs.signals import StopRequest, exit_at_once
@@ -59,12 +58,12 @@ def run(
     spec.check_ranks(ranks)
     directory.job.mkdir(parents=True, exist_ok=True)
     liveness.forget_failure(directory, rank, ranks)
-    attempt = attempts.claim(directory.attempts, job_id, ranks) if rank == 0 else None
+    attempt = ownership.claim(directory.attempts, job_id, ranks) if rank == 0 else None
     with contextlib.ExitStack() as alive:
         stop = stop or alive.enter_context(StopRequest())
         alive.enter_context(liveness.announced(directory.alive_file(rank)))
         if attempt is not None:
-            alive.enter_context(attempts.beating(attempt.file))
+            alive.enter_context(ownership.beating(attempt.file))
             options = dataclasses.replace(options, still_ours=attempt.still_in_force)
         ending = _Ending(directory, attempt)
         peers = alive.enter_context(contextlib.ExitStack())
@@ -74,7 +73,7 @@ def run(
             if attempt is not None:
                 directory.keep_room_for_a_result()
             result = _train_and_evaluate(spec, directory, options, stop, peers.close)
-        except attempts.Superseded:
+        except ownership.Superseded:
             raise
         except Exception as error:
             ending.begin()
@@ -103,7 +102,7 @@ def run(
 class _Ending:
     """How this rank's run ends: told once, by the main thread, or by the one that sees another rank's failure."""
 
-    def __init__(self, directory: RunDirectory, attempt: attempts.Attempt | None):
+    def __init__(self, directory: RunDirectory, attempt: ownership.Attempt | None):
         self.directory, self.attempt, self._begun = directory, attempt, threading.Lock()
 
     def begin(self) -> None:
@@ -118,7 +117,7 @@ class _Ending:
         try:
             self.record(failure)
             code = liveness.SAID_ALL
-        except attempts.Superseded:
+        except ownership.Superseded:
             code = liveness.BUSY
         except Exception:
             traceback.print_exc()
@@ -178,8 +177,8 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
     wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
     if not wanted:
         raise InputError(f"{directory.path}: its spec names no evaluation; name some with --eval")
-    attempt = attempts.claim(directory.attempts)
-    with attempts.beating(attempt.file):
+    attempt = ownership.claim(directory.attempts)
+    with ownership.beating(attempt.file):
         try:
             metrics = _evaluate(spec, directory, wanted, distributed.start(), redo=True)
             metrics = result.get("metrics", {}) | metrics

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from repro.config.files import CorruptRun, read_object
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import ENDED, RunDirectory
 from repro.runs.signals import exit_at_once
 
@@ -74,7 +74,7 @@ def read_place(file: Path) -> str:
 def announced(file: Path) -> Iterator[None]:
     """Renew this rank's sign of life while inside; at the end, say that it left in order."""
     try:
-        with attempts.beating(file, lambda: _put(file, f"{socket.gethostname()} {os.getpid()}\n{here}\n")):
+        with ownership.beating(file, lambda: _put(file, f"{socket.gethostname()} {os.getpid()}\n{here}\n")):
             yield
     finally:
         _put(file, ENDED)

@@ -10,7 +10,7 @@ from repro.data.embeddings import EmbeddedPairs
 from repro.data.languages import check_languages, shares_of_languages
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import count_unusable, list_shards, open_shards
-from repro.models import build as models
+from repro.models import build
 from repro.models.embed import embeddings_of
 from repro.models.model_config import context_length, tokenizer_fingerprint
 from repro.train import distributed
@@ -18,12 +18,12 @@ from repro.train.bad_samples import describe_bad
 from repro.world.source import shard_pattern
 
 
-def open_data(spec: RunSpec, towers: models.Towers) -> tuple[Pairs | EmbeddedPairs, Counter]:
+def open_data(spec: RunSpec, towers: build.Towers) -> tuple[Pairs | EmbeddedPairs, Counter]:
     """The data, and what the scan found unusable: (shard, reason) → samples. Raises BadData where that is too much."""
     return _open_embedded(spec, towers) if spec.reads_embeddings else _open_pairs(spec, towers)
 
 
-def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
+def _open_pairs(spec: RunSpec, towers: build.Towers) -> tuple[Pairs, Counter]:
     """The data, and what the scan found unusable. Rank 0 of each machine fetches and scans, the others find it done."""
     with distributed.first_on_this_machine():
         files, indexes = open_shards(list_shards(shard_pattern(spec)))
@@ -40,7 +40,7 @@ def _open_pairs(spec: RunSpec, towers: models.Towers) -> tuple[Pairs, Counter]:
     return pairs, unusable
 
 
-def _open_embedded(spec: RunSpec, towers: models.Towers) -> tuple[EmbeddedPairs, Counter]:
+def _open_embedded(spec: RunSpec, towers: build.Towers) -> tuple[EmbeddedPairs, Counter]:
     """Embeddings and tokens for images and captions. Rank 0 of each machine makes them where there are none."""
     with distributed.first_on_this_machine():
         embeddings = embeddings_of(spec)

@@ -17,7 +17,7 @@ from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting
-from repro.models import build as models
+from repro.models import build
 from repro.models.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.models.token_bottleneck import bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
@@ -53,10 +53,10 @@ class Trainer:
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
         with distributed.rank_0_first():
             if self.rank == 0:
-                models.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
+                build.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
         torch.manual_seed(spec.seed)
         self.frozen = spec.reads_embeddings
-        self.towers = models.load(directory.checkpoints, device, image_tower=not self.frozen)
+        self.towers = build.load(directory.checkpoints, device, image_tower=not self.frozen)
         self.model = self.towers.model
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
@@ -166,11 +166,11 @@ class Trainer:
                 write_bad(self.directory, self.bad)
                 self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
 
-    def whole_towers(self) -> models.Towers:
+    def whole_towers(self) -> build.Towers:
         """To evaluate as they are: those of training, or a copy with the image tower that training does not hold."""
         if not self.frozen:
             return self.towers
-        whole = models.load(self.directory.checkpoints, self.device)
+        whole = build.load(self.directory.checkpoints, self.device)
         whole.model.load_state_dict(stock_weights(self.model) | self._frozen_weights())
         return whole
 

@@ -13,7 +13,7 @@ from benchmarks.trainers import logged_rate, open_clip_rate
 from repro import results
 from repro.bench.record import interleave, summary
 from repro.config.errors import InputError
-from repro.models import build as models
+from repro.models import build
 
 
 def test_every_implementation_is_measured_once_a_round():
@@ -96,8 +96,8 @@ def test_a_made_grid_is_read_as_real_runs_are(world, tmp_path):
 
 def test_bench_text_step_sets_a_siglit_step_beside_its_text_tower(world, tmp_path):
     """A folder as a run leaves it is the tower; both losses, one row a repeat."""
-    models.export("laptop", tmp_path / "tower")
-    torch.save(models.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
+    build.export("laptop", tmp_path / "tower")
+    torch.save(build.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
     options = [
         "--pretrained",
         tmp_path / "tower",

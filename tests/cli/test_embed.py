@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from repro.cli import main
 from repro.data.embeddings import Embeddings
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import read_config
 from repro.models.pretrained import tower_identity
 from repro.models.tower_config import config_for
@@ -21,9 +21,9 @@ from repro.models.tower_config import config_for
 def run(tmp_path_factory):
     """A run's directory, with final weights."""
     folder = tmp_path_factory.mktemp("run")
-    models.export("laptop", folder / "checkpoints")
+    build.export("laptop", folder / "checkpoints")
     torch.manual_seed(7)
-    torch.save(models.load(folder / "checkpoints").model.state_dict(), folder / "checkpoints" / "final.pt")
+    torch.save(build.load(folder / "checkpoints").model.state_dict(), folder / "checkpoints" / "final.pt")
     return folder
 
 

@@ -29,11 +29,11 @@ def numbers(captions):
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory):
-    from repro.models import build as models
+    from repro.models import build
 
     folder = tmp_path_factory.mktemp("laptop")
-    models.export("laptop", folder)
-    return models.load(folder)
+    build.export("laptop", folder)
+    return build.load(folder)
 
 
 @pytest.fixture(scope="module")

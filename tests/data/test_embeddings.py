@@ -23,7 +23,7 @@ from repro.data.corruption import Corruption
 from repro.data.embeddings import BLOCK, EmbeddedPairs, Embeddings, RowsFile, RowsMap
 from repro.data.pairs import Pairs, SampleOrder
 from repro.data.shards import list_shards, open_shards
-from repro.models import build as models
+from repro.models import build
 from repro.models.embed import embed, embeddings_of
 from repro.models.model_config import tokenizer_fingerprint
 from tests.ranks import on_ranks
@@ -50,7 +50,7 @@ def shards(write_shard, picture) -> str:
 
 def opened(pattern: str, tower: Path):
     files, indexes = open_shards(list_shards(pattern))
-    towers = models.load(tower, weights=True)
+    towers = build.load(tower, weights=True)
     order = SampleOrder([len(index) for index in indexes], 5, 64)
     return Pairs(files, indexes, order, towers.resize, towers.tokenize), towers
 

@@ -46,10 +46,10 @@ def test_a_damaged_record_is_none(kept, tmp_path):
 
 
 def test_batches_are_the_same_decoded_or_kept(world, tmp_path):
-    from repro.models import build as models
+    from repro.models import build
 
-    models.export("laptop", tmp_path)
-    towers = models.load(tmp_path)
+    build.export("laptop", tmp_path)
+    towers = build.load(tmp_path)
     files, indexes = open_shards(list_shards(world.train_pattern))
     order = SampleOrder([len(index) for index in indexes], 0, 64)
     kept = open_kept(files, 2048, "a test", towers.image_size, towers.context_length)

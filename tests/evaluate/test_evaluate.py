@@ -11,7 +11,7 @@ import torch
 from repro.config.errors import InputError, Interrupted
 from repro.data.eval_sets import check_eval, dataset_name
 from repro.evaluate import evaluate, evaluate_checkpoint
-from repro.models import build as models
+from repro.models import build
 from repro.train.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
@@ -50,8 +50,8 @@ def test_open_clip_loads_the_final_weights(checkpoints):
 def test_a_named_models_final_weights_load_by_its_name(tmp_path):
     import open_clip
 
-    models.export("RN50", tmp_path)
-    Checkpoints(tmp_path).save_final(models.load(tmp_path).model.state_dict(), {})
+    build.export("RN50", tmp_path)
+    Checkpoints(tmp_path).save_final(build.load(tmp_path).model.state_dict(), {})
     open_clip.create_model("RN50", pretrained=str(tmp_path / "final.pt"))
 
 

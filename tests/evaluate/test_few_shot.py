@@ -12,7 +12,7 @@ import torch
 from repro.config.errors import InputError
 from repro.data.eval_sets import check_eval, evaluated
 from repro.evaluate import evaluate, few_shot
-from repro.models import build as models
+from repro.models import build
 from repro.runs.directory import RunDirectory
 from repro.world import training_split as shapes_few_shot
 from repro.world import write as shapes
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def passed(monkeypatch) -> dict[str, int]:
     """Images and texts that pass the towers, counted."""
     counts = {"images": 0, "texts": 0}
-    load = models.load
+    load = build.load
 
     def load_and_count(*arguments, **options):
         towers = load(*arguments, **options)
@@ -40,7 +40,7 @@ def passed(monkeypatch) -> dict[str, int]:
 
         return counted
 
-    monkeypatch.setattr(models, "load", load_and_count)
+    monkeypatch.setattr(build, "load", load_and_count)
     return counts
 
 

@@ -19,7 +19,7 @@ from repro.data.eval_sets import (
     parts,
 )
 from repro.evaluate import evaluate
-from repro.models import build as models
+from repro.models import build
 from repro.train.checkpoint import Checkpoints
 from repro.world.source import each_eval, make_world
 from tests.evaluate.test_evaluate import CPU, stock_command
@@ -28,9 +28,9 @@ from tests.evaluate.test_evaluate import CPU, stock_command
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
-    models.export("laptop-multilingual", folder, init_logit_bias=-10)
+    build.export("laptop-multilingual", folder, init_logit_bias=-10)
     torch.manual_seed(0)
-    Checkpoints(folder).save_final(models.load(folder).model.state_dict(), {})
+    Checkpoints(folder).save_final(build.load(folder).model.state_dict(), {})
     return folder
 
 
@@ -38,14 +38,14 @@ def checkpoints(tmp_path_factory) -> Path:
 def images_embedded(monkeypatch) -> list[int]:
     """How many images passed the image tower, a number a batch."""
     sizes: list[int] = []
-    load = models.load
+    load = build.load
 
     def load_and_count(*arguments, **options):
         towers = load(*arguments, **options)
         towers.model.visual.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
         return towers
 
-    monkeypatch.setattr(models, "load", load_and_count)
+    monkeypatch.setattr(build, "load", load_and_count)
     return sizes
 
 

@@ -15,7 +15,7 @@ from repro.config.sweep import Overrides, expand, load_sweep
 from repro.estimate.needs import memory_needed
 from repro.evaluate import evaluate_checkpoint
 from repro.launch.complete import complete
-from repro.models import build as models
+from repro.models import build
 from repro.models.sizes import ModelSize
 from repro.runs.directory import RunDirectory
 from repro.runs.execute import evaluate_again, run
@@ -28,9 +28,9 @@ from tests.drill.conftest import eval_folder
 def checkpoint(tmp_path):
     """final.pt of a run of ours, in its checkpoints folder."""
     folder = tmp_path / "checkpoints"
-    models.export("laptop", folder, init_logit_bias=-10)
+    build.export("laptop", folder, init_logit_bias=-10)
     torch.manual_seed(0)
-    Checkpoints(folder).save_final(models.load(folder).model.state_dict(), {})
+    Checkpoints(folder).save_final(build.load(folder).model.state_dict(), {})
     return folder / "final.pt"
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from repro.cli import main
 from repro.launch import Cell
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory
 
 
@@ -41,7 +41,7 @@ def processes_of(directory: RunDirectory) -> dict[int, int]:
     """Rank → pid of the living ranks of a run."""
     said = {int(file.name[6:]): file.read_text().split() for file in directory.job.glob("alive-*")}
     pids = {rank: int(words[1]) for rank, words in said.items() if len(words) > 1}
-    return {rank: pid for rank, pid in pids.items() if attempts.process_started(pid)}
+    return {rank: pid for rank, pid in pids.items() if ownership.process_started(pid)}
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from repro.launch import JobSettings, job, launch, local
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 
 FAULT, STRUCK = "fault.json", "struck"
 TWO = JobSettings(ranks=2)
@@ -102,7 +102,7 @@ def faulty(cell, monkeypatch):
 def left_running(run):
     pids = [int(file.read_text()) for file in run.directory.job.glob("pid-*")]
     assert len(pids) == run.directory.read_spec().batch_size // 32
-    return [pid for pid in pids if attempts.process_started(pid)]
+    return [pid for pid in pids if ownership.process_started(pid)]
 
 
 ENDS = {
@@ -125,7 +125,7 @@ def test_a_rank_that_fails_alone_ends_the_run_with_its_status_and_reason(faulty,
     result = run.directory.read_result()
     assert (result["status"], run.state()) == (status, status)
     assert result["reason"].startswith(reason.format(rank=rank))
-    assert attempts.latest(run.directory.attempts).outcome == status
+    assert ownership.latest(run.directory.attempts).outcome == status
     assert not left_running(run)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro.launch import JobSettings, job, launch
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import ENDED
 from tests.launch.conftest import kill, processes_of, sha256_fits, small_disk
 
@@ -25,7 +25,7 @@ class Victim:
         self.hit_at = 0.0
 
     def __call__(self) -> None:
-        attempt = attempts.latest(self.cell.directory.attempts)
+        attempt = ownership.latest(self.cell.directory.attempts)
         if not self.left or attempt is None or not attempt.is_alive() or not self.cell.directory.log_file.exists():
             return
         ranks = processes_of(self.cell.directory)
@@ -52,7 +52,7 @@ def test_a_run_whose_rank_died_is_started_again_as_often_as_is_allowed(cell):
     assert resilient.state() == "finished"
     assert "rank 1 of 2 was killed by SIGKILL" in said[0]
     assert said[0].endswith("started again (1 of 1)")
-    outcomes = [attempt.outcome for attempt in attempts.all_attempts(resilient.directory.attempts)]
+    outcomes = [attempt.outcome for attempt in ownership.all_attempts(resilient.directory.attempts)]
     assert outcomes[0].startswith("died: rank 1 of 2") and outcomes[1] == "finished"
     unlucky = cell(examples_seen=60_000)
     launch([unlucky], JobSettings(ranks=2, restarts=1), watch=Victim(unlucky, 1, times=2))
@@ -85,7 +85,7 @@ def test_a_run_on_two_ranks_told_to_make_room_leaves_a_checkpoint_and_goes_on(ce
 def test_a_run_that_another_process_has_is_left_alone_and_its_end_waited_for(cell):
     taken = cell(examples_seen=128)
     taken.directory.write_spec(taken.spec)
-    attempt = attempts.claim(taken.directory.attempts)
+    attempt = ownership.claim(taken.directory.attempts)
 
     def finish_it():
         if os.path.exists(attempt.file):

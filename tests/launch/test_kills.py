@@ -12,7 +12,7 @@ import torch
 
 from repro import results
 from repro.launch import JobSettings, launch
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory, run_directories
 from tests.launch.conftest import kill, processes_of
 
@@ -28,14 +28,14 @@ class Killer:
     """
 
     def __init__(self, directory: RunDirectory, chance: random.Random):
-        self.directory, self.number = directory, len(attempts.all_attempts(directory.attempts)) + 1
+        self.directory, self.number = directory, len(ownership.all_attempts(directory.attempts)) + 1
         self.victims = chance.choice([[0], [1], [0, 1]])
         self.patience = chance.uniform(0.3, 1.3)  # from before the first step till after a few checkpoints
         self.most_steps = STEPS * self.number // (KILLS + 2)
         self.began_at: float | None = None
 
     def __call__(self) -> None:
-        attempt = attempts.latest(self.directory.attempts)
+        attempt = ownership.latest(self.directory.attempts)
         if attempt is None or attempt.number != self.number:
             return
         if self.began_at is None:
@@ -66,7 +66,7 @@ def test_killed_twenty_times_a_run_on_two_ranks_ends_with_the_bits_of_an_undistu
     launch([undisturbed], SETTINGS)
     for _ in range(KILLS):
         launch([killed], SETTINGS, retry=True, watch=Killer(killed.directory, chance))
-    deaths = [attempt for attempt in attempts.all_attempts(killed.directory.attempts) if attempt.outcome != "finished"]
+    deaths = [attempt for attempt in ownership.all_attempts(killed.directory.attempts) if attempt.outcome != "finished"]
     assert len(deaths) == KILLS
     launch([killed], SETTINGS, retry=True)
     assert killed.state() == "finished"

@@ -12,7 +12,7 @@ import pytest
 
 from repro import results
 from repro.launch import JobSettings, launch
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory
 
 REPRO = [sys.executable, "-m", "repro"]
@@ -151,7 +151,7 @@ def test_a_killed_job_is_recorded_as_killed(cell):
     def kill_when_it_trains():
         if victim.directory.log_file.exists():
             with contextlib.suppress(ProcessLookupError):  # asked again before the launcher has seen it die
-                os.kill(attempts.latest(victim.directory.attempts).pid, signal.SIGKILL)
+                os.kill(ownership.latest(victim.directory.attempts).pid, signal.SIGKILL)
 
     launch([victim], JobSettings(), watch=kill_when_it_trains)
     assert victim.state() == "killed"

@@ -18,7 +18,7 @@ from repro.cli import main
 from repro.config.errors import InputError
 from repro.launch import records
 from repro.launch.records import launches
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory, run_directories
 from tests.launch.fakes import FakeSlurm
 
@@ -207,7 +207,7 @@ def age(lock: Path) -> None:
 
 def orphaned(directory: RunDirectory, job_id: str) -> None:
     """As a job leaves it that ended without recording a result: an attempt that still seems to live, and a log."""
-    attempt = attempts.claim(directory.attempts, job_id)
+    attempt = ownership.claim(directory.attempts, job_id)
     file = json.loads(attempt.file.read_text())
     attempt.file.write_text(json.dumps(file | {"host": "elsewhere"}))
     directory.log({"step": 1, "examples_seen": 64, "loss": 5.0})

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from repro import results
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory, run_directories
 from tests.slurm.cluster import Cluster
 
@@ -68,12 +68,12 @@ class Person:
 
 def outcomes(directory: RunDirectory) -> list[str]:
     """Of the run's attempts, '' for one that lives or exited without saying why."""
-    return [attempt.outcome for attempt in attempts.all_attempts(directory.attempts)]
+    return [attempt.outcome for attempt in ownership.all_attempts(directory.attempts)]
 
 
 def trains(directory: RunDirectory) -> bool:
     """Whether the attempt in force has come to training: it logs."""
-    attempt = attempts.latest(directory.attempts)
+    attempt = ownership.latest(directory.attempts)
     if attempt is None or attempt.outcome or not directory.log_file.exists():
         return False
     started = datetime.datetime.fromisoformat(attempt.started_at).timestamp()

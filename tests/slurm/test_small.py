@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from repro.runs.directory import RunDirectory
 from tests.slurm.cluster import Cluster
 from tests.slurm.config import SMALL
@@ -60,7 +60,7 @@ def test_typed_within_a_task_of_an_array_a_sweep_is_submitted_once_and_runs(pers
     assert "1 of 1 runs are done or under way and not run again" in said
     (run,) = person.runs()
     person.waits(lambda: run.status() == "finished", "the run's end")
-    assert [(attempt.job_id, attempt.ranks) for attempt in attempts.all_attempts(run.attempts)] == [(inner, 2)]
+    assert [(attempt.job_id, attempt.ranks) for attempt in ownership.all_attempts(run.attempts)] == [(inner, 2)]
 
 
 def test_a_job_that_ends_before_it_starts_its_run_says_why_and_where(person):

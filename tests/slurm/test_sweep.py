@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from repro.runs import ownership as attempts
+from repro.runs import ownership
 from tests.launch.conftest import has_signals, kill, processes_of
 from tests.slurm.cluster import Cluster
 from tests.slurm.person import Person, outcomes, trains
@@ -89,7 +89,7 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
     assert table.loc[9, "status"] == "bad-data"
     assert "bad.tar: image cannot be decoded" in table.loc[9, "reason"]
     for seed in (preempted, late):
-        jobs = {attempt.job_id for attempt in attempts.all_attempts(runs[seed].attempts)}
+        jobs = {attempt.job_id for attempt in ownership.all_attempts(runs[seed].attempts)}
         assert jobs == {job_of[seed]}, "requeued under the same id"
         assert outcomes(runs[seed])[-1] == "finished"
     for seed in SEEDS:
@@ -119,7 +119,7 @@ def test_preempted_twice_and_its_node_lost_a_run_ends_with_the_bits_of_an_undist
     person.waits(lambda: person.cluster.node_states()["n2"] == "down*", "the node being missed")
     person.cluster.start_slurmd("n2")
     person.waits(lambda: run.status() == "finished", "the end")
-    jobs = {attempt.job_id for attempt in attempts.all_attempts(run.attempts)}
+    jobs = {attempt.job_id for attempt in ownership.all_attempts(run.attempts)}
     assert len(jobs) == 1 and outcomes(run)[:2] == ["interrupted"] * 2
     # A run that is slow may be ended once more: SLURM repeats what the lost node did not hear, about a minute later.
     assert outcomes(run)[3:] in (["finished"], ["interrupted", "finished"]), outcomes(run)

@@ -10,7 +10,7 @@ import torch
 from repro import results
 from repro.config.errors import EvaluationFailed, Interrupted
 from repro.evaluate import evaluate
-from repro.models import build as models
+from repro.models import build
 from repro.runs.directory import RunDirectory
 from repro.train import evaluations
 from repro.train.evaluations import cut_evaluations, evaluation_steps
@@ -71,8 +71,8 @@ def test_what_is_evaluated_are_the_weights_of_that_moment(make_spec, tmp_path, s
 
 
 def test_a_tower_that_training_does_not_hold_is_there_in_an_evaluation(make_spec, tmp_path, small):
-    models.export("laptop", tmp_path / "tower", init_logit_bias=-10)
-    torch.save(models.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
+    build.export("laptop", tmp_path / "tower", init_logit_bias=-10)
+    torch.save(build.load(tmp_path / "tower").model.state_dict(), tmp_path / "tower" / "final.pt")
     spec = make_spec(
         setup="siglit",
         pretrained=str(tmp_path / "tower"),

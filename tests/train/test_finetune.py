@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from repro.config.errors import InputError, Interrupted
-from repro.models import build as models
+from repro.models import build
 from tests.ranks import on_ranks
 from tests.train.runs import StopAfter, assert_same_bits, trained, weights
 
@@ -50,7 +50,7 @@ def test_a_locked_tower_keeps_its_bits_and_the_other_one_learns(finetune, tower,
         trained(spec, tmp_path / "b", stop=StopAfter(4))
     (file,) = (tmp_path / "b" / "checkpoints").glob("step-*.pt")
     held = torch.load(file, weights_only=True)["optimizer"]["state"]
-    parameters = dict(models.load(directory.checkpoints).model.named_parameters())
+    parameters = dict(build.load(directory.checkpoints).model.named_parameters())
     assert len(held) == sum(not name.startswith("visual.") for name in parameters)
     resumed, _ = trained(spec, tmp_path / "b")
     assert_same_bits(directory, resumed)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from repro.config.errors import BadData, Interrupted
-from repro.models import build as models
+from repro.models import build
 from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
@@ -31,7 +31,7 @@ def test_the_final_weights_are_a_whole_model_with_the_frozen_tower_in_it(siglit,
     for name, value in whole.items():
         if name.startswith("visual."):
             assert torch.equal(value, frozen[name]), name
-    models.load(directory.checkpoints, weights=True)  # open_clip's own loader takes it, strictly
+    build.load(directory.checkpoints, weights=True)  # open_clip's own loader takes it, strictly
 
 
 def test_the_time_of_its_one_tower_is_that_of_the_towers(siglit, tmp_path):

@@ -19,7 +19,7 @@ from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.data.pairs import PairBatch
 from repro.launch.complete import complete
-from repro.models import build as models
+from repro.models import build
 from repro.models.model_config import read_config
 from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
@@ -118,7 +118,7 @@ def take_steps(place: Place, trainer: Trainer, next_batch: Callable[[], tuple[Pa
 def random_tower(place: Place, model: str) -> str:
     """A checkpoint of a model with the weights that it is initialised with: as good as any to time a step."""
     folder = place.scratch / "tower"
-    models.export(model, folder, math.log(10))
-    weights = models.load(folder).model.state_dict()
+    build.export(model, folder, math.log(10))
+    weights = build.load(folder).model.state_dict()
     Checkpoints(folder).save_final(weights, {})
     return str(folder / "final.pt")
