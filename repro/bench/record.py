@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from repro.config.errors import InputError
+from repro.config.hardware import processor_and_cores
 from repro.config.spec import RunSpec
 from repro.results import write_csv
 from repro.runs.directory import RunDirectory
-from repro.runs.hardware import processor_and_cores
 
 
 def interleave(measures: Mapping[str, Callable[[], dict[str, float]]], repeats: int) -> pd.DataFrame:

@@ -66,9 +66,9 @@ def _print_sweeps() -> None:
 def _prepare(specs: "list[RunSpec]", sweep: str, options: dict[str, Any], values: dict[str, Any]) -> "list[Cell]":
     """Everything is checked, and the data are made, before the first run starts."""
     from repro.cli.progress import lines_on_stderr
+    from repro.config.hardware import cores
     from repro.launch import Cell, labelled
     from repro.launch.complete import check_evals, check_runs_folder, complete, prepare_data
-    from repro.runs.hardware import cores
 
     specs = complete(specs)
     check_evals(specs)

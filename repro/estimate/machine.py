@@ -14,8 +14,8 @@ from typing import Any
 from repro.config.cluster import ClusterProfile
 from repro.config.errors import InputError
 from repro.config.files import CorruptRun, read_object
+from repro.config.hardware import processor_and_cores
 from repro.config.resources import PACKAGE, cache_folder
-from repro.runs.hardware import processor_and_cores
 
 OURS = PACKAGE / "estimate" / "machines.json"
 """Machines that were calibrated for the project, by name."""

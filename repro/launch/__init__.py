@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.config.errors import InputError, Interrupted
 from repro.config.files import CorruptRun, read_object, write_json
+from repro.config.hardware import cores, visible_gpus
 from repro.config.spec import RunSpec
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
@@ -26,7 +27,6 @@ from repro.launch.survey import Place, survey
 from repro.launch.take_up import take_up
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
-from repro.runs.hardware import cores, visible_gpus
 
 if TYPE_CHECKING:
     from repro.config.cluster import ClusterProfile

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from repro.config.hardware import visible_gpus
 from repro.launch.cell import Cell, JobSettings
 from repro.launch.job import Exit, Job
 from repro.launch.rank import run_rank
 from repro.runs.directory import RunDirectory
-from repro.runs.hardware import visible_gpus
 from repro.runs.liveness import leave
 
 POLL_SECONDS = 0.3

@@ -20,6 +20,7 @@ import torch
 from repro import __version__
 from repro.config.errors import EvaluationFailed, InputError, Interrupted
 from repro.config.files import FULL, CorruptRun, write_json
+from repro.config.hardware import processor_and_cores
 from repro.config.resources import PACKAGE
 from repro.config.spec import RunSpec
 from repro.data.eval_sets import language_means
@@ -28,7 +29,6 @@ from repro.evaluate.released import evaluate_released
 from repro.models import pretrained
 from repro.runs import liveness, ownership
 from repro.runs.directory import RunDirectory
-from repro.runs.hardware import processor_and_cores
 from repro.runs.signals import StopRequest, exit_at_once
 from repro.train import distributed
 from repro.train.determinism import NO_DETERMINISTIC, lenient, set_deterministic

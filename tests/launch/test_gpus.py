@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
+from repro.config import hardware
 from repro.launch import JobSettings, default_jobs, launch, local
-from repro.runs import hardware
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from PIL import Image
 
 from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
 from repro.bench.gpu.timing import median_seconds
+from repro.config.hardware import processor_and_cores
 from repro.loss.tiles import add_product
-from repro.runs.hardware import processor_and_cores
 
 PACKAGES = ("torch", "triton", "torchvision", "open_clip_torch", "timm", "numpy", "siglip-kernel", "inf_cl")
 SQUARE = "square bf16 product"
