@@ -80,7 +80,7 @@ def test_of_a_sweep_that_is_disturbed_in_every_way_all_that_can_finish_finishes(
     again = person.submits("mine.yaml")
     assert again not in ("", array), "the cancelled run alone is missing"
     person.types("status", "--watch", "--every", "2")
-    person.waits(lambda: all(run.status() == "finished" for seed, run in runs.items() if seed in SEEDS), "the end")
+    person.waits(lambda: all(outcomes(runs[seed])[-1:] == ["finished"] for seed in SEEDS), "the end")
 
     table = person.table().set_index("seed")
     assert table.loc[list(SEEDS), "status"].tolist() == ["finished"] * len(SEEDS)
@@ -118,7 +118,7 @@ def test_preempted_twice_and_its_node_lost_a_run_ends_with_the_bits_of_an_undist
     assert time.monotonic() - lost_at < 60
     person.waits(lambda: person.cluster.node_states()["n2"] == "down*", "the node being missed")
     person.cluster.start_slurmd("n2")
-    person.waits(lambda: run.status() == "finished", "the end")
+    person.waits(lambda: outcomes(run)[-1] == "finished", "the end")
     jobs = {attempt.job_id for attempt in ownership.all_attempts(run.attempts)}
     assert len(jobs) == 1 and outcomes(run)[:2] == ["interrupted"] * 2
     # A run that is slow may be ended once more: SLURM repeats what the lost node did not hear, about a minute later.
