@@ -1,6 +1,6 @@
 """Benchmarks of the project itself, from a checkout: python -m benchmarks NAME [OPTIONS].
 
-They measure whole commands, runs beside open_clip's trainer, what checkpoints cost, the planner and the statistics;
+They measure whole commands, runs beside open_clip's trainer, what checkpoints cost, and the statistics;
 results go to results/bench/. The losses beside their peers, and a GPU, are measured by `repro bench`.
 """
 
@@ -139,31 +139,6 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="repro-grid-") as folder:
         table = measuring.compare(Path(folder), runs, collected, repeats, click.echo)
-    record.write(table, out)
-    _print(measuring.summary(table), out)
-
-
-@main.command(name="plan", short_help="What repro plan predicts, beside what runs take.")
-@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Runs of each; the least counts.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="File of machines.  [default: the person's, ours]")
-@click.option("--results", type=click.Path(path_type=Path, exists=True), help="Also compare the runs of this table.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/plan.csv"), show_default=True)
-def compare_plan(rounds: int, calibration: Path | None, results: Path | None, out: Path) -> None:
-    """Time of a step and peak memory of runs that calibration did not see, predicted and measured."""
-    import pandas as pd
-
-    from benchmarks import plan as measuring
-    from repro.bench import record
-    from repro.config.errors import InputError
-    from repro.estimate.machine import calibrated
-
-    machine = calibrated(file=calibration)
-    if machine is None:
-        raise InputError("this machine is not calibrated: repro plan --calibrate")
-    table = measuring.compare(machine, rounds, lambda line: click.echo(line, err=True))
-    if results is not None:
-        table = pd.concat([table, measuring.compare_results(results, machine)], ignore_index=True)
-    table = table.assign(calibration=f"{machine.name}, {machine.origin}")
     record.write(table, out)
     _print(measuring.summary(table), out)
 

@@ -1,11 +1,14 @@
 """Options as people type them: several values after one option, with commas, or the option repeated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from repro.config.setups import SETUPS
+from repro.loss.registry import LOSSES
 
 
 class Several(click.Option):
@@ -51,7 +54,66 @@ class Number(click.FloatRange):
 
 LONGEST_SECONDS = 1e6
 """Of an option, about eleven days: what process groups count milliseconds in does not hold twice as many."""
+
+AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "setup", "examples": "examples_seen"}
+"""Options that are axes → fields of the spec."""
+SPEC_OPTIONS = [
+    click.option("--loss", cls=Several, help=", ".join(LOSSES) + "."),
+    click.option("--batch-size", cls=Several, help="Global batch sizes: 512 1k 32k (k = 1,024)."),
+    click.option("--seed", cls=Several, help="Seeds: 0 1 2."),
+    click.option("--setup", cls=Several, help=", ".join(SETUPS) + "."),
+    click.option("--examples", cls=Several, help="Training lengths: 65k 3B (k = 1,000)."),
+    click.option("--scale", default="laptop", show_default=True, help="laptop, gpu or paper."),
+    click.option(
+        "--set", "settings", cls=Several, paths=True, metavar="KEY=VALUE", help="Any other field of the spec."
+    ),
+    click.option("--data", metavar="PATTERN", help="Shards: 'cc12m/{00000..01242}.tar', pipe: or http(s): URLs."),
+    click.option(
+        "--eval", "evals", cls=Several, paths=True, metavar="DIR|NAME", help="clip-benchmark folders or names."
+    ),
+]
+"""They choose the runs of a sweep: of `repro sweep` and `repro plan`."""
+
 TIMEOUT_HELP = "Seconds that ranks wait for one that trains no further."
+CLUSTER_OPTIONS = [
+    click.option("--cluster", metavar="NAME", help="slurm: profile of the cluster, by name or YAML file."),
+    click.option("--job", cls=Several, paths=True, metavar="KEY=VALUE", help="slurm: change the profile's keys."),
+    click.option("--local-batch", metavar="N", help="slurm: examples a rank holds at most.  [default: the recipe's]"),
+]
+HERE_OPTIONS = [
+    click.option(
+        "--jobs", type=click.IntRange(1), help="local: runs side by side.  [default: cores ÷ threads of a run]"
+    ),
+    click.option("--ranks", type=click.IntRange(1), help="local: processes of each run.  [default: 1]"),
+]
+JOB_OPTIONS = [
+    click.option("--executor", help="local (processes), inline (this process) or slurm.  [default: local]"),
+    *CLUSTER_OPTIONS,
+    click.option("--array-parallelism", type=click.IntRange(1), help="slurm: jobs of an array that run at a time."),
+    *HERE_OPTIONS,
+    click.option("--detach", is_flag=True, help="local: go on in the background when the terminal closes."),
+    click.option("--workers", type=click.IntRange(0), help="Data workers of each rank.  [default: 0]"),
+    click.option("--checkpoint-seconds", type=Number(0), help="Between two checkpoints of a run.  [default: 300]"),
+    click.option(
+        "--restarts", type=click.IntRange(0), help="Starts again after a rank died.  [default: 0; slurm: profile]"
+    ),
+    click.option("--timeout", type=Number(1, LONGEST_SECONDS), help=f"{TIMEOUT_HELP}  [default: 600]"),
+    click.option(
+        "--auto-micro-batch/--no-auto-micro-batch", default=None, help="Out of memory: halve the micro-batch."
+    ),
+]
+"""They say where and how runs are carried out (launch.prepare.Options)."""
+
+
+def with_options(*options: Any) -> Callable[[Any], Any]:
+    """A decorator that adds options, in this order."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def runs_option(command: Any) -> Any:
@@ -60,5 +122,14 @@ def runs_option(command: Any) -> Any:
     )(command)
 
 
-def joined(values: Sequence[str]) -> str:
-    return ", ".join(values)
+def overrides(options: dict[str, Any]) -> Any:
+    """What SPEC_OPTIONS change of a sweep, as sweep.Overrides. Raises InputError."""
+    from repro.config.sweep import Overrides, parse_setting
+
+    axes = {field: list(options[option]) for option, field in AXES.items() if options[option]}
+    values = dict(parse_setting(text) for text in options["settings"])
+    if options["data"]:
+        values |= {"data": options["data"], "evals": ()}
+    if options["evals"]:
+        values["evals"] = options["evals"]
+    return Overrides(axes, values)

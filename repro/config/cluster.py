@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from repro.config.errors import InputError, nearest
+from repro.config.reading import FROZEN, read_setting, read_yaml, validated
 from repro.config.resources import resource
 from repro.config.units import format_seconds, parse_bytes, parse_seconds
-from repro.config.yaml_file import read_yaml
 
 ALL_MEMORY = 0
 """SLURM's word for all the memory of a node."""
@@ -54,7 +54,7 @@ Count = Annotated[int, Field(ge=1)]
 class ClusterProfile(BaseModel):
     """One cluster. Frozen; made by `load_profile`, which turns what is wrong into InputErrors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FROZEN
 
     partition: str | None = None
     account: str | None = None
@@ -147,17 +147,9 @@ def load_profile(name: str, settings: Sequence[str] = ()) -> ClusterProfile:
     """
     file = _find(name)
     values = read_yaml(file, yaml.BaseLoader)
-    changed = dict(_parse_setting(text) for text in settings)
-    known = {field.alias or key for key, field in ClusterProfile.model_fields.items()}
-    for key in (*changed, *values):
-        if key not in known:
-            raise InputError(f"{_place(key, changed, file)}: unknown key '{key}'{nearest(key, known)}")
+    changed = dict(read_setting(text, "--job", "time=2h", yaml.BaseLoader) for text in settings)
     given = {key: value for key, value in (values | changed).items() if not _is_null(value)}
-    try:
-        return ClusterProfile(**given)
-    except ValidationError as error:
-        problems = [(problem, _place(str((*problem["loc"], "")[0]), changed, file)) for problem in error.errors()]
-        raise InputError("\n".join(f"{place}: {_explain(problem)}" for problem, place in problems)) from None
+    return validated(ClusterProfile, given, lambda key: "--job" if key in changed else str(file))
 
 
 def sbatch_parameters(profile: ClusterProfile, nodes: int, ranks_per_node: int) -> dict[str, Any]:
@@ -205,28 +197,5 @@ def _find(name: str) -> Path:
     return found[name]
 
 
-def _parse_setting(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--job '{text}': expected key=value, such as --job time=2h")
-    try:
-        return key, yaml.load(value, yaml.BaseLoader)  # noqa: S506  makes strings, lists and maps only
-    except yaml.YAMLError:
-        raise InputError(f"--job {key}: '{value}' cannot be read as a YAML value") from None
-
-
 def _is_null(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.lower() in ("", "~", "null"))
-
-
-def _place(key: str, changed: dict[str, Any], file: Path) -> str:
-    return "--job" if key in changed else str(file)
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """One pydantic error as a sentence: the key, what is wrong."""
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return f"'{key}' is missing"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return f"{key} {problem['input']!r}: {message}" if key else message

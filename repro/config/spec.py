@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
-from repro.config.errors import InputError, nearest
+from repro.config.errors import InputError
+from repro.config.reading import FROZEN, known_name, validated
 from repro.config.setups import SETUPS
 from repro.config.units import format_batch_size, format_examples, parse_batch_size, parse_examples
 from repro.loss.registry import LOSSES
@@ -46,19 +46,13 @@ Examples = Annotated[int, BeforeValidator(parse_examples), Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _known(table: Mapping[str, object], name: str) -> str:
-    if name not in table:
-        raise PydanticCustomError("literal_error", "unknown name")
-    return name
-
-
 class RunSpec(BaseModel):
     """One cell of a sweep. Frozen; unknown keys and impossible combinations are InputErrors (see `parse`)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = FROZEN
 
     format: Literal[1] = FORMAT
-    setup: Annotated[str, AfterValidator(partial(_known, SETUPS))]
+    setup: Annotated[str, AfterValidator(partial(known_name, SETUPS))]
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
 
@@ -87,7 +81,7 @@ class RunSpec(BaseModel):
     pretrained_fingerprint: str = Field("", description="content of these weights; found by the sweep")
     embeddings: str = Field("", description="siglit: folder of `repro data embed`; empty for the cache's")
 
-    loss: Annotated[str, AfterValidator(partial(_known, LOSSES))]
+    loss: Annotated[str, AfterValidator(partial(known_name, LOSSES))]
     exchange: Literal["ring", "ring-bidirectional", "gather"] = Field(
         "ring", description="how ranks see each other's embeddings"
     )
@@ -228,13 +222,7 @@ class RunSpec(BaseModel):
         """A spec from plain values. Raises InputError naming `where`, the key, and the nearest that works."""
         if (found := values.get("format", FORMAT)) != FORMAT:
             raise InputError(f"{where}: format {found}; this version of repro reads format {FORMAT}")
-        for key in values:
-            if key not in cls.model_fields:
-                raise InputError(f"{where}: unknown key '{key}'{nearest(key, cls.model_fields)}")
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise InputError("\n".join(f"{where}: {_explain(problem)}" for problem in error.errors())) from None
+        return validated(cls, values, where)
 
     @property
     def trains(self) -> bool:
@@ -312,22 +300,6 @@ def told_value(name: str, value: Any) -> str:
     if name in PLACES:
         value = value.rstrip("/").rpartition("/")[2]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    """One pydantic error as a sentence: the key, what is wrong, the nearest valid value."""
-    key = ".".join(str(part) for part in problem["loc"])
-    given = problem.get("input")
-    if problem["type"] == "missing":
-        return f"'{key}' is missing"
-    if problem["type"] == "literal_error":
-        tables = {"loss": LOSSES, "setup": SETUPS}
-        valid = list(tables[key]) if key in tables else [str(v) for v in RunSpec.model_fields[key].annotation.__args__]
-        return f"{key} '{given}' is unknown{nearest(str(given), valid)} (expected one of {', '.join(valid)})"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "tuple_type":
-        message += f"; expected a list such as [{given}]"
-    return f"{key} {given!r}: {message}" if key else message
 
 
 def _rounded_up(share: float) -> str:

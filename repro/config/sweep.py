@@ -19,39 +19,100 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from repro.config.errors import InputError, nearest
+from repro.config.reading import FROZEN, known_keys, known_name, read_setting, read_yaml, validated
 from repro.config.resources import resource
 from repro.config.setups import SETUPS
 from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
-from repro.config.yaml_file import read_yaml
 from repro.loss.registry import LOSSES
 
-SWEEP_KEYS = {"title", "reproduces", "claim", "curves", "scales"}
 NO_FIELDS = ("local_batch", "stands_in")
 """Keys of recipes that change no result."""
-BLOCK_KEYS = {"axes", "set", "cases"}
-SCALE_KEYS = {"setup", "setups", "bench", *BLOCK_KEYS}
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """A sweep file, read and checked."""
+def _check_key(key: str, where: str) -> None:
+    if key == "local_batch":
+        raise InputError(f"{where}: local_batch changes no result, so no run has it; give it with --local-batch")
+    if key not in RunSpec.model_fields:
+        raise InputError(f"{where}: unknown key '{key}'{nearest(key, RunSpec.model_fields)}")
 
-    name: str
-    title: str
-    reproduces: str
-    scales: dict[str, dict[str, Any]]
+
+def _of_a_run(values: dict[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        _check_key(key, "in a list of runs")
+        if value == []:
+            raise InputError(f"{key}: expected a value, or a list of some")
+    return values
+
+
+def _one_command(bench: dict[str, Any] | None) -> dict[str, Any] | None:
+    if bench is not None and len(bench) != 1:
+        raise InputError("expected one command of repro bench with its options, such as capacity: {}")
+    return bench
+
+
+Text = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
+Name = Annotated[str, AfterValidator(partial(known_name, SETUPS))]
+RunFields = Annotated[dict[str, Any], AfterValidator(_of_a_run)]
+
+
+class Block(BaseModel):
+    """What varies: the product of `axes` with `cases`, which are fields that vary together. set: the same in all."""
+
+    model_config = FROZEN
+
+    axes: Annotated[dict[str, list[Any]], AfterValidator(_of_a_run)] = {}
+    set: dict[str, Any] = {}
+    cases: list[RunFields] = []
+
+    _keys = model_validator(mode="before")(classmethod(known_keys))
+
+
+class Scale(Block):
+    """A sweep at one scale. setup: of its runs, where no option says another. setups: each one's own block."""
+
+    setup: str | list[str] = "siglip"
+    setups: dict[Name, Block] = {}
+    bench: Annotated[dict[str, dict[str, Any]] | None, AfterValidator(_one_command)] = None
+
+    @model_validator(mode="after")
+    def _runs_or_a_measurement(self) -> "Scale":
+        if self.bench and self.model_fields_set != {"bench"}:
+            raise InputError("a scale is a measurement or runs; expected no other key beside bench")
+        return self
+
+    def block(self, setup: str, where: str) -> Block:
+        """What varies in one setup: its own block before the scale's. Raises InputError."""
+        own = self.setups.get(setup, Block())
+        cases = own.cases if "cases" in own.model_fields_set else self.cases
+        axes = self.axes | own.axes
+        for key in (key for case in cases for key in case if key in axes):
+            raise InputError(f"{where}: {key} is in axes and in cases; expected it in one of them")
+        return Block(axes=axes, set=self.set | own.set, cases=cases)
+
+
+class Sweep(BaseModel):
+    """A sweep file. claim: what the paper says. curves: columns of the runs' logs that belong to the result."""
+
+    model_config = FROZEN
+
     file: Path
-    claim: str = ""
-    """What the paper says of it."""
-    curves: tuple[str, ...] = ()
-    """Columns of the runs' logs that belong to the result, against examples seen."""
+    title: Text = ""
+    reproduces: Text = ""
+    claim: Text = ""
+    curves: tuple[Annotated[str, AfterValidator(partial(known_name, LOG_COLUMNS))], ...] = ()
+    scales: Annotated[dict[Literal["laptop", "gpu", "paper"], Scale], Field(min_length=1)]
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
 
     def bench(self, scale: str) -> tuple[str, dict[str, Any]] | None:
         """The command of `repro bench` that this sweep is at a scale, with its options; None where it is runs.
@@ -62,7 +123,7 @@ class Sweep:
             raise InputError(
                 f"sweep '{self.name}' has no scale '{scale}'{nearest(scale, SCALES)} (it has {', '.join(self.scales)})"
             )
-        found = self.scales[scale].get("bench")
+        found = self.scales[scale].bench
         return next(iter(found.items())) if found else None
 
 
@@ -95,76 +156,7 @@ def load_sweep(name: str) -> Sweep:
             raise InputError(f"unknown sweep '{name}'{nearest(name, known)}")
         file = found[0]
     values = read_yaml(file)
-    for key in values:
-        if key not in SWEEP_KEYS:
-            raise InputError(f"{file}: unknown key '{key}'{nearest(key, SWEEP_KEYS)}")
-    scales = values.get("scales")
-    if not isinstance(scales, dict) or not scales:
-        raise InputError(f"{file}: expected 'scales' with at least one of {', '.join(SCALES)}")
-    for scale, content in scales.items():
-        if scale not in SCALES:
-            raise InputError(f"{file}: unknown scale '{scale}'{nearest(scale, SCALES)}")
-        _check_block(content, SCALE_KEYS, f"{file}: scales.{scale}")
-        for setup, block in (content.get("setups") or {}).items():
-            if setup not in SETUPS:
-                raise InputError(f"{file}: scales.{scale}.setups: unknown setup '{setup}'{nearest(setup, SETUPS)}")
-            _check_block(block, BLOCK_KEYS, f"{file}: scales.{scale}.setups.{setup}")
-    texts = {key: _text(values, key, file) for key in ("reproduces", "claim")}
-    title = _text(values, "title", file) or file.stem
-    return Sweep(file.stem, title, scales=scales, file=file, curves=_curves(values, file), **texts)
-
-
-def _check_block(block: Any, keys: set[str], where: str) -> None:
-    if not isinstance(block, dict):
-        raise InputError(f"{where}: expected keys and values ({', '.join(sorted(keys))})")
-    for key in block:
-        if key not in keys:
-            raise InputError(f"{where}: unknown key '{key}'{nearest(key, keys)}")
-    for key in block.keys() & {"axes", "set", "setups"}:
-        if not isinstance(block[key], dict):
-            raise InputError(f"{where}.{key}: expected keys and values, found {block[key]!r}")
-    if "bench" in block:
-        _check_bench(block, f"{where}.bench")
-    for axis, values in block.get("axes", {}).items():
-        _check_key(axis, f"{where}.axes")
-        if not isinstance(values, list) or not values:
-            raise InputError(f"{where}.axes.{axis}: expected a list of values")
-    cases = block.get("cases", [])
-    if not isinstance(cases, list):
-        raise InputError(f"{where}.cases: expected a list of keys and values, found {cases!r}")
-    for case in cases:
-        if not isinstance(case, dict):
-            raise InputError(f"{where}.cases: expected a list of keys and values, found {case!r}")
-        for key, value in case.items():
-            _check_key(key, f"{where}.cases")
-            if value == []:
-                raise InputError(f"{where}.cases: {key}: expected a value, or a list of some")
-
-
-def _check_bench(block: dict[str, Any], where: str) -> None:
-    bench = block["bench"]
-    if len(block) > 1:
-        raise InputError(f"{where}: a scale is a measurement or runs; expected no other key beside it")
-    if not isinstance(bench, dict) or len(bench) != 1 or not isinstance(next(iter(bench.values())), dict):
-        raise InputError(f"{where}: expected one command of repro bench with its options, such as capacity: {{}}")
-
-
-def _text(values: dict[str, Any], key: str, file: Path) -> str:
-    value = values.get(key, "")
-    if not isinstance(value, str):
-        raise InputError(f"{file}: {key}: expected text, found {value!r}; put it in quotes")
-    return " ".join(value.split())
-
-
-def _curves(values: dict[str, Any], file: Path) -> tuple[str, ...]:
-    """Columns of the runs' logs. Raises InputError with the nearest."""
-    curves = values.get("curves", [])
-    if not isinstance(curves, list):
-        raise InputError(f"{file}: curves: expected a list of columns of the log, such as [loss, gradient_norm]")
-    for column in curves:
-        if column not in LOG_COLUMNS:
-            raise InputError(f"{file}: curves: '{column}' is no column of the log{nearest(str(column), LOG_COLUMNS)}")
-    return tuple(curves)
+    return validated(Sweep, {"title": file.stem} | values | {"file": file}, str(file))
 
 
 def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
@@ -196,38 +188,24 @@ def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:
         raise InputError(f"sweep '{sweep.name}' at scale {scale} is a measurement; it has no runs")
     for key in (*overrides.axes, *overrides.values):
         _check_key(key, "--set")
-    content = sweep.scales[scale]
-    setups = _listed(content.get("setup", "siglip"))
-    setups = overrides.axes.get("setup") or _listed(overrides.values.get("setup", setups))
+    setups = overrides.axes.get("setup") or _listed(overrides.values.get("setup", sweep.scales[scale].setup))
     return list({spec.run_id: spec for setup in setups for spec in _expand(sweep, scale, setup, overrides)}.values())
 
 
 def _expand(sweep: Sweep, scale: str, setup: str, overrides: Overrides) -> Iterator[RunSpec]:
     """The cells of one setup."""
     recipe, file = load_recipe(setup, scale)
-    block = _block(sweep, scale, setup)
+    block = sweep.scales[scale].block(setup, f"{sweep.file}: scales.{scale}")
     given = {name: values for name, values in overrides.axes.items() if name != "setup"}
     fixed = {name: value for name, value in overrides.values.items() if name != "setup"}
-    axes = {name: values for name, values in block["axes"].items() if name not in fixed} | given
-    cases = [case for each in block["cases"] or [{}] for case in _product(each)]
+    axes = {name: values for name, values in block.axes.items() if name not in fixed} | given
+    cases = [case for each in block.cases or [{}] for case in _product(each)]
     for cell, case in itertools.product(_product(axes), cases):
         chosen = {name: value for name, value in case.items() if name not in given} | cell | fixed
-        values = recipe | block["set"] | chosen
+        values = recipe | block.set | chosen
         for key in NO_FIELDS:
             values.pop(key, None)
         yield _resolve(values, chosen, f"{sweep.file.name}, {file.name}")
-
-
-def _block(sweep: Sweep, scale: str, setup: str) -> dict[str, Any]:
-    """Axes, set and cases of a setup: those of the scale, changed by its own."""
-    content = sweep.scales.get(scale, {})
-    own = (content.get("setups") or {}).get(setup, {})
-    merged = {key: {**content.get(key, {}), **own.get(key, {})} for key in ("axes", "set")}
-    cases = own.get("cases", content.get("cases", []))
-    for key in (key for case in cases for key in case):
-        if key in merged["axes"]:
-            raise InputError(f"{sweep.file}: scales.{scale}: {key} is in axes and in cases; expected it in one of them")
-    return {**merged, "cases": cases}
 
 
 def _product(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -251,7 +229,7 @@ def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | No
         recipe, file = load_recipe(setup, scale)
         places = (
             ({"local_batch": chosen}, "--local-batch"),
-            (_block(sweep, scale, setup)["set"], f"{sweep.file}: scales.{scale}: set: local_batch"),
+            (sweep.scales[scale].block(setup, "").set, f"{sweep.file}: scales.{scale}: set: local_batch"),
             (recipe, f"{file}: local_batch"),
         )
         for values, where in places:
@@ -301,34 +279,16 @@ def prior_bias(batch_size: int) -> float:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """'key=value' of --set, the value read as YAML. Raises InputError."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set '{text}': expected key=value, such as --set learning_rate=3e-4")
+    """'key=value' of --set, the value read as YAML, counts and names as they are written. Raises InputError."""
+    key, value = read_setting(text, "--set", "learning_rate=3e-4")
     _check_key(key, "--set")
+    written = text.partition("=")[2]
     if key in ("batch_size", "micro_batch", "examples_seen", "warmup_examples", "data", "model"):
-        return key, value
-    try:
-        parsed = yaml.safe_load(value)
-        return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
-    except yaml.YAMLError:
-        raise InputError(f"--set {key}: '{value}' cannot be read as a YAML value") from None
-
-
-def _is_number(text: str) -> bool:
-    """YAML 1.1 reads 3e-4 as a string; people mean the number."""
-    try:
-        float(text)
+        return key, written
+    try:  # YAML 1.1 reads 3e-4 as a string; people mean the number
+        return key, float(written) if isinstance(value, str) else value
     except ValueError:
-        return False
-    return True
-
-
-def _check_key(key: str, where: str) -> None:
-    if key == "local_batch":
-        raise InputError(f"{where}: local_batch changes no result, so no run has it; give it with --local-batch")
-    if key not in RunSpec.model_fields:
-        raise InputError(f"{where}: unknown key '{key}'{nearest(key, RunSpec.model_fields)}")
+        return key, value
 
 
 def _folders() -> list[Path]:

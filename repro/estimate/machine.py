@@ -1,24 +1,18 @@
-"""What one rank of a kind of machine sustains: measured by `repro plan --calibrate`, or assumed from a profile.
+"""What one rank of a kind of machine sustains: measured once by short runs, or assumed from a cluster's profile.
 
-Time is a sum, each term a quantity of work.py times what one of it costs: matrix products at a steady rate, all else in
-the towers by the bytes it moves, and what is paid by the call, the parameter, the example. So small models, which are
+Time is a sum, each term a quantity of counts.Work times what one of it costs: matrix products at a steady rate, all
+else in the towers by the bytes it moves, and what is paid by the call and by the parameter. So small models, which are
 far below the rate of the products, need no table of their own.
 """
 
 import dataclasses
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import os
+from dataclasses import dataclass, field
 
-from repro.config.cluster import ClusterProfile
-from repro.config.errors import InputError
-from repro.config.files import CorruptRun, read_object
-from repro.config.hardware import processor_and_cores
-from repro.config.resources import PACKAGE, cache_folder
+from repro.config.cluster import ALL_MEMORY, ClusterProfile
+from repro.config.hardware import cores, visible_gpus
+from repro.config.layout import Layout
 
-OURS = PACKAGE / "estimate" / "machines.json"
-"""Machines that were calibrated for the project, by name."""
 GPU_RESERVED_BYTES = 1 << 30
 """Of a GPU, that tensors cannot have: CUDA's context and libraries, NCCL's buffers. Assumed."""
 GPU_FRAGMENTED = 1.1
@@ -27,108 +21,110 @@ GPU_FRAGMENTED = 1.1
 
 @dataclass(frozen=True)
 class Machine:
-    """Seconds are of one rank with one thread, or one GPU; by precision, optimizer or loss where they differ."""
+    """Seconds are of one rank with one thread, or one GPU; by precision, optimizer or loss where they differ.
+
+    origin: 'measured' with versions, or 'assumed' with where from. loss_flop_seconds: in fp32, where it differs from
+    the towers'. process_bytes: of a rank before it has a model (forked: as a sweep starts it, sharing what it
+    imported); on GPUs not part of the GPU's memory. state_factor: bytes held for each byte of weights, gradients,
+    moments and copies for log lines; likewise the other factors.
+    """
 
     name: str
     origin: str
-    """'measured' with a date and versions, or 'assumed' with where from."""
     flop_seconds: dict[str, float]
-    """Of a FLOP of the towers' matrix products, by precision."""
-    byte_seconds: dict[str, float]
-    """Of a byte that a pass through a tower moves (Work.moved_bytes)."""
+    byte_seconds: dict[str, float] = field(default_factory=lambda: {"fp32": 0.0, "bf16": 0.0})
     operation_seconds: float = 0.0
-    parameter_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    parameter_seconds: dict[str, float] = field(default_factory=dict)
     logged_parameter_seconds: float = 0.0
     step_seconds: float = 0.0
-    input_byte_seconds: float = 0.0
-    """Of an example that was decoded before; what decoding adds is not counted."""
-    pair_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Of a pair of the loss beside its products, by loss."""
-    loss_flop_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    """By loss, where measured in fp32; else the towers'."""
+    pair_seconds: dict[str, float] = field(default_factory=dict)
+    loss_flop_seconds: dict[str, float] = field(default_factory=dict)
     start_seconds: float = 0.0
     evaluated_example_seconds: float = 0.0
-    """Of an image or a text in an evaluation, beside the towers: reading, decoding, tokenizing."""
-
     process_bytes: float = 0.0
-    """Of a rank before it has a model, with Python, torch and libraries; on GPUs not part of the GPU's memory."""
     forked_process_bytes: float = 0.0
-    """The same where `repro sweep` forks a run from one that has imported all: what they share counts less."""
     state_factor: float = 1.0
-    """Bytes held for each byte of weights, gradients, moments and copies for log lines; likewise below."""
     activation_factor: float = 1.0
     input_factor: float = 1.0
     on_gpu: bool = False
 
+
+OURS = Machine(
+    name="AMD EPYC, 2 cores",
+    origin="measured with torch 2.14.1, 2026-11-24",
+    flop_seconds={"fp32": 9.582e-12, "bf16": 1.578e-12},
+    byte_seconds={"fp32": 1.888e-10, "bf16": 7.584e-10},
+    operation_seconds=2.244e-6,
+    parameter_seconds={"adamw": 2.006e-9, "adafactor": 1.286e-9, "lion": 2.006e-9},
+    logged_parameter_seconds=1.822e-9,
+    step_seconds=1.202e-3,
+    pair_seconds={"sigmoid": 2.720e-9, "softmax": 1.993e-9},
+    loss_flop_seconds={"sigmoid": 5.221e-12, "softmax": 5.138e-12},
+    start_seconds=3.307,
+    evaluated_example_seconds=4.307e-4,
+    process_bytes=846.0e6,
+    forked_process_bytes=645.8e6,
+    state_factor=0.6816,
+    activation_factor=1.447,
+    input_factor=0.1897,
+)
+"""Stands in for any machine without GPUs. Fitted to eleven runs, and held against 22 others (docs/experiments.md)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs are to run.
+
+    machine: what a rank sustains. speed_is_known: whether times can be predicted, too. memory_bytes: what one rank has
+    for itself; None where nobody said. cores_per_rank: on CPUs, as asked for. at_once: runs.
+    """
+
+    name: str
+    machine: Machine
+    memory_bytes: int | None
+    speed_is_known: bool = True
+    cores_per_rank: int = 1
+    auto_micro_batch: bool = False
+    at_once: int = 1
+
     @property
-    def measured(self) -> bool:
-        return self.origin.startswith("measured")
+    def processor(self) -> str:
+        return "GPU" if self.machine.on_gpu else "core"
 
 
-def assumed(profile: ClusterProfile, name: str) -> Machine | None:
-    """From what a profile says a rank sustains, in all; None where it does not."""
-    if profile.tflops_per_rank is None:
+def place_on(profile: ClusterProfile, name: str, layout: Layout) -> Place:
+    """A cluster, by its profile; of speed nothing is known where a profile with GPUs has no tflops_per_rank."""
+    on_gpu, memory = bool(profile.gpus_per_node), memory_of_a_rank(profile, layout)
+    if on_gpu and memory is not None:
+        memory -= GPU_RESERVED_BYTES
+    machine = OURS
+    if on_gpu or profile.tflops_per_rank is not None:
+        seconds = 1e-12 / (profile.tflops_per_rank or float("nan"))
+        origin = f"assumed: {profile.tflops_per_rank or 0:g} TFLOP/s a rank (tflops_per_rank), all else at no cost"
+        factor = GPU_FRAGMENTED if on_gpu else 1.0
+        machine = Machine(name, origin, {"fp32": seconds, "bf16": seconds}, activation_factor=factor, on_gpu=on_gpu)
+    known, at_once = not (on_gpu and profile.tflops_per_rank is None), profile.array_parallelism
+    return Place(name, machine, memory, known, profile.cpus_per_rank, profile.auto_micro_batch, at_once)
+
+
+def this_place(threads: int, ranks: int, jobs: int | None) -> Place:
+    """This machine, by `repro sweep`: runs side by side, each of so many ranks and threads, share cores and memory.
+    Of its GPUs, where it has some, nothing is known.
+    """
+    if visible_gpus():
+        unknown = float("nan")
+        gpu = Machine("", "", {"fp32": unknown, "bf16": unknown}, activation_factor=GPU_FRAGMENTED, on_gpu=True)
+        return Place("this machine", gpu, None, speed_is_known=False, at_once=jobs or 1)
+    at_once = jobs or max(1, cores() // (threads * ranks))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (at_once * ranks)
+    forked = dataclasses.replace(OURS, process_bytes=OURS.forked_process_bytes)
+    return Place("this machine", forked, memory, cores_per_rank=threads, at_once=at_once)
+
+
+def memory_of_a_rank(profile: ClusterProfile, layout: Layout) -> int | None:
+    """Bytes of its GPU, or its share of the node's. None where the profile does not say."""
+    if profile.gpus_per_node:
+        return profile.gpu_memory_bytes
+    if profile.memory_bytes in (None, ALL_MEMORY):
         return None
-    rate = profile.tflops_per_rank * 1e12
-    on_gpu = bool(profile.gpus_per_node)
-    return Machine(
-        name=name,
-        origin=f"assumed: {profile.tflops_per_rank:g} TFLOP/s a rank (tflops_per_rank), all else at no cost",
-        flop_seconds={"fp32": 1 / rate, "bf16": 1 / rate},
-        byte_seconds={"fp32": 0.0, "bf16": 0.0},
-        activation_factor=GPU_FRAGMENTED if on_gpu else 1.0,
-        on_gpu=on_gpu,
-    )
-
-
-def calibrated(file: Path | None = None) -> Machine | None:
-    """The calibration of this machine: the person's own, else ours, else None. Of a file that is named, the only one in
-    it too, whatever machine that is. Raises InputError."""
-    if file and not file.exists():
-        raise InputError(f"--calibration {file}: no such file; repro plan --calibrate --calibration {file} writes one")
-    for place in (file,) if file else (own_file(), OURS):
-        machines = read_machines(place)
-        if file and len(machines) == 1:
-            return next(iter(machines.values()))
-        if (found := _named(machines, processor_and_cores())) is not None:
-            return found
-        if file:
-            known = ", ".join(machines) or "none at all"
-            raise InputError(f"--calibration {file}: none of this machine ({processor_and_cores()}); it has {known}")
-    return None
-
-
-def _named(machines: dict[str, Machine], name: str) -> Machine | None:
-    """On a machine with a GPU, that of its GPU, whose name goes before."""
-    if Path("/dev/nvidia0").exists():
-        return next((machine for key, machine in machines.items() if key.endswith(f"; {name}")), None)
-    return machines.get(name)
-
-
-def calibrated_or_ours() -> Machine:
-    """Of this machine, or else ours, which stands in for it under its own name. Raises InputError."""
-    found = calibrated() or next(iter(read_machines(OURS).values()), None)
-    if found is None:
-        raise InputError("no machine is calibrated; expected one: repro plan --calibrate")
-    return found
-
-
-def own_file() -> Path:
-    return cache_folder() / "machines.json"
-
-
-def read_machines(file: Path) -> dict[str, Machine]:
-    """Raises InputError for a file that holds anything else; where there is none: none."""
-    if not file.exists():
-        return {}
-    try:
-        return {name: Machine(**values) for name, values in read_object(file).items()}
-    except (CorruptRun, TypeError) as error:
-        raise InputError(f"{file}: expected machines as `repro plan --calibrate` writes them: {error}") from None
-
-
-def keep(machine: Machine, file: Path) -> None:
-    """Add a machine to a file of them, or renew it there."""
-    machines: dict[str, Any] = {name: dataclasses.asdict(each) for name, each in read_machines(file).items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(machines | {machine.name: dataclasses.asdict(machine)}, indent=1) + "\n")
+    return profile.memory_bytes // layout.ranks_per_node

@@ -14,23 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from repro.config.errors import InputError, Interrupted
 from repro.config.files import CorruptRun, read_object, write_json
-from repro.config.hardware import cores, visible_gpus
 from repro.config.spec import RunSpec
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
+from repro.launch.prepare import Launch, Options, default_jobs
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
 from repro.launch.take_up import take_up
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
-
-if TYPE_CHECKING:
-    from repro.config.cluster import ClusterProfile
-    from repro.config.layout import JobGroup
 
 POLL_SECONDS = 1.0
 """Between two looks at runs that another launch sees to."""
@@ -38,6 +33,7 @@ POLL_SECONDS = 1.0
 __all__ = [
     "Cell",
     "JobSettings",
+    "Launch",
     "cancel",
     "default_jobs",
     "labelled",
@@ -72,8 +68,9 @@ def launch(
             waiting.sort(key=lambda cell: -cell.spec.steps)  # the longest first, so that processes end together
             group = Group("", tuple(cell.spec.run_id for cell in waiting))
             if waiting:
-                settings_of = {"jobs": jobs, "executor": executor, **asdict(settings)}
-                record = records.new_launch(_folder(cells), records.new_token(), "local", [group], settings_of)
+                how = asdict(settings)
+                options = Options(executor=executor, jobs=jobs, timeout=how.pop("timeout_seconds"), **how)
+                record = records.new_launch(_folder(cells), records.new_token(), "local", [group], asdict(options))
                 alive.enter_context(ownership.beating(record.file))
         if executor == "inline":
             _launch_inline(waiting, settings, watch, say)
@@ -84,40 +81,36 @@ def launch(
         _wait_for_other_launches(cells, watch)
 
 
-def submit(
-    cells: Sequence[Cell],
-    profile: "ClusterProfile",
-    plan: Callable[[list[RunSpec]], "list[JobGroup]"],
-    settings: JobSettings,
-    settings_to_keep: dict[str, Any],
-    retry: bool = False,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Group]:
+def submit(launch: Launch, retry: bool = False, say: Callable[[str], None] = lambda text: None) -> list[Group]:
     """Submit every cell that is not a result and nowhere yet to SLURM, and return the arrays that were submitted.
 
-    plan: specs → arrays of jobs. settings: but for the ranks, which each array has of its own. Raises SchedulerError,
-    which says how far it came: arrays submitted before it stay submitted, and all other runs are left as they were.
+    Raises SchedulerError, which says how far it came: arrays submitted before it stay submitted, and all other runs
+    are left as they were.
     """
     from repro.launch.slurm import submit as submit_array
 
-    with records.submission_lock(_folder(cells), say) as make_sure:
-        if problems := records.unreadable_launches(_folder(cells)):
+    folder = _folder(launch.cells)
+    with records.submission_lock(folder, say) as make_sure:
+        if problems := records.unreadable_launches(folder):
             raise InputError("\n".join(problems))  # what they queued would be submitted twice
-        taken_up = {taken.cell.spec.run_id: taken for taken in take_up(states(cells), retry, say)}
+        taken_up = {taken.cell.spec.run_id: taken for taken in take_up(states(launch.cells), retry, say)}
         try:
-            arrays = plan([taken.cell.spec for taken in taken_up.values()]) if taken_up else []
+            specs = [taken.cell.spec for taken in taken_up.values()]
+            arrays = launch.arrays(specs, scheduler.largest_array()) if specs else []
             token = records.new_token()
             groups = [
                 Group(f"repro-{token}-{number}", tuple(spec.run_id for spec in array.specs))
                 for number, array in enumerate(arrays)
             ]
             if groups:
-                record = records.new_launch(_folder(cells), token, "slurm", groups, settings_to_keep)
+                record = records.new_launch(folder, token, "slurm", groups, asdict(launch.options))
             for number, (array, group) in enumerate(zip(arrays, groups, strict=True)):
                 make_sure()
                 try:
                     directories = [taken_up[run].cell.directory for run in group.runs]
-                    job_id = submit_array(record.folder, group.name, directories, array.layout, settings, profile)
+                    job_id = submit_array(
+                        record.folder, group.name, directories, array.layout, launch.settings, launch.profile
+                    )
                 except scheduler.SchedulerError as error:
                     raise scheduler.SchedulerError(f"{error}\n{_so_far(groups, number)}") from None
                 for run in group.runs:
@@ -228,13 +221,6 @@ def _signals_are_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def default_jobs(threads: int, ranks: int = 1) -> int:
-    """As many runs side by side as there are GPUs for, one for each rank; or cores, where there is no GPU."""
-    if gpus := visible_gpus():
-        return max(1, len(gpus) // ranks)
-    return max(1, cores() // (threads * ranks))
 
 
 def read_spec_file(file: Path) -> RunSpec:

@@ -45,7 +45,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Launch:
+class LaunchRecord:
     """One launch: who, where, what, and the settings that `repro retry` takes up again."""
 
     folder: Path
@@ -94,10 +94,10 @@ def new_token() -> str:
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[Group], settings: dict) -> Launch:
+def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[Group], settings: dict) -> LaunchRecord:
     """Written down already: this process's."""
     pid = os.getpid()
-    launch = Launch(
+    launch = LaunchRecord(
         sweep_folder / FOLDER / token,
         executor,
         tuple(groups),
@@ -112,7 +112,7 @@ def new_launch(sweep_folder: Path, token: str, executor: str, groups: Sequence[G
     return launch
 
 
-def launches(sweep_folder: Path) -> list[Launch]:
+def launches(sweep_folder: Path) -> list[LaunchRecord]:
     """All launches of a sweep that can be read, the newest last."""
     found = []
     for file in _files(sweep_folder):
@@ -137,11 +137,11 @@ def _files(sweep_folder: Path) -> list[Path]:
     return sorted((sweep_folder / FOLDER).glob("*/launch.json"))
 
 
-def _read(file: Path) -> Launch:
+def _read(file: Path) -> LaunchRecord:
     values = read_object(file)
     try:
         groups = tuple(Group(**group | {"runs": tuple(group["runs"])}) for group in values.pop("groups"))
-        return Launch(file.parent, groups=groups, **values)
+        return LaunchRecord(file.parent, groups=groups, **values)
     except (TypeError, KeyError, AttributeError):
         raise CorruptRun(f"{file}: not a launch of this version of repro") from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.launch import scheduler
-from repro.launch.records import Group, Launch, launches
+from repro.launch.records import Group, LaunchRecord, launches
 from repro.runs import ownership
 from repro.runs.directory import RunDirectory
 
@@ -38,7 +38,7 @@ def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
     unfinished = set(unfinished)
     places: dict[str, Place] = {}
     groups: dict[str, Group] = {}
-    history: dict[str, list[tuple[Launch, Group]]] = {}
+    history: dict[str, list[tuple[LaunchRecord, Group]]] = {}
     for launch in launches(sweep_folder):
         asked_for = launch.runs() & unfinished
         if launch.executor == "local" and launch.is_alive() and not launch.is_mine():
@@ -69,7 +69,7 @@ def _scheduled_place(job: scheduler.ScheduledJob) -> Place:
 
 
 def _where_it_was(
-    run: str, history: list[tuple[Launch, Group]], ended: dict[tuple[str, str], scheduler.ScheduledJob]
+    run: str, history: list[tuple[LaunchRecord, Group]], ended: dict[tuple[str, str], scheduler.ScheduledJob]
 ) -> Place | None:
     """The place of a run whose jobs are gone, by the newest of them; None where its last launch was a local one.
 
@@ -85,7 +85,7 @@ def _where_it_was(
     return None
 
 
-def _gone(directory: RunDirectory, launch: Launch, job_id: str, job: scheduler.ScheduledJob | None) -> Place:
+def _gone(directory: RunDirectory, launch: LaunchRecord, job_id: str, job: scheduler.ScheduledJob | None) -> Place:
     """job: None where the scheduler has forgotten it."""
     how = _how_it_ended(job) if job is not None else ""
     if any(attempt.job_id == job_id for attempt in ownership.all_attempts(directory.attempts)):
@@ -100,7 +100,7 @@ def _how_it_ended(job: scheduler.ScheduledJob) -> str:
     return f"{job.state}, exit code {job.exit_code}" if job.exit_code else job.state
 
 
-def _last_words(launch: Launch, job_id: str) -> str:
+def _last_words(launch: LaunchRecord, job_id: str) -> str:
     """'; see …_log.err: exec: python: not found'; '' where the job left no log, as one that never ran."""
     for file in reversed(launch.logs(job_id)):
         try:

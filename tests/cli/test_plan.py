@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from repro.cli import main
-from repro.cli.plan_tables import fits_in_words
+from repro.cli.predictions import fits_in_words
 from repro.config.layout import Layout
 from repro.config.resources import resource
-from repro.estimate.run import plan_run
-from tests.test_plan import B16, place, spec_with
+from repro.estimate import Prediction
+from tests.test_estimate import B16, place, spec_with
 
 PAPER = ["plan", "batch-size", "--scale", "paper", "--cluster", "gpu8", "--data", "x.tar"]
 
@@ -60,14 +60,9 @@ def test_a_laptop_sweep_is_planned_for_this_machine(invoke):
         ([*PAPER[:-4], "--cluster", "gpu9"], "unknown cluster 'gpu9'; the nearest is 'gpu8'"),
         (["plan", "batch-size", "--setup", "siglipp"], "unknown setup 'siglipp'; the nearest is 'siglip'"),
         (["plan", "batch-size", "--set", "model=labtop"], "unknown model 'labtop'; the nearest is 'laptop'"),
-        (["plan", "batch-size", "--local-batch", "64"], "--local-batch are for a cluster"),
-        ([*PAPER, "--jobs", "2"], "--ranks and --jobs are for this machine"),
-        (
-            ["plan", "batch-size", "--calibration", "a.json"],
-            "--calibration a.json: no such file; repro plan --calibrate",
-        ),
-        (["plan"], "name a sweep: repro plan NAME"),
-        (["plan", "batch-size", "--calibrate"], "--calibrate measures this machine, and takes no sweep"),
+        (["plan", "batch-size", "--local-batch", "64"], "--local-batch is for --executor slurm"),
+        ([*PAPER, "--jobs", "2"], "--jobs is for --executor local"),
+        (["plan"], "Missing argument 'NAME'"),
         (["plan", "batch-size", "--ranks", "3"], "cannot be divided among 3 ranks"),
     ],
 )
@@ -138,5 +133,5 @@ def test_a_plan_without_a_recipe_names_those_there_are(invoke, own_sweeps):
 )
 def test_whether_it_fits_is_said_with_the_micro_batch_that_would(gibibytes, auto, words):
     there = None if gibibytes is None else gibibytes * 2**30
-    plan = plan_run(spec_with(4096), Layout(1, 8), B16, place(there, auto_micro_batch=auto))
+    plan = Prediction(spec_with(4096), Layout(1, 8), B16, place(there, auto_micro_batch=auto))
     assert fits_in_words(plan) == words

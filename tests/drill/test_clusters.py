@@ -44,7 +44,7 @@ def test_a_broken_profile_is_refused(sweep, name):
         ((*SLURM, "none.yaml"), "none.yaml: no such file"),
         ((*SLURM, "mine.yaml", "--job", "tme=2h"), "--job: unknown key 'tme'; the nearest is 'time'"),
         ((*SLURM, "mine.yaml", "--job", "time"), "--job 'time': expected key=value, such as --job time=2h"),
-        (("--cluster", "mine.yaml"), "--cluster mine.yaml is for --executor slurm; the executor is local"),
+        (("--cluster", "mine.yaml"), "--cluster is for --executor slurm; the executor is local"),
         (("--executor", "slurm"), "--executor slurm needs --cluster NAME"),
         (("--executor", "slrum"), "unknown executor 'slrum'; the nearest is 'slurm'"),
     ],

@@ -12,7 +12,7 @@ from repro import results
 from repro.config.errors import InputError
 from repro.config.layout import Layout
 from repro.config.sweep import Overrides, expand, load_sweep
-from repro.estimate.needs import memory_needed
+from repro.estimate import least_bytes
 from repro.evaluate import evaluate_checkpoint
 from repro.launch.complete import complete
 from repro.models import build
@@ -56,7 +56,7 @@ def patches(model: str) -> int:
 
 
 def test_every_public_checkpoint_is_one_of_open_clips_and_together_they_are_the_published_table():
-    cases = {scale: load_sweep("released").scales[scale]["cases"] for scale in ("gpu", "paper")}
+    cases = {scale: load_sweep("released").scales[scale].cases for scale in ("gpu", "paper")}
     assert all(case in cases["paper"] for case in cases["gpu"])
     for case in cases["paper"]:
         assert (case["model"], case["pretrained"]) in open_clip.list_pretrained()
@@ -118,4 +118,4 @@ def test_weights_that_cannot_be_evaluated_are_refused_before_anything_starts(val
 
 def test_only_the_weights_count_as_memory():
     size = ModelSize(*[10**9] * len(ModelSize.__dataclass_fields__))
-    assert memory_needed(released(), Layout(1, 1), size, on_gpu=True) == 4 * 10**9
+    assert least_bytes(released(), Layout(1, 1), size, on_gpu=True) == 4 * 10**9

@@ -8,7 +8,7 @@ import pytest
 
 from repro import results
 from repro.config.spec import RunSpec
-from repro.estimate.needs import training_flops
+from repro.estimate.counts import training_flops
 from repro.models.sizes import known_size
 from repro.report import draw, figures, tables, written
 from repro.report.exhibits import Exhibit, exhibits

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
-from repro.estimate.needs import training_flops
+from repro.estimate.counts import training_flops
 from repro.models.sizes import ModelSize, known_size
 from repro.report import tables
 from repro.report.draw import pareto, pareto_front
@@ -72,7 +72,7 @@ def training_flops_of(runs: pd.DataFrame) -> pd.Series:
 
 
 def _flops(row: Mapping[str, object], size: ModelSize | None) -> float:
-    """By repro.estimate.needs, which asks of a spec these fields only: what is not there has its default."""
+    """By repro.estimate.counts, which asks of a spec these fields only: what is not there has its default."""
     given = {name: row[name] for name in COUNTED if name in row and not pd.isna(row[name])}
     if size is None or not {"batch_size", "examples_seen", "loss", "setup"} <= set(given):
         return math.nan
