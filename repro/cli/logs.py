@@ -51,7 +51,7 @@ def files_of(directory: Any) -> Iterator[Path]:
 
 
 def _show(file: Path, shown: dict[Path, int], lines: int) -> None:
-    """What was added to a file since it was last shown; at first its last lines. A log cut back is shown anew."""
+    """Show what was added to a file since it was last shown; at first its last lines. A log cut back is shown again."""
     with file.open(errors="replace") as stream:
         first = file not in shown
         stream.seek(0 if first or file.stat().st_size < shown[file] else shown[file])

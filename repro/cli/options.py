@@ -53,7 +53,7 @@ class Number(click.FloatRange):
 
 
 LONGEST_SECONDS = 1e6
-"""Of an option, about eleven days: what process groups count milliseconds in does not hold twice as many."""
+"""Largest value of an option, about eleven days: the milliseconds of process groups do not hold twice as many."""
 
 AXES = {"loss": "loss", "batch_size": "batch_size", "seed": "seed", "setup": "setup", "examples": "examples_seen"}
 """Options that are axes → fields of the spec."""
@@ -123,7 +123,7 @@ def runs_option(command: Any) -> Any:
 
 
 def overrides(options: dict[str, Any]) -> Any:
-    """What SPEC_OPTIONS change of a sweep, as sweep.Overrides. Raises InputError."""
+    """Changes that SPEC_OPTIONS make to a sweep, as sweep.Overrides. Raises InputError."""
     from repro.config.sweep import Overrides, parse_setting
 
     axes = {field: list(options[option]) for option, field in AXES.items() if options[option]}

@@ -1,4 +1,4 @@
-"""What runs take, on the terminal: as `repro plan` and `repro sweep --dry-run` show it."""
+"""Predictions on the terminal: as `repro plan` and `repro sweep --dry-run` show them."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ HEADINGS = {
 }
 """Fields that change what a run takes, and their headings; the first two that differ are shown."""
 SMALL_SHARES = (0.1, 0.5)
-"""Of the towers' FLOPs, at which the loss is no longer small."""
+"""Shares of the towers' FLOPs at which the loss is no longer small."""
 
 
 def predictions_table(predictions: "Sequence[Prediction]") -> Table:
@@ -231,7 +231,7 @@ def most_hours(array: "JobGroup", processors: int, profile: "ClusterProfile") ->
 def arrays_notes(
     arrays: "Sequence[JobGroup]", predictions: "Sequence[Prediction]", profile: "ClusterProfile"
 ) -> list[str]:
-    """What all jobs together take: sentences under the table."""
+    """Sentences under the table, on what all jobs together take."""
     jobs, unit = sum(len(array.specs) for array in arrays), "GPU" if profile.gpus_per_node else "CPU"
     at_once = sum(min(len(array.specs), profile.array_parallelism) * array.layout.nodes for array in arrays)
     a_rank = 1 if profile.gpus_per_node else profile.cpus_per_rank

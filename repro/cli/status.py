@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from repro.launch import Cell
 
 MOST_LINES = 40
-"""Of a longer sweep: what runs, waits to be looked at or failed comes first; --all shows every run."""
+"""Runs shown of a longer sweep: those that run, failed or need attention come first; --all shows every run."""
 OVER = ("finished", "pending", "queued")
 
 
@@ -49,7 +49,7 @@ def status(sweep: str | None, runs: Path, watch: bool, every: float, every_run: 
 
 
 def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool]":
-    """What to show, and whether anything is still queued or running."""
+    """Return what to show, and whether anything is still queued or running."""
     from rich.console import Group
 
     from repro.cli.progress import glance, table

@@ -1,4 +1,4 @@
-"""What runs found, on the terminal."""
+"""Results of runs, on the terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -63,7 +63,7 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """What fits a terminal: accuracy of classifications and probes, recall at 1 of retrievals (languages: the mean)."""
+    """Metrics that fit a terminal: accuracy of classifications and probes, recall at 1 of retrievals (mean of languages)."""
     found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
     return but_languages(found)[:4]
 

@@ -153,7 +153,7 @@ def load_profile(name: str, settings: Sequence[str] = ()) -> ClusterProfile:
 
 
 def sbatch_parameters(profile: ClusterProfile, nodes: int, ranks_per_node: int) -> dict[str, Any]:
-    """What `submitit.SlurmExecutor.update_parameters` takes for jobs of this size, but for their name.
+    """Arguments of `submitit.SlurmExecutor.update_parameters` for jobs of this size, except their name.
 
     The batch script runs Python itself, on the first node, and that starts the ranks (use_srun False). The signal
     reaches all steps of a job. GPUs are asked for as there are ranks, so that a small batch leaves the others free.

@@ -1,4 +1,4 @@
-"""What this machine has, without torch: its processor and cores, under which numbers are recorded, and its GPUs."""
+"""The machine's processor, cores and GPUs, found without torch; results are recorded under these names."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What jobs a list of runs makes on a cluster: how many nodes and ranks each takes, and which go into one array.
+"""Jobs of a list of runs on a cluster: how many nodes and ranks each takes, and which go into one array.
 
 The person says how much of a batch one rank holds at most (`local_batch`), and the ranks follow from the batch size:
 the fewest whole nodes that hold it. Ranks change no result, so they are decided here and not in a spec.

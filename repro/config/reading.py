@@ -1,4 +1,4 @@
-"""What people write (YAML files, `key=value` options) → frozen pydantic models, or one sentence for each mistake: where
+"""YAML files and `key=value` options → frozen pydantic models, or one sentence for each mistake: where
 it is, what was found, what was expected, and the nearest that works.
 """
 

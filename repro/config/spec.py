@@ -35,7 +35,7 @@ LOG_COLUMNS = (
     *("gradient_norm", "parameter_norm", "update_norm", "learning_rate", "examples_per_second", "data_wait_share"),
     *("bad_samples", "peak_memory_bytes"),
 )
-"""What every line of a run's log holds."""
+"""Keys of every line of a run's log."""
 LOG_LINES = 200
 """About so many lines a run leaves in its log, whatever its length."""
 UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
@@ -159,7 +159,7 @@ class RunSpec(BaseModel):
         return self
 
     def _check_setup(self) -> None:
-        """What a setup's image tower asks of the other fields."""
+        """Check the fields that depend on the setup's image tower."""
         kind = SETUPS[self.setup]
         if kind.needs_weights and not self.pretrained:
             raise InputError(
@@ -268,12 +268,12 @@ class RunSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """What differs within a sweep, for progress lines: 'sigmoid 1k s0'."""
+        """The fields that usually differ within a sweep, for progress lines: 'sigmoid 1k s0'."""
         return f"{self.loss} {format_batch_size(self.batch_size)} s{self.seed}"
 
 
 def labels(specs: Sequence[RunSpec]) -> list[str]:
-    """What tells the runs of a sweep from each other: 'sigmoid 1k s0', and fields that differ at the same of these."""
+    """Labels that distinguish the runs of a sweep: 'sigmoid 1k s0', then fields that differ where these do not."""
     rows = [dict(spec) for spec in specs]
     told = differing(rows)
     return [

@@ -64,7 +64,7 @@ RunFields = Annotated[dict[str, Any], AfterValidator(_of_a_run)]
 
 
 class Block(BaseModel):
-    """What varies: the product of `axes` with `cases`, which are fields that vary together. set: the same in all."""
+    """The product of `axes` with `cases`, which are fields that vary together. set: fields that do not vary."""
 
     model_config = FROZEN
 
@@ -89,7 +89,7 @@ class Scale(Block):
         return self
 
     def block(self, setup: str, where: str) -> Block:
-        """What varies in one setup: its own block before the scale's. Raises InputError."""
+        """The block of one setup: its own keys before the scale's. Raises InputError."""
         own = self.setups.get(setup, Block())
         cases = own.cases if "cases" in own.model_fields_set else self.cases
         axes = self.axes | own.axes
@@ -129,7 +129,7 @@ class Sweep(BaseModel):
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the command line changes: values of axes (lists), and single values of any field."""
+    """Changes of the command line: values of axes (lists), and single values of any field."""
 
     axes: dict[str, list[Any]] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
@@ -174,7 +174,7 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
 
 
 def stands_in(setup: str, scale: str) -> str:
-    """What takes the place of what the paper has and is private; '' where nothing does, or the recipe is not here."""
+    """The recipe's stand-in for what the paper has and is private; '' where there is none, or no recipe."""
     try:
         recipe, _ = load_recipe(setup, scale)
     except InputError:
@@ -218,7 +218,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | None = None) -> list[int]:
-    """Of each run of this sweep: the examples of its batch that one rank holds at most.
+    """Return, for each run of this sweep, the most examples of its batch that one rank holds.
 
     `chosen` (--local-batch) before the sweep's `set` before the recipe. Raises InputError where none of them says it,
     or not as a batch size.

@@ -51,7 +51,7 @@ class RandomTexts:
 
 @dataclass(frozen=True)
 class Corruption:
-    """What a run corrupts: which of image, text and batch, how often, and where the batches begin."""
+    """Corruption of a run: which of image, text and batch, how often, and where the batches begin."""
 
     image: bool
     text: bool

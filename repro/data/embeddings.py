@@ -39,7 +39,7 @@ BLOCK = 8192
 GATHERED = 1024
 """Rows copied out of the map at a time, in the order of the file."""
 STAYS_MAPPED_BYTES = 256 << 20
-"""Of a larger file, pages that were read are given back at once: else they count as the run's memory."""
+"""Pages of a larger file are given back once read: else they count as the run's memory."""
 
 
 class RowsFile:
@@ -180,7 +180,7 @@ class Embeddings:
 
     @property
     def unusable(self) -> Counter:
-        """What the scan of the shards could not pair, (shard, reason) → samples."""
+        """Samples that the scan of the shards could not pair: (shard, reason) → count."""
         return Counter({(shard, reason): count for shard, reason, count in self.content["unusable"]})
 
     @cached_property

@@ -26,7 +26,7 @@ SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
 WORLD_LANGUAGES = ("en", "de", "es", "zh", "ar")
 MULTILINGUAL_SHAPES = (SHAPES[0], *(f"{SHAPES[1]}_{language}" for language in WORLD_LANGUAGES))
 WORLDS = {"shapes": SHAPES, "shapes-multilingual": MULTILINGUAL_SHAPES}
-"""What stands for sets of the embedded world, as data and as an evaluation."""
+"""Names of the embedded world, as data and as an evaluation, and their sets."""
 
 MULTILINGUAL = {
     "crossmodal3600": "crossmodal3600",
@@ -79,7 +79,7 @@ def split_language(name: str) -> tuple[str, str]:
 
 @functools.cache
 def languages_of(name: str) -> tuple[str, ...]:
-    """Of one of clip-benchmark's sets, as its module lists them, read without importing torchvision."""
+    """Languages of one of clip-benchmark's sets, as its module lists them, read without importing torchvision."""
     if name in ALSO_IN or name not in MULTILINGUAL:
         return ALSO_IN.get(name, ())
     folder = Path(importlib.util.find_spec("clip_benchmark").origin).parent / "datasets"
@@ -118,13 +118,13 @@ def absolute(name: str) -> str:
 
 
 def result_name(name: str) -> str:
-    """What the file of an evaluation's result is called."""
+    """Name of the file of an evaluation's result."""
     base, shots = split_shots(name)
     return dataset_name(base) + (f"_{shots}shot" if shots else "")
 
 
 def metrics_in(folder: Path) -> dict[str, float]:
-    """Of all results in a folder, named <dataset>/<metric>, with the means over languages. Raises CorruptRun."""
+    """Metrics of all results in a folder, named <dataset>/<metric>, with means over languages. Raises CorruptRun."""
     found: dict[str, float] = {}
     for file in sorted(folder.glob("*.json")):
         dataset = re.sub(r"_\d+shot$", "", file.stem)
@@ -200,7 +200,7 @@ def known_datasets() -> list[str]:
 
 
 def missing_eval_part(folder: Path) -> str | None:
-    """What keeps a folder from being a clip-benchmark webdataset, or None."""
+    """Why a folder is not a clip-benchmark webdataset, or None."""
     if not (folder / "test" / "nshards.txt").is_file():
         return "test/nshards.txt is missing"
     kind = folder / "dataset_type.txt"

@@ -22,7 +22,7 @@ LOOKED_AT = 512
 """Samples of a data set, evenly spread, that are read before a run to see which languages it has."""
 CODE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]{2,8})*")
 NO_LANGUAGES = {"url", "key", "uid"}
-"""What img2dataset and others write beside a caption, and reads like a code."""
+"""Keys that img2dataset and others write beside a caption, and that look like language codes."""
 
 
 def captions_in(content: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What comes over a network is asked for again, with growing pauses, where the failure can pass by itself.
+"""Repeat downloads and requests, with growing pauses, where a failure can pass by itself.
 
 Connections that break, timeouts, bodies cut off, 408, 429 and 5xx can; a 404 or 403 cannot, and is raised at once.
 """
@@ -33,7 +33,7 @@ class MayPass(RuntimeError):
 
 
 def retried(what: str, attempt: Callable[[], Answer]) -> Answer:
-    """What `attempt()` returns, in TRIES tries at most.
+    """Return the result of `attempt()`, in TRIES tries at most.
 
     Raises InputError that begins with `what` (an URL, a name on the hub) and ends with the last error and the number
     of tries; an error that cannot pass is raised as it is, at once.
@@ -53,7 +53,7 @@ def retried(what: str, attempt: Callable[[], Answer]) -> Answer:
 
 
 def weights_from_hub(place: str, fetch: Callable[[], Answer]) -> Answer:
-    """What `fetch()` returns, retried: a model with public weights. Raises InputError where they cannot be downloaded.
+    """Return the result of `fetch()`, retried: a model with public weights. Raises InputError where that fails.
 
     A stop that comes meanwhile, and too little memory, are raised as they are.
     """
@@ -101,7 +101,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after_seconds(error: BaseException) -> float:
-    """Of a 429 or 503: a number of seconds or a date; 0 where there is none, or none that can be read."""
+    """Read Retry-After of a 429 or 503, in seconds or as a date; 0 where there is none that can be read."""
     response: Any = getattr(error, "response", None)
     value = response.headers.get("Retry-After") if _status(error) in (429, 503) else None
     if value is None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Samples that a worker decodes at a time."""
 MOST_SUBSTITUTES = 100
-"""So many bad samples in a row mean that the data are no data."""
+"""As many bad samples in a row as mean that these are no image-caption pairs."""
 
 
 class SampleOrder:
@@ -59,7 +59,7 @@ class SampleOrder:
         return shards[which], sample - (ends[which - 1] if which else 0)
 
     def numbers(self, positions: range) -> np.ndarray:
-        """What stands at each of the positions, [n] int64, as numbers in the data set; `locate` for many at once."""
+        """Sample numbers at the positions, [n] int64; `locate` for many at once."""
         found, position = [], positions.start
         while position < positions.stop:
             epoch, place = divmod(position, self.total)
@@ -253,7 +253,7 @@ def parse_caption(data: bytes, kind: int) -> str:
 
 
 def parse_captions(data: bytes, languages: Sequence[str], wanted: int) -> str:
-    """Of a json (empty where a sample has none). Raises UnusableSample where it has none of the languages."""
+    """Read a caption from a json, empty where there is none. Raises UnusableSample where it has none of the languages."""
     try:
         caption = caption_in(captions_in(data or b"{}"), languages, wanted)
     except ValueError:

@@ -225,7 +225,7 @@ def _rest(file: Path, offset: int) -> str:
 
 
 def _what_it_is(file: Path) -> str:
-    """What a file is that does not begin like a tar."""
+    """Describe a file that does not begin like a tar."""
     with file.open("rb") as stream:
         head = stream.read(8)
     for magic, method in COMPRESSED.items():
@@ -301,7 +301,7 @@ def _download(url: str, file: Path) -> None:
 
 
 def _where_tars_are(file: Path) -> str:
-    """What to try instead of a file that is not there: the tars beside it, or the folder that exists."""
+    """Suggest what to try instead of a file that is not there: the tars beside it, or the folder that exists."""
     folder = file.parent
     while not folder.is_dir() and folder != folder.parent:
         folder = folder.parent

@@ -1,4 +1,4 @@
-"""What a data set holds, seen before runs are spent on it: counts, sizes, unusable samples, captions, a contact sheet.
+"""Look through a data set before runs are spent on it: counts, sizes, unusable samples, captions, a contact sheet.
 
 Counts and file sizes are of all pairs, from the shards' indexes. What asks for a sample to be read and decoded is of
 samples spread evenly over the data, through the code that training reads them with.
@@ -37,7 +37,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Scanned:
-    """What the headers of all shards say. lost: (shard, reason) → samples that the scan could not pair."""
+    """Contents of the headers of all shards. lost: (shard, reason) → samples that the scan could not pair."""
 
     shards: int
     shard_bytes: int
@@ -65,7 +65,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LookedAt:
-    """What the samples themselves hold. bad: (shard, reason) → samples. Shares are of the usable ones."""
+    """Contents of the samples themselves. bad: (shard, reason) → samples. Shares are of the usable ones."""
 
     samples: int
     bad: Counter

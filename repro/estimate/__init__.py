@@ -1,5 +1,5 @@
-"""What runs need and take, predicted before anyone spends a GPU-hour; read by dry runs, plans, and the refusal of runs
-that cannot fit.
+"""Memory, time and disk of runs, predicted before anyone spends a GPU-hour: for dry runs, plans, and the refusal of
+runs that cannot fit.
 
 `counts` counts a run's work from its spec and the model's size; `machine` says what a kind of machine sustains; here
 the two become memory, time and totals. Nothing imports torch.
@@ -26,7 +26,7 @@ BYTES_PER_EMBEDDED = 16
 CHECKPOINTS = 3
 """At a time on disk while a run trains: the two that are kept and the one being written (train/checkpoint.py)."""
 SIDE_BY_SIDE = 0.9
-"""Of a processor that two towers side by side use, and threads that share a tower's operations. Assumed."""
+"""Utilisation of a processor by two towers side by side, and by threads that share a tower's operations. Assumed."""
 BARE = {on_gpu: Machine("", "", {}, on_gpu=on_gpu) for on_gpu in (False, True)}
 """Machines that hold no more than what is counted."""
 
@@ -93,7 +93,7 @@ def smaller_micro_batches(spec: RunSpec, layout: Layout, most: int) -> list[RunS
 
 
 def sizes_of(specs: Iterable[RunSpec]) -> dict[str, ModelSize]:
-    """Of each model that the runs name. Raises InputError for one that is not there."""
+    """Sizes of the models that the runs name. Raises InputError for one that is not there."""
     return {model: model_size(model) for model in sorted({spec.model for spec in specs})}
 
 
@@ -130,7 +130,7 @@ def step_seconds(spec: RunSpec, size: ModelSize, ranks: int, machine: Machine) -
 
 
 def forward_seconds(images: int, texts: int, size: ModelSize, machine: Machine, precision: str) -> float:
-    """Of so many images and texts through their towers once, on one thread."""
+    """Seconds of one forward pass of so many images and texts, on one thread."""
     flops = images * size.image_flops + texts * size.text_flops
     moved = images * size.image_kept_bytes + texts * size.text_kept_bytes
     return flops * machine.flop_seconds[precision] + moved * machine.byte_seconds[precision]
@@ -171,7 +171,7 @@ class Prediction:
 
     @property
     def loss_share(self) -> float:
-        """Of the FLOPs."""
+        """The loss' share of the FLOPs."""
         return self.loss_flops / max(1.0, self.tower_flops + self.loss_flops)
 
     @cached_property

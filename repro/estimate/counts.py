@@ -1,4 +1,4 @@
-"""What a run computes, holds, sends and writes, counted from its spec and the model's size (models/sizes.py).
+"""FLOPs, parameters, messages and files of a run, counted from its spec and the model's size (models/sizes.py).
 
 FLOPs count two for each multiplication of a matrix product. A backward pass is two forward passes.
 """
@@ -14,7 +14,7 @@ from repro.loss.registry import LOSSES
 from repro.models.sizes import ModelSize
 
 MOMENT_BYTES = {"adamw": 8, "adafactor": 2, "lion": 4}
-"""Of a trained parameter: AdamW's two in fp32, Adafactor's first in bf16 (its second is small), Lion's one in fp32."""
+"""Moments of a trained parameter: AdamW's two in fp32, Adafactor's first in bf16 (its second is small), Lion's."""
 NUMBER_BYTES = {"bf16": 6, "fp32": 8}
 """A number of a text's embedding that travels between ranks, and of its gradient, which is fp32."""
 COUNTING_FLOPS = {"all": 0, "random": 0, "hard": 4, "easy": 4}
@@ -22,9 +22,9 @@ COUNTING_FLOPS = {"all": 0, "random": 0, "hard": 4, "easy": 4}
 COUNTING_BYTES = 2 * 8 * 65_536
 """All-reduced where negatives are chosen: two histograms of 16 bits (loss/negatives.py)."""
 PAIR_BYTES = 25_000
-"""Of a pair in shards that cannot be measured: what img2dataset leaves at 256 px (LAION-400M: 10 TB)."""
+"""A pair in shards that cannot be measured: as img2dataset leaves it at 256 px (LAION-400M: 10 TB)."""
 SHAPES_PAIR_BYTES = 6_144
-"""Of a pair in the embedded world's shards."""
+"""A pair in the embedded world's shards."""
 
 
 def sized(spec: RunSpec, size: ModelSize) -> ModelSize:
@@ -81,7 +81,7 @@ def passes(spec: RunSpec, ranks: int) -> tuple[int, int]:
 
 
 def kept_bytes(spec: RunSpec, size: ModelSize) -> tuple[int, int]:
-    """What an image and a text keep for the backward pass, in fp32: nothing in a locked tower."""
+    """Bytes that an image and a text keep for the backward pass, in fp32: none in a locked tower."""
     size, (images_train, texts_train) = sized(spec, size), trained_towers(spec)
     return size.image_kept_bytes * images_train, size.text_kept_bytes * texts_train
 
@@ -92,18 +92,18 @@ def example_bytes(spec: RunSpec, size: ModelSize) -> int:
 
 
 def tower_flops(spec: RunSpec, size: ModelSize, ranks: int) -> int:
-    """Of one example in training."""
+    """FLOPs of the towers for one example in training."""
     size, (of_images, of_texts) = sized(spec, size), passes(spec, ranks)
     return of_images * size.image_flops + of_texts * size.text_flops
 
 
 def pair_flops(spec: RunSpec, size: ModelSize) -> int:
-    """Of the loss, for one pair: 6·d for the sigmoid, 8·d for the softmax, which computes its logits twice."""
+    """FLOPs of the loss for one pair: 6·d for the sigmoid, 8·d for the softmax, which computes its logits twice."""
     return (LOSSES[spec.loss].flops + COUNTING_FLOPS[spec.negatives]) * size.embed_dim if spec.trains else 0
 
 
 def training_flops(spec: RunSpec, size: ModelSize, ranks: int) -> float:
-    """Of the whole run, over all ranks: of the towers for each example, of the loss for each of a step's B² pairs."""
+    """FLOPs of the whole run over all ranks: the towers' for each example, the loss' for each of a step's B² pairs."""
     an_example = tower_flops(spec, size, ranks) + spec.batch_size * pair_flops(spec, size)
     return float(spec.steps * spec.batch_size * an_example)
 

@@ -1,4 +1,4 @@
-"""What one rank of a kind of machine sustains: measured once by short runs, or assumed from a cluster's profile.
+"""The speed and memory of one rank of a kind of machine: measured once by short runs, or assumed from a profile.
 
 Time is a sum, each term a quantity of counts.Work times what one of it costs: matrix products at a steady rate, all
 else in the towers by the bytes it moves, and what is paid by the call and by the parameter. So small models, which are
@@ -14,7 +14,7 @@ from repro.config.hardware import cores, visible_gpus
 from repro.config.layout import Layout
 
 GPU_RESERVED_BYTES = 1 << 30
-"""Of a GPU, that tensors cannot have: CUDA's context and libraries, NCCL's buffers. Assumed."""
+"""Memory of a GPU that tensors cannot use: CUDA's context and libraries, NCCL's buffers. Assumed."""
 GPU_FRAGMENTED = 1.1
 """Activations take so many times their bytes, with the temporary tensors beside them. Assumed."""
 

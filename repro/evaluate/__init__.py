@@ -152,7 +152,7 @@ def _in_words(error: BaseException) -> str:
 
 
 def _kept_metrics(file: Path) -> dict[str, float] | None:
-    """Of an earlier evaluation; None where there was none, or its file is damaged, with a warning."""
+    """Read an earlier evaluation; None where there was none, or its file is damaged, with a warning."""
     if not file.exists():
         return None
     try:

@@ -38,7 +38,7 @@ class Embedded:
 
 
 class Classifications:
-    """Of one model's weights. Keeps the embeddings of the last data set, and in `folder` every classifier."""
+    """Evaluate one model's weights; keeps the embeddings of the last data set, and every classifier in `folder`."""
 
     def __init__(self, towers: build.Towers, device: torch.device, folder: Path):
         self.towers, self.device, self.folder = towers, device, folder

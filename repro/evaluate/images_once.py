@@ -48,5 +48,5 @@ class ImagesOnce:
 
 
 def _captions(captions: str | list[str]) -> list[str]:
-    """As clip-benchmark's data sets give them."""
+    """Items as clip-benchmark's data sets give them."""
     return [captions] if isinstance(captions, str) else captions

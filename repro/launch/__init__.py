@@ -125,7 +125,7 @@ def submit(launch: Launch, retry: bool = False, say: Callable[[str], None] = lam
 
 
 def _so_far(groups: Sequence[Group], refused: int) -> str:
-    """What of a launch was submitted, where the scheduler refused one of its arrays."""
+    """Say what of a launch was submitted, where the scheduler refused one of its arrays."""
     done, left = (sum(len(group.runs) for group in part) for part in (groups[:refused], groups[refused:]))
     jobs = ", ".join(group.job_id for group in groups[:refused])
     part = f"{refused} of {len(groups)} arrays were submitted ({done} runs; jobs {jobs})"

@@ -15,7 +15,7 @@ from repro.runs.directory import run_directories
 from repro.world import source
 
 MOST_NAMED = 10
-"""Of shards with unusable samples."""
+"""Shards with unusable samples that are named."""
 
 
 def complete(specs: list[RunSpec]) -> list[RunSpec]:

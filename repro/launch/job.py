@@ -1,4 +1,4 @@
-"""What one job does: start a run's ranks, watch that they live, and see that however they end is recorded.
+"""Carry out one job: start a run's ranks, watch that they live, and see that however they end is recorded.
 
 The same for local processes and for SLURM (an object that starts and watches ranks is given); light enough to live
 beside them, without torch. When one rank dies the others are ended, the run says which and why, and is started again
@@ -25,11 +25,11 @@ SILENT_SECONDS = 45.0
 LOOK_SECONDS = 5.0
 """Between two looks at the signs of life."""
 BEGIN_SECONDS = 600.0
-"""So long the ranks have to come to life: clusters are slow to load Python on many nodes."""
+"""Time for the ranks to come to life: clusters are slow to load Python on many nodes."""
 END_SECONDS = 10.0
-"""So long the other ranks have to end by themselves when one has failed."""
+"""Time for the other ranks to end by themselves when one has failed."""
 STOP_SECONDS = 60.0
-"""So long ranks that were asked to stop may stand still."""
+"""Time that ranks which were asked to stop may stand still."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Job:
         return False
 
     def _told_by_a_rank(self) -> dict[str, Any] | None:
-        """What a rank that failed alone left, recorded where rank 0 could not do so; None where none says why."""
+        """Record the failure that a rank left, where rank 0 could not do so; None where none says why."""
         failure = liveness.root_cause(self.cell.directory)
         if failure is None or failure["lost_contact"]:
             return None

@@ -1,4 +1,4 @@
-"""What a person typed → a Launch: typed, frozen, made once, for dry runs, plans, submissions, local runs, retries."""
+"""Options as typed → a Launch: typed, frozen, made once, for dry runs, plans, submissions, local runs, retries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -109,7 +109,7 @@ class Launch:
 
     @property
     def settings(self) -> JobSettings:
-        """Of its jobs; on a cluster the ranks are each array's own."""
+        """Settings of its jobs; on a cluster the ranks are each array's own."""
         profile, options = self.profile, self.options
         return JobSettings(
             workers=options.workers,
@@ -133,7 +133,7 @@ class Launch:
         return self.options.jobs or default_jobs(threads, self.options.ranks)
 
     def predictions(self) -> list[Prediction]:
-        """What each run takes, on a cluster in the order of the arrays. Raises InputError."""
+        """Predict what each run takes, on a cluster in the order of the arrays. Raises InputError."""
         sizes = sizes_of(self.specs)
         if self.profile is None:
             layout, jobs = Layout(1, self.options.ranks), self.options.jobs
@@ -148,7 +148,7 @@ class Launch:
 
 
 def default_jobs(threads: int, ranks: int = 1) -> int:
-    """As many runs side by side as there are GPUs for, one for each rank; or cores, where there is no GPU."""
+    """Runs to start side by side: as there are GPUs for their ranks; or cores, where there is no GPU."""
     if gpus := visible_gpus():
         return max(1, len(gpus) // ranks)
     return max(1, cores() // (threads * ranks))
@@ -175,7 +175,7 @@ def prepare(sweep: Sweep, scale: str, overrides: Overrides, runs: Path, options:
 
 
 def outline(sweep: Sweep, scale: str, overrides: Overrides, runs: Path, options: Options) -> Launch:
-    """As `prepare`, for dry runs and plans: nothing need be there or fit, nothing is written. Raises InputError."""
+    """Prepare a dry run or plan: nothing need be there or fit, nothing is written. Raises InputError."""
     cells = [Cell.of(spec, runs, sweep.name) for spec in expand(sweep, scale, overrides)]
     return _laid_out(cells, options, sweep)
 

@@ -1,4 +1,4 @@
-"""What was launched: one folder a launch, runs/<sweep>/.launches/<token>/, written before the jobs are submitted.
+"""Records of launches: one folder each, runs/<sweep>/.launches/<token>/, written before the jobs are submitted.
 
 launch.json names the runs of each array in order, and the arrays' names. The scheduler knows the jobs by these names,
 so a run's job is found even where the launch was killed between submitting and writing down the job's number.
@@ -66,7 +66,7 @@ class LaunchRecord:
         return {run for group in self.groups for run in group.runs}
 
     def logs(self, job_id: str) -> list[Path]:
-        """What a job printed itself, before and beside its ranks: submitit's two files, which may not be there."""
+        """Files of a job's own output, before and beside its ranks: submitit's two, which may not be there."""
         return [self.folder / f"{job_id}_0_log.{kind}" for kind in ("out", "err")]
 
     @property

@@ -26,7 +26,7 @@ OPTIONS_OF_SLURM = re.compile(r"(_?SLURMD?|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCO
 WAY_TO_THE_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT", "SLURM_SACK_SOCKET")
 """Variables by which all commands alike find the cluster, and are let in."""
 COLUMNS = {"JobArrayID": 40, "Name": 80, "ArrayTaskID": 20, "State": 20, "Reason": 80, "exit_code": 20}
-"""What squeue is asked for, and how many characters of each."""
+"""Columns of squeue, and how many characters of each."""
 
 
 class SchedulerError(InputError):
@@ -68,7 +68,7 @@ def scheduled_job(line: str) -> ScheduledJob:
 
 
 def _exit_code(text: str) -> int:
-    """Of a job: '32512', a status as wait returns it, or '127:0'; less than 0 where a signal ended it."""
+    """Exit code of a job: '32512', a status as wait returns it, or '127:0'; less than 0 where a signal ended it."""
     found = re.fullmatch(r"(\d+)(?::(\d+))?", text)
     if found is None:
         return 0
@@ -129,7 +129,7 @@ def missing(command: str) -> SchedulerError:
 
 
 def call(command: list[str]) -> str:
-    """What one of SLURM's commands prints. Raises SchedulerError with what it complained of."""
+    """Return what one of SLURM's commands prints. Raises SchedulerError with what it complained of."""
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=environment()

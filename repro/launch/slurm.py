@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""
 KILL_SECONDS = 15.0
-"""So long srun has to end its tasks before it is killed itself."""
+"""Time for srun to end its tasks before it is killed itself."""
 TASK_ENDED = re.compile(r"srun: error: (\S+): tasks? ([\d,\[\]-]+): (.+)")
 OVER_MEMORY = re.compile(r"slurmstepd(?:-(\S+))?: error: .* exceeded memory limit \((\d+) > (\d+)\), being killed")
 """Said by the accounting plugin (JobAcctGatherParams=OverMemoryKill): bytes used, bytes allowed."""
@@ -145,7 +145,7 @@ class SlurmRanks:
         self.process.send_signal(signal.SIGUSR2)  # srun hands it on to all tasks; at SIGTERM it would kill them
 
     def kill(self) -> None:
-        """Of all tasks, by srun; where that hangs on a lost node, of srun itself."""
+        """Kill all tasks, by srun; where that hangs on a lost node, srun itself."""
         if self.terminated_at is None:
             self.terminated_at = time.monotonic()
             self.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What a launch does to run directories before their jobs start: specs in place, traces of earlier ends out of the way.
+"""Prepare run directories before their jobs start: specs in place, traces of earlier ends out of the way.
 
 A job whose run is cancelled or has failed finds that there is nothing to do, so both are removed before it can start.
 Where the scheduler then refuses the job they are put back: a refusal changes no run's state.

@@ -1,4 +1,4 @@
-"""What can be wrong with a call of a loss, found on every rank before the first block travels.
+"""Find mistakes in a call of a loss, on every rank before the first block travels.
 
 A rank that fails alone leaves the others waiting. So every rank tells all others what it holds, in one small message;
 then all go on, or all raise the same error.
@@ -24,7 +24,7 @@ class NonFiniteError(ValueError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What all ranks know of a call."""
+    """A call of a loss, as all ranks know it."""
 
     text_gradient: bool
     """Some rank wants it, so every rank makes its part."""
@@ -40,7 +40,7 @@ def call_problem(
     exchange: str,
     group: Group,
 ) -> str | None:
-    """What is wrong with this rank's arguments by themselves."""
+    """Mistakes in this rank's own arguments."""
     count = ranks(group)
     if exchange not in EXCHANGES:
         return f"exchange {exchange!r} is not known; expected one of {', '.join(EXCHANGES)}"
@@ -68,7 +68,7 @@ def call_problem(
 
 
 class _Held(NamedTuple):
-    """What one rank holds, as it travels: float64."""
+    """One rank's values, as they travel: float64."""
 
     problem: float
     local: float = 0
@@ -143,7 +143,7 @@ def _held(
 
 
 def _tell_all(problem: str | None, mine: torch.Tensor | None, device: torch.device, group: Group) -> list[_Held]:
-    """What every rank holds, or ValueError with the problems of those that have one."""
+    """Return every rank's values; raises ValueError with the problems of those that have one."""
     if ranks(group) == 1:
         if mine is None:
             raise ValueError(problem)

@@ -28,7 +28,7 @@ Work = Callable[[int, Block, torch.Tensor | None], torch.Tensor | None]
 room: a tensor of the contribution's size that is free to be filled and returned, or None where there is none yet.
 """
 Combine = Callable[..., torch.Tensor]
-"""Of two contributions, one: torch.add or torch.logaddexp, with `out`."""
+"""Combines two contributions: torch.add or torch.logaddexp, with `out`."""
 
 _measure: ContextVar[Callable[[], AbstractContextManager]] = ContextVar("measure", default=nullcontext)
 
@@ -133,7 +133,7 @@ class _Stream:
         return self.place(-k)
 
     def messages(self, k: int) -> list[dist.P2POp]:
-        """What travels while step k is worked on."""
+        """The blocks that travel while step k is worked on."""
         messages = []
         if k < self.hops:
             self.incoming = self.spare or [torch.empty_like(tensor) for tensor in self.held]

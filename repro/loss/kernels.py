@@ -152,7 +152,7 @@ def softmax_gradient_tile(
 
 
 class _Launch:
-    """What every kernel is called with: the embeddings, their sizes and strides, the blocks."""
+    """Arguments of every kernel: the embeddings, their sizes and strides, the blocks."""
 
     def __init__(self, images: torch.Tensor, texts: torch.Tensor, blocks: Blocks | None):
         if not images.is_cuda and images.dtype == torch.bfloat16:

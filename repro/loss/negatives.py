@@ -45,7 +45,7 @@ class MeanLogits:
 
     positive: float
     negative: float
-    """Of those kept; NaN where there is none."""
+    """Mean logit of the negatives kept; NaN where there is none."""
     kept: int
     """How many negatives."""
 

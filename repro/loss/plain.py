@@ -20,7 +20,7 @@ class PlainSigmoidLoss(torch.nn.Module):
         logit_bias: torch.Tensor | None = None,
         output_dict: bool = False,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """As SigmoidLoss."""
+        """See SigmoidLoss."""
         local = len(image_features)
         logits = logit_scale * image_features @ gather(text_features).T  # [b, B]
         if logit_bias is not None:
@@ -42,7 +42,7 @@ class PlainSoftmaxLoss(torch.nn.Module):
         logit_bias: torch.Tensor | None = None,
         output_dict: bool = False,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """As SoftmaxLoss; a bias cancels in the softmax and is ignored."""
+        """See SoftmaxLoss; a bias cancels in the softmax and is ignored."""
         local = len(image_features)
         targets = torch.arange(local, device=image_features.device) + rank() * local
         rows = logit_scale * image_features @ gather(text_features).T  # [b, B]

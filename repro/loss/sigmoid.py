@@ -41,7 +41,7 @@ class SigmoidLoss(torch.nn.Module):
         self.draw = 0
         """Number of the next random choice of negatives; set it to repeat one."""
         self.mean_logits: MeanLogits | None = None
-        """Of the last call, where negatives are chosen."""
+        """Share of the negatives kept in the last call, where negatives are chosen."""
 
     def forward(
         self,

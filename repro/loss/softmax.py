@@ -104,7 +104,7 @@ def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Te
 def _log_sum_exps(
     plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of this rank's rows over all texts, and of this rank's texts' columns over all images: [b] each, float64."""
+    """Log-sum-exps of this rank's rows over all texts, and of its texts' columns over all images: [b] each, float64."""
     local, bounded = len(images), _bounded(plan)
     bound = scale.new_tensor(plan.largest_logit or 0, dtype=torch.float32)
     buffer = None if plan.fused else buffers(1, images, plan.tile, plan.logits)[0]
@@ -144,7 +144,7 @@ def _exp_bounded(plan: Plan, similarity: torch.Tensor, scale: torch.Tensor, out:
 
 
 def _sums(plan: Plan, similarity: torch.Tensor, scale: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of one tile's rows and of its columns: Σ exp(l − bound), or log Σ exp l where there is no bound."""
+    """Sums of one tile's rows and of its columns: Σ exp(l − bound), or log Σ exp l where there is no bound."""
     if _bounded(plan):
         _exp_bounded(plan, similarity, scale, out=similarity)
         return similarity.sum(1), similarity.sum(0)

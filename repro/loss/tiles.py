@@ -71,7 +71,7 @@ def buffers(count: int, features: torch.Tensor, size: tuple[int, int], dtype: to
 
 
 def zeros(room: torch.Tensor | None, shape: torch.Size, like: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Of this shape, on the device of `like`; in `room` where there is one."""
+    """A tensor of this shape on the device of `like`; in `room` where there is one."""
     return like.new_zeros(shape, dtype=dtype) if room is None else room.zero_()
 
 

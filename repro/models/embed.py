@@ -32,11 +32,11 @@ from repro.world import source
 MOST_HOURS_UNASKED = 1.0
 """Embedding that takes longer on a CPU is not begun by a run or a sweep, only by `repro data embed`."""
 CPU_FLOPS = 5e11
-"""What a machine without a GPU may be thought to do a second: an order of magnitude."""
+"""FLOP/s of a machine without a GPU: an order of magnitude."""
 
 
 def embeddings_of(spec: RunSpec, progress: Progress | None = None) -> Embeddings:
-    """What a siglit run reads: the folder that it names, or the cache's, made where it is not there yet.
+    """Open the embeddings of a siglit run: the folder that it names, or the cache's, made where it is not there yet.
 
     Tokens for its text tower are added where the folder has none. Raises InputError where the folder is of other data
     or of another tower.

@@ -27,7 +27,7 @@ DATA = "shapes:131072:seed=1"
 EXAMPLES = 131_072
 POLL_SECONDS = 0.2
 OF_A_GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What would make the tower's own training one rank of the run that it is made for."""
+"""Variables that would make the tower's own training one rank of the run that it is made for."""
 
 
 def laptop_tower_spec() -> RunSpec:
@@ -51,7 +51,7 @@ def laptop_tower_spec() -> RunSpec:
 
 
 def laptop_tower_name() -> str:
-    """What identifies the tower, in words; nothing is trained."""
+    """Identify the tower, in words; nothing is trained."""
     return f"{LAPTOP_TOWER}-v{VERSION}-{laptop_tower_spec().spec_hash}"
 
 

@@ -13,7 +13,7 @@ from repro.config.errors import InputError, nearest
 from repro.config.resources import PACKAGE
 
 OPEN_CLIPS_WIDTH = 512
-"""Of a text tower whose config names none."""
+"""Context length of a text tower whose config names none."""
 CONFIG_NAME = "open_clip_config.json"
 """In an open_clip local-dir: its model config."""
 
@@ -65,7 +65,7 @@ def _check_config(model_cfg: Any, where: str) -> None:
 
 
 def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
-    """What open_clip.get_model_config gives for a plain name, without the seconds of importing open_clip."""
+    """The result of open_clip.get_model_config for a plain name, without the seconds of importing open_clip."""
     package = importlib.util.find_spec("open_clip")
     files = {file.stem: file for file in (Path(package.origin).parent / "model_configs").glob("*.json")}
     return json.loads(files[name].read_text()) if name in files else None

@@ -38,9 +38,9 @@ IN_A_FOLDER = (
 """Where the weights lie in a folder that is named."""
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 VISUAL = "visual."
-"""What open_clip's models call their image tower."""
+"""Name of the image tower in open_clip's models."""
 TOWER_KEYS = ("image_size", "patch_size", "layers", "width", "head_width", "mlp_ratio", "pool_type", "timm_model_name")
-"""Of vision_cfg: what two configs of the same tower agree on. Heads, for one, do not show in the shapes of weights."""
+"""Keys of vision_cfg on which two configs of a tower agree. Heads, for one, do not show in the shapes of weights."""
 
 
 def resolve(pretrained: str, model: str) -> str:
@@ -74,7 +74,7 @@ def is_path(pretrained: str) -> bool:
 
 
 def fingerprint(pretrained: str, model: str) -> str:
-    """What identifies the weights: a file's content; a name, and where its maker keeps it. Raises InputError."""
+    """Identify the weights: by a file's content, or a name and where its maker keeps it. Raises InputError."""
     place = resolve(pretrained, model)
     if place == LAPTOP_TOWER:
         return laptop_tower_name()
@@ -104,7 +104,7 @@ def check_unchanged(spec: RunSpec) -> None:
 
 
 def tower_identity(model: str, pretrained: str, precision: str) -> dict[str, str]:
-    """What decides the numbers that an image tower gives, with its fingerprint. Raises InputError."""
+    """Everything that decides an image tower's output, with its fingerprint. Raises InputError."""
     config = read_config(model)[0]
     model_cfg, weights = config["model_cfg"], fingerprint(pretrained, model)
     vision = {key: value for key, value in model_cfg["vision_cfg"].items() if key != "timm_model_pretrained"}
@@ -274,7 +274,7 @@ def _listed(path: Path) -> str:
 
 
 def _beside(path: Path) -> str:
-    """What to try instead of a file that is not there."""
+    """Suggest what to try instead of a file that is not there."""
     folder = path.parent
     if not folder.is_dir():
         return f"; there is no folder {folder} either"

@@ -25,24 +25,24 @@ OURS = PACKAGE / "models" / "sizes.json"
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Of one model. FLOPs and bytes are of one example, that is of one image or one text."""
+    """The size of one model. FLOPs and bytes are of one example, that is of one image or one text."""
 
     parameters: int
     image_parameters: int
-    """Of the image tower alone; t' and b count with the text tower."""
+    """The image tower's alone; t' and b count with the text tower."""
     token_rows: int
     """N of the token embedding [N, width]; 0 for a text tower that has none of open_clip's."""
     token_width: int
     context_length: int
     embed_dim: int
     image_flops: int
-    """Of a forward pass: two for each multiplication of a matrix product, attention's among them."""
+    """FLOPs of a forward pass: two for each multiplication of a matrix product, attention's among them."""
     text_flops: int
     image_operations: int
     """Calls of torch's operators in a forward pass: on small tensors each costs more than what it computes."""
     text_operations: int
     image_kept_bytes: int
-    """What a forward pass in fp32 keeps for the backward pass, weights aside."""
+    """Bytes that a forward pass in fp32 keeps for the backward pass, except weights."""
     text_kept_bytes: int
     input_bytes: int
     """An image in uint8 and a text's tokens, as they wait for their micro-batch."""
@@ -63,7 +63,7 @@ def model_size(name: str) -> ModelSize:
 
 
 def known_size(name: str) -> ModelSize | None:
-    """As `model_size`, but None for a model that is not measured yet, or not here: imports nothing heavy."""
+    """Return the size, or None for a model that is not measured yet or not here: imports nothing heavy."""
     return _known(fingerprint(name)) if is_at_hand(name) else None
 
 
@@ -158,7 +158,7 @@ def _operations(embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
 
 
 def _kept_bytes(model: "torch.nn.Module", embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
-    """Of all that waits for the backward pass, but weights; views of one storage keep it once."""
+    """Bytes of all that waits for the backward pass, except weights; views of one storage keep it once."""
     from torch.autograd.graph import saved_tensors_hooks
 
     weights = {each.untyped_storage()._cdata for each in (*model.parameters(), *model.buffers())}

@@ -29,11 +29,11 @@ from repro.models.model_config import read_config
 from repro.world import write as shapes
 
 MERGES = (512, 4096)
-"""Of the small vocabulary, which cuts words to pieces, and of the large one, to which nearly each word is one token."""
+"""Merges of the small vocabulary, which cuts words to pieces, and of the large one, where most words are one token."""
 SYMBOLS = 2 * 256 + 2
 """Each byte, within a word and at its end, and the marks of a text's start and end."""
 SEED, BLOCKS = 1, 8
-"""Of the captions that are learnt from: 8,192 scenes in each language."""
+"""The captions that are learnt from: 8,192 scenes in each language."""
 
 Pair = tuple[str, str]
 
@@ -136,7 +136,7 @@ def make(pattern: str, model: str, tokens: int, samples: int, out: Path) -> int:
 
 
 def _captions(files: list[Path], indexes: list[ShardIndex], samples: int) -> Iterator[str]:
-    """Of samples spread evenly over the shards: in all languages that a sample has, or its one caption."""
+    """Captions of samples spread evenly over the shards: in all languages that a sample has, or its one caption."""
     for shard, sample in evenly([len(index) for index in indexes], samples):
         index = indexes[shard]
         with contextlib.suppress(UnusableSample, ValueError), files[shard].open("rb") as file:

@@ -35,7 +35,7 @@ UNFINISHED = ("pending", "queued", "running", "interrupted", "cancelled")
 
 RESERVE_BYTES = 32 << 10
 ENDED = "ended\n"
-"""What a rank that leaves in order writes over its sign of life."""
+"""Written by a rank that leaves in order over its sign of life."""
 
 
 class AnotherRun(CorruptRun):
@@ -108,7 +108,7 @@ class RunDirectory:
         self.reserve_file.unlink(missing_ok=True)
 
     def write_failure(self, rank: int, failure: dict[str, Any]) -> None:
-        """What ended this rank: status, reason, and lost_contact, whether it only missed another. As write_result."""
+        """Record what ended this rank: status, reason, lost_contact (whether it only missed another). See write_result."""
         self.failures.mkdir(parents=True, exist_ok=True)
         self._write_with_reserve(self.failure_file(rank), _finite(failure) | {"rank": rank})
 
@@ -122,11 +122,11 @@ class RunDirectory:
             write_json(file, values)
 
     def keep_room_for_a_result(self) -> None:
-        """So that a run that ends because the disk is full can still say so."""
+        """Reserve space, so that a run that ends because the disk is full can still say so."""
         self.reserve_file.write_bytes(os.urandom(RESERVE_BYTES))  # random: file systems may compress zeros away
 
     def read_trained(self) -> dict[str, Any] | None:
-        """What training measured, where it came to its end and the weights are there. Raises CorruptRun."""
+        """Read what training measured, where it finished and the weights are there. Raises CorruptRun."""
         if not self.final.exists():
             return None
         try:
@@ -137,8 +137,8 @@ class RunDirectory:
             ) from None
 
     def status(self) -> str:
-        """What its files say: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted, cancelled,
-        running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py). Raises CorruptRun.
+        """The state that its files show: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted,
+        cancelled, running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py). Raises CorruptRun.
         """
         result = self.read_result()
         if result is not None and result["status"] not in UNFINISHED:
@@ -190,7 +190,7 @@ class RunDirectory:
         return None
 
     def read_micro_batch(self) -> int | None:
-        """What the run goes on with after it was out of memory; None for the spec's, to which a damaged file falls
+        """Read the micro-batch to go on with after out-of-memory; None for the spec's, to which a damaged file falls
         back, with a warning: out of memory again, it is rewritten.
         """
         if not self.micro_batch_file.exists():

@@ -1,4 +1,4 @@
-"""What one job does: train → evaluate → record. However it ends, its directory says so (architecture, law 6)."""
+"""Carry out one run: train → evaluate → record. However it ends, its directory says so (architecture, law 6)."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What a run's ranks say outside their process group: where each one is, and what ended it.
+"""Files by which a run's ranks say where they are and what ended them, outside their process group.
 
 A rank renews job/alive-<rank> from a thread of its own, so the file tells what the main thread does even while an
 exchange holds that thread up. A rank that fails alone leaves job/failures/<rank>.json and exits at once: to leave the
@@ -26,14 +26,14 @@ FAILED = 1
 BUSY = 3
 """Another process has the run: nothing was touched."""
 DISK_FULL = 4
-"""So full that the run directory could not even say that."""
+"""Exit code of a rank whose disk is too full to record that."""
 LOOK_SECONDS = 0.5
 """Between two looks of a rank for the failures of others."""
 LAST_WORDS_SECONDS = 2.0
 """How long a rank that lost contact waits for the others to say why."""
 PREPARING, READING, COMPUTING, WAITING = "preparing", "reading", "computing", "waiting"
 TIMED = (READING, COMPUTING, WAITING)
-"""What a rank in the middle of training does. All else (preparing data, evaluating, saving) may take any time."""
+"""State of a rank in the middle of training. All else (preparing data, evaluating, saving) may take any time."""
 
 
 class Place:
@@ -115,7 +115,7 @@ def _failure_files(directory: RunDirectory) -> list[Path]:
 
 
 def root_cause(directory: RunDirectory, own: dict[str, Any] | None = None) -> dict[str, Any] | None:
-    """Of all that the ranks say, what is not only the echo of another's end; else own, or the first echo.
+    """The failure among all ranks' that is not only the echo of another's; else own, or the first echo.
 
     own: this rank's failure. Where it is an echo itself, the others are given a little time to say more.
     """

@@ -157,7 +157,7 @@ def seconds_since_beat(file: Path) -> float:
 
 
 def process_started(pid: int) -> str:
-    """What tells a process from a later one of the same number: the machine's boot, and when it began; '' for none.
+    """Distinguish a process from a later one of the same number: by the machine's boot, and its start; '' for none.
 
     Where there is no /proc a number is all there is to go by.
     """

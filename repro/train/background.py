@@ -17,7 +17,7 @@ class Background:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._work: Future[None] | None = None
         self.last_seconds = 0.0
-        """What the last work took."""
+        """Seconds that the last work took."""
 
     @property
     def busy(self) -> bool:

@@ -116,7 +116,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.pt"))
 
     def _remove_leftovers(self) -> None:
-        """What a killed write left: temporary files, and a checksum whose file never came."""
+        """Leftovers of a killed write: temporary files, and a checksum whose file never came."""
         for file in self.folder.glob(".*.unfinished"):
             file.unlink()
         for sidecar in self.folder.glob("*.pt.sha256"):
@@ -186,7 +186,7 @@ def _sidecar(file: Path) -> Path:
 
 
 def _damage(file: Path) -> str | None:
-    """What keeps a file from being what was written, or None."""
+    """Why a file is not what was written, or None."""
     sidecar = _sidecar(file)
     if not sidecar.exists():
         return f"{sidecar.name} is missing"

@@ -121,7 +121,7 @@ def stop() -> None:
 
 
 def _wait_until_all_leave() -> None:
-    """So that none closes a connection that another still reads from, and rank 0 the store."""
+    """Wait for all ranks, so that none closes a connection that another reads from, and rank 0 the store."""
     store, pause = _shared_store(), 0.01
     try:
         store.add("leaving", 1)

@@ -21,12 +21,12 @@ from repro.train.evaluations import cut_evaluations, evaluate_if_due
 from repro.train.trainer import Trainer
 
 BLOCKED_SHARE = 0.02
-"""Of the training time, that checkpoints may take at most: they come less often where they take long."""
+"""Largest share of the training time that checkpoints may take: they come less often where they take long."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What changes how a run is carried out, and nothing of its result (a micro-batch: its last bits).
+    """How a run is carried out; changes nothing of its result (a micro-batch: its last bits).
 
     checkpoint_seconds: between two checkpoints, or longer (see BLOCKED_SHARE). still_ours: raises where another
     process has taken the run over; called before anything is put in place. micro_batch: at most this, if the spec's

@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: norms, logits, speed, memory. Nothing here changes a result."""
+"""Measurements of a run while it trains: norms, logits, speed, memory. Nothing here changes a result."""
 
 import math
 import resource
@@ -43,7 +43,7 @@ class Clock:
         return cls(**unknown | state, _timeline=Timeline(device))
 
     def during(self, part: str) -> AbstractContextManager[None]:
-        """What is done inside belongs to this one of timeline.PARTS, and not to one that it stands in."""
+        """Count the time of the body as this one of timeline.PARTS, and not as the part around it."""
         return self._timeline.during(part)
 
     def tick(self, examples: int, data_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a run reads: pairs out of shards, or embeddings and tokens that were made of them before (siglit)."""
+"""Open a run's data: pairs in shards, or embeddings and tokens computed from them beforehand (siglit)."""
 
 from collections import Counter
 

@@ -82,7 +82,7 @@ def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimiz
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Of all groups: each gets its multiplier of it."""
+    """Set the learning rate of all groups, each times its multiplier."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["multiplier"]
 

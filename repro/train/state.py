@@ -24,7 +24,7 @@ def map_tensors(function: Callable[[torch.Tensor], Any], state: Any) -> Any:
 
 
 def size_bytes(state: Any) -> int:
-    """Of all tensors."""
+    """Bytes of all tensors."""
     sizes: list[int] = []
     map_tensors(lambda tensor: sizes.append(tensor.nbytes), state)
     return sum(sizes)
@@ -53,7 +53,7 @@ def from_first_rank(state: Any, device: torch.device) -> Any:
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Of torch's generators that a rank can draw from."""
+    """States of torch's generators that a rank can draw from."""
     state = {"cpu": torch.get_rng_state()}
     return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 
 PARTS = ("towers", "loss", "exchange", "optimizer")
-"""What a step is made of once its batch is there; the rest of it belongs to none of these."""
+"""Parts of a step once its batch is there; the rest of the step belongs to none of them."""
 
 Mark = float | torch.cuda.Event
 Marks = list[tuple[str | None, Mark]]
@@ -33,7 +33,7 @@ class Timeline:
 
     @contextlib.contextmanager
     def during(self, part: str) -> Iterator[None]:
-        """What is done inside belongs to this one of PARTS."""
+        """Count the time of the body as this one of PARTS."""
         before = self._part
         self._turn_to(part)
         try:

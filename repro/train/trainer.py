@@ -175,7 +175,7 @@ class Trainer:
         return whole
 
     def _frozen_weights(self) -> dict[str, torch.Tensor]:
-        """Of the image tower that training does not hold, so that the final weights are a whole model."""
+        """The image tower's weights, which training does not hold, so that the final weights are a whole model."""
         if not self.frozen:
             return {}
         found = image_tower_weights(self.spec.model, self.spec.pretrained)
@@ -272,7 +272,7 @@ class Trainer:
 
     @torch.no_grad()
     def _measure_before(self, features: list[torch.Tensor]) -> dict[str, float]:
-        """What a log line says of the state that the step starts from."""
+        """Values of a log line that describe the state before the step."""
         scale = self.model.logit_scale.exp().item()
         bias = 0.0 if self.logit_bias is None else self.logit_bias.item()
         positive, negative = mean_logits(*features, scale, bias)

@@ -55,7 +55,7 @@ _SHORTER = (
 
 
 class Phrase(NamedTuple):
-    """What a caption says of one group; None for what it leaves out."""
+    """Attributes that a caption mentions of one group; None for those that it leaves out."""
 
     count: int
     noun: str  # one of SHAPES, "shape" or "object"
@@ -65,7 +65,7 @@ class Phrase(NamedTuple):
 
 
 class Said(NamedTuple):
-    """What a caption says: its English words, and the same in no language."""
+    """A caption's content: its English words, and the same independent of language."""
 
     english: str
     phrases: tuple[Phrase, ...]
@@ -105,7 +105,7 @@ def place(group: dict) -> list[str]:
 
 
 def relations(one: dict, other: dict) -> list[str]:
-    """What `one` group is to the `other`: each object of it is clearly left of, right of, above or below."""
+    """Relation of `one` group to the `other`: each object of it is clearly left of, right of, above or below."""
     found = []
     for axis, before, after in ((0, "left of", "right of"), (1, "above", "below")):
         these, those = [at[axis] for at in one["at"]], [at[axis] for at in other["at"]]
@@ -162,7 +162,7 @@ def _told(group: dict, naming: Naming, lot: Lot) -> Said:
 
 
 def _words(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, list[str], str, str]:
-    """What is said, and as adjectives, noun, and what follows the noun."""
+    """The phrase, split into adjectives, noun, and words that follow the noun."""
     colour = [_word(group["colour"], lot)] if lot() < naming.colour else []
     said = group["shape"]
     if lot() < naming.shape:
@@ -213,7 +213,7 @@ def _place(sides: list[str], lot: Lot) -> str:
 
 
 def _led(text: str, plural: bool, naming: Naming, lot: Lot) -> tuple[str | None, str]:
-    """What leads in, if anything, and the text, or "a photo of " and the text."""
+    """The text after its lead-in, if it has one, or after "a photo of "."""
     if lot() >= naming.lead_in:
         return None, text
     lead_in = one_of(LEAD_INS, lot)

@@ -93,7 +93,7 @@ def _backgrounds(scenes: Scenes, rows: np.ndarray, axis: np.ndarray) -> np.ndarr
 
 
 def _objects(scenes: Scenes, row, slot, shape, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pixel, the share an object covers, and its second colour's share of that: [objects, H, W]."""
+    """Share of each pixel that an object covers, and its second colour's share of that: [objects, H, W]."""
     pixels = len(axis) / 2  # a half width, in pixels
     tilt, radius = scenes.tilt[row, slot], scenes.radius[row, slot].astype(np.float32)[:, None, None]
     right, up = _turn(tilt)

@@ -1,4 +1,4 @@
-"""What a scene of the shapes world holds, how scenes are drawn by lot, and how hard the world is.
+"""Contents of a scene of the shapes world, how scenes are sampled, and how hard the world is.
 
 A scene is one to three groups of like objects on a background: "two red circles" and "a striped blue star".
 No two groups of a scene share a shape or a colour, so that a phrase names one group and counts come out true.

@@ -28,7 +28,7 @@ def is_multilingual_shapes(data: str) -> bool:
 
 
 def languages_of_world(data: str) -> tuple[str, ...]:
-    """Of captions by language; the English world has none."""
+    """Languages of the world's captions; the English world has no captions by language."""
     return WORLD_LANGUAGES if is_multilingual_shapes(data) else ()
 
 
@@ -53,7 +53,7 @@ def world_seed(data: str) -> int:
 
 
 def fingerprint(data: str) -> str:
-    """What identifies the data's content. Raises InputError where the pattern matches nothing."""
+    """Identify the data's content. Raises InputError where the pattern matches nothing."""
     if is_shapes(data):
         return shapes.fingerprint(world_size(data), world_seed(data), multilingual=is_multilingual_shapes(data))
     return shards.fingerprint(shards.list_shards(data))

@@ -17,7 +17,7 @@ from repro.world.write import OBJECTS, ShapesWorld, object_samples, write_tar
 SHOTS = 10
 """Images of each class: the paper's 10-shot."""
 _STREAM = 3
-"""Of the seed's random streams; shapes.py has 0 to 2."""
+"""Number of the random stream of a seed; write.py has 0 to 2."""
 
 
 def complete(world: ShapesWorld) -> str:

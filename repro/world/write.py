@@ -57,7 +57,7 @@ class ShapesWorld:
 
 
 def fingerprint(examples: int, seed: int = 0, image_size: int = 32, multilingual: bool = False) -> str:
-    """What the world holds, in words: 'shapes-v1-65536-s0-32px'. Nothing is drawn."""
+    """Name the world's content: 'shapes-v1-65536-s0-32px'. Nothing is drawn."""
     kind = f"shapes-multilingual-v{MULTILINGUAL_VERSION}" if multilingual else f"shapes-v{WORLD_VERSION}"
     return f"{kind}-{examples}-s{seed}-{image_size}px"
 
@@ -131,7 +131,7 @@ def classification_samples(seed: int = 0, image_size: int = 32) -> Iterator[Samp
 
 
 def object_samples(rng: np.random.Generator, count: int, image_size: int) -> Iterator[Sample]:
-    """So many images to name, as many of each class as can be."""
+    """Yield `count` images to classify, balanced over the classes."""
     labels, groups = world.classification_groups(rng, count)
     scenes = world.lay_out(rng, groups)
     yield from _samples(draw(scenes, rng, image_size), world.describe(scenes), cls=labels.tolist())
@@ -173,7 +173,7 @@ def _lots_of_languages(seed: int, split: int, block: int) -> dict[str, Lot]:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a world is made of."""
+    """The values that determine a world."""
 
     examples: int
     seed: int
