@@ -63,7 +63,7 @@ def results_table(table: "pd.DataFrame") -> Table:
 
 
 def main_metrics(metrics: Sequence[str]) -> list[str]:
-    """Metrics that fit a terminal: accuracy of classifications and probes, recall at 1 of retrievals (mean of languages)."""
+    """Metrics that fit a terminal: accuracy, and recall at 1 of retrievals (the mean of languages)."""
     found = [m for m in metrics if m.endswith(("acc1", "retrieval_recall@1"))] or list(metrics)
     return but_languages(found)[:4]
 

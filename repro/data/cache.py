@@ -73,7 +73,7 @@ def open_kept(
     context_length: int,
     languages: Sequence[str] = (),
 ) -> KeptSamples | None:
-    """Open the kept samples of these shards and this preprocessing (`towers`, a fingerprint); None for large data sets."""
+    """Open the kept samples of these shards, preprocessed for `towers` (a fingerprint); None for large data sets."""
     image_shape, of_each = (*image_size, 3), max(1, len(languages))
     if samples * (int(np.prod(image_shape)) + 8 * of_each * context_length) > MOST_BYTES:
         return None

@@ -253,7 +253,7 @@ def parse_caption(data: bytes, kind: int) -> str:
 
 
 def parse_captions(data: bytes, languages: Sequence[str], wanted: int) -> str:
-    """Read a caption from a json, empty where there is none. Raises UnusableSample where it has none of the languages."""
+    """Read a caption from a json, empty where there is none. Raises UnusableSample where no language is there."""
     try:
         caption = caption_in(captions_in(data or b"{}"), languages, wanted)
     except ValueError:

@@ -108,7 +108,7 @@ class RunDirectory:
         self.reserve_file.unlink(missing_ok=True)
 
     def write_failure(self, rank: int, failure: dict[str, Any]) -> None:
-        """Record what ended this rank: status, reason, lost_contact (whether it only missed another). See write_result."""
+        """Record what ended this rank: status, reason, lost_contact (whether it only missed another)."""
         self.failures.mkdir(parents=True, exist_ok=True)
         self._write_with_reserve(self.failure_file(rank), _finite(failure) | {"rank": rank})
 
@@ -138,7 +138,8 @@ class RunDirectory:
 
     def status(self) -> str:
         """The state that its files show: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted,
-        cancelled, running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py). Raises CorruptRun.
+        cancelled, running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py).
+        Raises CorruptRun.
         """
         result = self.read_result()
         if result is not None and result["status"] not in UNFINISHED:
