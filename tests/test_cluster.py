@@ -8,7 +8,7 @@ from submitit.slurm.slurm import _get_default_parameters, _make_sbatch_string
 
 from repro.config.cluster import ALL_MEMORY, ClusterProfile, load_profile, sbatch_parameters
 from repro.config.errors import InputError
-from repro.config.resources import resource
+from repro.config.files import resource
 
 SMALL = {"ranks_per_node": 2, "time": "1h"}
 

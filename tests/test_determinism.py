@@ -10,8 +10,8 @@ import torch
 from repro.runs.directory import RunDirectory
 from repro.runs.execute import run
 from repro.train import trainer
-from repro.train.determinism import lenient, set_deterministic
 from repro.train.loop import Options
+from repro.train.state import lenient, set_deterministic
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def as_before():
 
 def test_strict_mode_does_more_than_warn_and_sets_cublas_up_before_cuda_starts():
     code = (
-        "from repro.train.determinism import set_deterministic; import os, torch; set_deterministic(True);"
+        "from repro.train.state import set_deterministic; import os, torch; set_deterministic(True);"
         "print(torch.cuda.is_initialized(), os.environ['CUBLAS_WORKSPACE_CONFIG'],"
         "torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())"
     )

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from repro.config.errors import InputError
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE
 from repro.models import build
 from repro.models.model_config import fingerprint, read_config
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from repro.config.errors import InputError
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE
 from repro.models import build, sizes
 from repro.models.model_config import fingerprint, read_config
 

@@ -8,7 +8,7 @@ import yaml
 
 from repro.config import sweep as sweeps
 from repro.config.errors import InputError
-from repro.config.resources import resource
+from repro.config.files import resource
 from repro.config.sweep import (
     Overrides,
     expand,

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from open_clip.tokenizer import SimpleTokenizer
 
 from repro.cli import main
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE
 from repro.models import build
 from repro.models.model_config import read_config
 from repro.models.vocabulary import MERGES, learn, world_captions

@@ -41,7 +41,7 @@ def shapes(
 
     from repro.cli.progress import lines_on_stderr
     from repro.config.errors import InputError
-    from repro.config.resources import cache_folder
+    from repro.config.files import cache_folder
     from repro.config.units import parse_examples
     from repro.world import training_split as shapes_few_shot
     from repro.world import write as shapes

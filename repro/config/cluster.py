@@ -15,8 +15,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from repro.config.errors import InputError, nearest
+from repro.config.files import resource
 from repro.config.reading import FROZEN, read_setting, read_yaml, validated
-from repro.config.resources import resource
 from repro.config.units import format_seconds, parse_bytes, parse_seconds
 
 ALL_MEMORY = 0

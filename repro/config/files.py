@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, synced, renamed; read with an error that names them.
 
-A full disk is told by its name: which file, how much was to be written, how much is free.
+A full disk is told by its name: which file, how much was to be written, how much is free. And where the files are that
+come with the package: in a checkout beside it, where people edit them; a wheel carries them inside it.
 """
 
 import contextlib
@@ -98,3 +99,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def resource(name: str) -> Path:
+    """'sweeps' or 'paper' → the folder that holds it."""
+    checkout = PACKAGE.parent / {"paper": "results/paper"}.get(name, name)
+    return checkout if checkout.is_dir() else PACKAGE / "_resources" / name
+
+
+def cache_folder() -> Path:
+    """Where made and fetched data are kept between sweeps: $REPRO_CACHE, or the user's cache folder."""
+    if folder := os.environ.get("REPRO_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "siglip-repro"

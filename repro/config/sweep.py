@@ -26,8 +26,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from repro.config.errors import InputError, nearest
+from repro.config.files import resource
 from repro.config.reading import FROZEN, known_keys, known_name, read_setting, read_yaml, validated
-from repro.config.resources import resource
 from repro.config.setups import SETUPS
 from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples

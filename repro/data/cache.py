@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repro.config.resources import cache_folder
+from repro.config.files import cache_folder
 
 MOST_BYTES = 4 << 30
 """Larger data sets are decoded each time."""

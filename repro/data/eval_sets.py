@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from repro.config.errors import InputError, nearest
-from repro.config.files import read_object
-from repro.config.resources import cache_folder
+from repro.config.files import cache_folder, read_object
 from repro.config.spec import RunSpec
 from repro.data.network import retried
 from repro.runs.directory import RunDirectory

@@ -23,8 +23,7 @@ from typing import Self
 import numpy as np
 
 from repro.config.errors import InputError
-from repro.config.files import write_atomically
-from repro.config.resources import cache_folder
+from repro.config.files import cache_folder, write_atomically
 from repro.data.network import MayPass, may_pass, retried
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")

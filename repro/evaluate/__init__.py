@@ -27,9 +27,7 @@ from repro.data.eval_sets import (
     result_name,
     split_shots,
 )
-from repro.evaluate.classification import Classifications
-from repro.evaluate.data_set import EvaluationData
-from repro.evaluate.images_once import ImagesOnce
+from repro.evaluate.classification import Classifications, EvaluationData, ImagesOnce
 from repro.models import build
 from repro.models.model_config import CONFIG_NAME
 from repro.world.source import each_eval

@@ -1,4 +1,4 @@
-"""Classification data sets: zero-shot and few-shot on the same embedded images; classifiers made once.
+"""clip-benchmark data sets and what is embedded once of them: images for all that is asked of them, classifiers.
 
 clip-benchmark's zero-shot classification is given the image embeddings in the place of images, batch by batch as its
 command would make them, so the numbers are its own to the last digit.
@@ -16,12 +16,54 @@ from typing import Any
 import torch
 
 from repro.config.errors import InputError
+from repro.data.eval_sets import dataset_name, named_datasets_folder, split_language, webdataset_task
 from repro.evaluate import few_shot
-from repro.evaluate.data_set import BATCH_SIZE, EvaluationData
 from repro.models import build
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images [m, 3, H, W] or their embeddings [m, d], and their classes [m]."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """dataset_id: as the stock command names it. name: what is left of the person's name without a language."""
+
+    name: str
+    dataset_id: str
+    task: str
+    language: str
+    root: str
+
+    @classmethod
+    def of(cls, name: str) -> "EvaluationData":
+        """A folder, a URL, or a name of clip-benchmark's, with a language or without."""
+        from clip_benchmark.datasets.builder import get_dataset_default_task
+
+        if Path(name).is_dir() or "://" in name:
+            return cls(name, f"wds/{dataset_name(name)}", webdataset_task(name), "en", name)
+        base, language = split_language(name)
+        return cls(base, base, get_dataset_default_task(base), language, str(named_datasets_folder() / base))
+
+    def build(self, transform: Any, split: str = "test") -> Any:
+        """(image, class) or (image, captions), with the names of the classes and prompts where there are some."""
+        from clip_benchmark.datasets.builder import build_dataset
+
+        return build_dataset(
+            self.dataset_id,
+            root=self.root,
+            transform=transform,
+            split=split,
+            task=self.task,
+            language=self.language,
+        )
+
+    def loader(self, dataset: Any) -> Any:
+        from clip_benchmark.datasets.builder import get_dataset_collate_fn
+        from torch.utils.data import DataLoader
+
+        if self.dataset_id.startswith("wds/"):
+            return DataLoader(dataset.batched(BATCH_SIZE), batch_size=None)
+        return DataLoader(dataset, batch_size=BATCH_SIZE, collate_fn=get_dataset_collate_fn(self.name))
 
 
 @dataclass(frozen=True)
@@ -98,3 +140,49 @@ def _batched(samples: Iterable[tuple[torch.Tensor, int]]) -> Iterator[Batch]:
     while part := list(itertools.islice(samples, BATCH_SIZE)):
         images, labels = zip(*part, strict=True)
         yield torch.stack(images), torch.tensor(labels)
+
+
+BATCH_SIZE = 64
+"""The stock command's: other batches would change the last digit of a metric."""
+
+
+class ImagesOnce:
+    """The towers of `model`, with the image embeddings of the data set before kept for the next."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.encode_text = model.encode_text
+        self._encode_image = model.encode_image
+        self._paths: list[str] | None = None  # of the images that the numbers of _by_number stand for
+        self._by_number: list[torch.Tensor] = []
+        self._before: dict[bytes, torch.Tensor] = {}
+        self._now: dict[bytes, torch.Tensor] = {}
+
+    def of(self, dataset: Any) -> Any:
+        """The data set, or the captions with numbers in place of the images, where the images are those of the last."""
+        self._before, self._now = self._now, {}
+        if not isinstance(getattr(dataset, "data", None), list):
+            self._paths = None
+            return dataset
+        paths = [path for path, _ in dataset.data]
+        if paths == self._paths and len(self._by_number) == len(paths):
+            return [(torch.tensor(number), _captions(captions)) for number, (_, captions) in enumerate(dataset.data)]
+        self._paths, self._by_number = paths, []
+        return dataset
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """[m, 3, H, W], or the numbers of images [m] → [m, d]"""
+        if images.dtype == torch.int64:
+            return torch.stack([self._by_number[number] for number in images.tolist()])
+        key = hashlib.sha256(images.cpu().contiguous().view(torch.uint8).numpy()).digest()
+        features = self._before.get(key)
+        if features is None:
+            features = self._encode_image(images)
+        self._now[key] = features
+        if self._paths is not None:
+            self._by_number += features
+        return features
+
+
+def _captions(captions: str | list[str]) -> list[str]:
+    """Items as clip-benchmark's data sets give them."""
+    return [captions] if isinstance(captions, str) else captions

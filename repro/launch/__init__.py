@@ -19,11 +19,10 @@ from repro.config.errors import InputError, Interrupted
 from repro.config.files import CorruptRun, read_object, write_json
 from repro.config.spec import RunSpec
 from repro.launch import records, scheduler
-from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job
+from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job, take_up
 from repro.launch.prepare import Launch, Options, default_jobs
 from repro.launch.records import Group
 from repro.launch.survey import Place, survey
-from repro.launch.take_up import take_up
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
 

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from repro.config.errors import InputError
-from repro.config.files import CorruptRun, full_disk_named, read_object, write_atomically, write_json
-from repro.config.resources import cache_folder
+from repro.config.files import CorruptRun, cache_folder, full_disk_named, read_object, write_atomically, write_json
 from repro.config.spec import RunSpec
 from repro.config.units import format_seconds
 from repro.data import embeddings as folders

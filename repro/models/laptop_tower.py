@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from repro.config.errors import InputError
-from repro.config.resources import cache_folder
+from repro.config.files import cache_folder
 from repro.config.spec import RunSpec
 from repro.data.shards import Progress
 from repro.models.model_config import fingerprint

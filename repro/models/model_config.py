@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.errors import InputError, nearest
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE
 
 OPEN_CLIPS_WIDTH = 512
 """Context length of a text tower whose config names none."""

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config.errors import InputError
-from repro.config.files import CorruptRun, read_json, write_json
-from repro.config.resources import PACKAGE, cache_folder
+from repro.config.files import PACKAGE, CorruptRun, cache_folder, read_json, write_json
 from repro.models.model_config import fingerprint, is_at_hand, read_config
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from repro.config.errors import InputError
-from repro.config.files import write_json
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE, write_json
 from repro.data.languages import captions_in
 from repro.data.pairs import UnusableSample, parse_caption
 from repro.data.shards import ShardIndex, list_shards, open_shards

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.config.errors import InputError, nearest
-from repro.config.files import CorruptRun, read_object, write_atomically
-from repro.config.resources import resource
+from repro.config.files import CorruptRun, read_object, resource, write_atomically
 from repro.config.spec import RunSpec
 from repro.data.eval_sets import metrics_in
 from repro.launch.records import FOLDER

@@ -19,9 +19,8 @@ import torch
 
 from repro import __version__
 from repro.config.errors import EvaluationFailed, InputError, Interrupted
-from repro.config.files import FULL, CorruptRun, write_json
+from repro.config.files import FULL, PACKAGE, CorruptRun, write_json
 from repro.config.hardware import processor_and_cores
-from repro.config.resources import PACKAGE
 from repro.config.spec import RunSpec
 from repro.data.eval_sets import language_means
 from repro.evaluate import evaluate
@@ -31,8 +30,8 @@ from repro.runs import liveness, ownership
 from repro.runs.directory import RunDirectory
 from repro.runs.signals import StopRequest, exit_at_once
 from repro.train import distributed
-from repro.train.determinism import NO_DETERMINISTIC, lenient, set_deterministic
 from repro.train.loop import Options, train
+from repro.train.state import NO_DETERMINISTIC, lenient, set_deterministic
 from repro.world.source import check_unchanged, eval_folders
 
 REPORTED_PACKAGES = ("torch", "open_clip_torch", "clip-benchmark", "numpy", "timm")

@@ -18,8 +18,7 @@ from repro.config.units import format_examples
 from repro.evaluate import evaluate_towers
 from repro.runs.directory import RunDirectory
 from repro.train import distributed
-from repro.train.determinism import lenient
-from repro.train.state import random_state, set_random_state
+from repro.train.state import lenient, random_state, set_random_state
 from repro.train.trainer import Trainer
 from repro.world.source import eval_folders
 

@@ -14,10 +14,9 @@ from repro.data.pairs import PairBatch, batches
 from repro.runs.directory import RunDirectory
 from repro.runs.liveness import COMPUTING, PREPARING, READING, here
 from repro.train import distributed
-from repro.train.background import Background
-from repro.train.bad_samples import write_bad
-from repro.train.checkpoint import Checkpoints
+from repro.train.checkpoint import Background, Checkpoints
 from repro.train.evaluations import cut_evaluations, evaluate_if_due
+from repro.train.failures import write_bad
 from repro.train.trainer import Trainer
 
 BLOCKED_SHARE = 0.02

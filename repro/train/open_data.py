@@ -14,7 +14,7 @@ from repro.models import build
 from repro.models.embed import embeddings_of
 from repro.models.model_config import context_length, tokenizer_fingerprint
 from repro.train import distributed
-from repro.train.bad_samples import describe_bad
+from repro.train.failures import describe_bad
 from repro.world.source import shard_pattern
 
 

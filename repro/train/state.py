@@ -1,9 +1,13 @@
 """A nested state of dicts, lists and tensors: its size, its copy in host memory, the same on all ranks.
 
-And torch's random state, which is part of it.
+And torch's random state, which is part of it, and its determinism (docs/architecture.md, law 1). Strict, torch refuses
+operations that add in no fixed order, and the backward passes of attention add in one. Told only to warn, flash
+attention and the memory-efficient kernel keep their faster, unordered sums.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -62,3 +66,27 @@ def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> No
     torch.set_rng_state(state["cpu"].cpu())
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"].cpu(), device)
+
+
+CUBLAS_WORKSPACE = ":4096:8"
+"""Two streams' products share no workspace: cuBLAS's condition for the same bits. Read when CUDA starts."""
+NO_DETERMINISTIC = "does not have a deterministic implementation"
+"""torch's words for an operation that strict mode refuses."""
+
+
+def set_deterministic(strict: bool) -> None:
+    """For this process, from here on. strict: RunSpec.deterministic."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
+    torch.use_deterministic_algorithms(strict)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over every new tensor
+
+
+@contextlib.contextmanager
+def lenient() -> Iterator[None]:
+    """While inside, operations that have no fixed order are used with a warning: evaluation takes anybody's model."""
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(strict, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warns)

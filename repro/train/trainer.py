@@ -23,11 +23,8 @@ from repro.models.token_bottleneck import bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
 from repro.runs.liveness import WAITING, here
 from repro.train import distributed
-from repro.train.background import Background
-from repro.train.bad_samples import describe_bad, write_bad
-from repro.train.checkpoint import Checkpoints
-from repro.train.divergence import LossBound
-from repro.train.memory import out_of_memory_named
+from repro.train.checkpoint import Background, Checkpoints
+from repro.train.failures import LossBound, describe_bad, out_of_memory_named, write_bad
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
 from repro.train.open_data import open_data
 from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate

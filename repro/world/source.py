@@ -7,7 +7,7 @@ shapes:65536:seed=1 is another world of the same kind.
 from collections.abc import Iterable
 
 from repro.config.errors import InputError
-from repro.config.resources import cache_folder
+from repro.config.files import cache_folder
 from repro.config.spec import RunSpec
 from repro.config.units import parse_examples
 from repro.data import shards

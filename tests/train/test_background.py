@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from repro.train.background import Background
+from repro.train.checkpoint import Background
 
 
 def fail():

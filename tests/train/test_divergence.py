@@ -5,7 +5,7 @@ import math
 import pytest
 
 from repro.config.errors import Diverged
-from repro.train.divergence import LossBound
+from repro.train.failures import LossBound
 
 
 @pytest.fixture

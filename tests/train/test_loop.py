@@ -11,7 +11,7 @@ from repro.config.errors import BadData, Diverged, InputError, Interrupted
 from repro.config.spec import LOG_COLUMNS
 from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
-from repro.train.divergence import LossBound
+from repro.train.failures import LossBound
 from repro.train.loop import Options
 from repro.train.state import to_host
 from tests.ranks import on_ranks

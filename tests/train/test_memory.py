@@ -10,8 +10,8 @@ import torch
 from repro.config.errors import OutOfMemory
 from repro.config.units import smaller_micro_batch
 from repro.runs.directory import RunDirectory
+from repro.train.failures import ONEDNN, out_of_memory_named
 from repro.train.loop import Options
-from repro.train.memory import ONEDNN, out_of_memory_named
 from tests.train.runs import trained, weights
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from repro.train.timeline import Timeline
+from repro.train.meters import Timeline
 
 GPU = torch.device("cuda")
 

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from repro.bench.gpu.place import OutOfTime, Place
-from repro.config.resources import PACKAGE
+from repro.config.files import PACKAGE
 
 TESTS = ("tests/gpu", "tests/loss/test_kernels.py")
 IN_A_REHEARSAL = (

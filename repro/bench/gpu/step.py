@@ -25,7 +25,7 @@ from repro.bench.gpu.training import (
 from repro.config.spec import RunSpec
 from repro.config.units import format_batch_size
 from repro.models.sizes import model_size
-from repro.train.memory import is_out_of_memory
+from repro.train.failures import is_out_of_memory
 from repro.train.meters import peak_memory_bytes
 
 MODEL, TEXT_MODEL = "siglip-b16", "siglit-b16-s"

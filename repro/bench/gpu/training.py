@@ -23,8 +23,8 @@ from repro.models import build
 from repro.models.model_config import read_config
 from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
-from repro.train.determinism import set_deterministic
 from repro.train.meters import Clock
+from repro.train.state import set_deterministic
 from repro.train.trainer import Trainer
 from repro.world.source import make_world
 
