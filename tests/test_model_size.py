@@ -45,8 +45,8 @@ def test_what_a_forward_pass_keeps_is_no_more_than_what_the_real_model_keeps(tow
     size, model = sizes.model_size("laptop"), towers.model
     share = 0.5 if precision == "bf16" else 1
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        images = sizes._kept_bytes(model, model.encode_image, torch.rand(8, 3, 32, 32))
-        texts = sizes._kept_bytes(model, model.encode_text, torch.ones(8, 16, dtype=torch.long))
+        images = sizes.kept_bytes(model, model.encode_image, torch.rand(8, 3, 32, 32))
+        texts = sizes.kept_bytes(model, model.encode_text, torch.ones(8, 16, dtype=torch.long))
     assert 0.6 * images < 8 * share * size.image_kept_bytes <= images
     assert 0.6 * texts < 8 * share * size.text_kept_bytes <= texts
 

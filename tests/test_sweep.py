@@ -122,7 +122,7 @@ def test_mistakes_are_answered_with_the_nearest_that_works(call, message):
 def test_a_recipe_that_is_missing_is_answered_with_those_there_are(tmp_path: Path, monkeypatch):
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "siglip-gpu.yaml").write_text("")
-    monkeypatch.setattr(sweeps, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(sweeps, "folders", lambda: [tmp_path])
     with pytest.raises(InputError, match="no recipe for setup 'finetune' at scale 'laptop'; known: siglip-gpu"):
         load_recipe("finetune", "laptop")
 

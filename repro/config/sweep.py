@@ -142,17 +142,17 @@ def list_sweeps() -> list[Sweep]:
 
 def sweep_names() -> list[str]:
     """The person's own in ./sweeps, and those that come along."""
-    return sorted({file.stem for folder in _folders() for file in folder.glob("*.yaml")})
+    return sorted({file.stem for folder in folders() for file in folder.glob("*.yaml")})
 
 
 def load_sweep(name: str) -> Sweep:
     """By name, or by the path of a YAML file. Raises InputError that names the file and the key."""
     file = Path(name)
     if file.suffix not in (".yaml", ".yml"):
-        candidates = [folder / f"{name}.yaml" for folder in _folders()]
+        candidates = [folder / f"{name}.yaml" for folder in folders()]
         found = [candidate for candidate in candidates if candidate.is_file()]
         if not found:
-            known = {f.stem for folder in _folders() for f in folder.glob("*.yaml")}
+            known = {f.stem for folder in folders() for f in folder.glob("*.yaml")}
             raise InputError(f"unknown sweep '{name}'{nearest(name, known)}")
         file = found[0]
     values = read_yaml(file)
@@ -165,11 +165,11 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
         raise InputError(f"unknown setup '{setup}'{nearest(setup, SETUPS)}")
     if scale not in SCALES:
         raise InputError(f"unknown scale '{scale}'{nearest(scale, SCALES)}")
-    folders = [folder / "recipes" for folder in _folders()]
-    for folder in folders:
+    recipes = [folder / "recipes" for folder in folders()]
+    for folder in recipes:
         if (file := folder / f"{setup}-{scale}.yaml").is_file():
             return {**read_yaml(file), "setup": setup, "scale": scale}, file
-    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    known = sorted({file.stem for folder in recipes for file in folder.glob("*.yaml")})
     raise InputError(f"there is no recipe for setup '{setup}' at scale '{scale}'; known: {', '.join(known)}")
 
 
@@ -291,5 +291,5 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _folders() -> list[Path]:
+def folders() -> list[Path]:
     return [folder for folder in (Path("sweeps"), resource("sweeps")) if folder.is_dir()]

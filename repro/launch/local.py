@@ -36,7 +36,7 @@ class LocalRanks:
         context.set_forkserver_preload(PRELOADED)
         port = free_port() if settings.ranks > 1 else 0
         self.processes = [
-            context.Process(target=_rank, args=(cell.directory, settings, rank, port, tuple(gpus)))
+            context.Process(target=rank_process, args=(cell.directory, settings, rank, port, tuple(gpus)))
             for rank in range(settings.ranks)
         ]
         self.ended: list[Exit] = []
@@ -150,7 +150,7 @@ def _startable(queue: list[Cell], most: int) -> list[Cell]:
     return found
 
 
-def _rank(directory: RunDirectory, settings: JobSettings, rank: int, port: int, gpus: tuple[str, ...]) -> None:
+def rank_process(directory: RunDirectory, settings: JobSettings, rank: int, port: int, gpus: tuple[str, ...]) -> None:
     """The process of one rank."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(settings.ranks)}
     if settings.ranks > 1:

@@ -98,8 +98,8 @@ def measure(name: str) -> ModelSize:
         model = model.to_empty(device="cpu")  # on "meta" attention keeps a matrix that no real device keeps
         one_and_two_images = [torch.zeros(n, *image) for n in (1, 2)]
         one_and_two_texts = [torch.zeros(n, length, dtype=torch.long) for n in (1, 2)]
-        image_kept = [_kept_bytes(model, model.encode_image, images) for images in one_and_two_images]
-        text_kept = [_kept_bytes(model, model.encode_text, texts) for texts in one_and_two_texts]
+        image_kept = [kept_bytes(model, model.encode_image, images) for images in one_and_two_images]
+        text_kept = [kept_bytes(model, model.encode_text, texts) for texts in one_and_two_texts]
         image_operations = _operations(model.encode_image, one_and_two_images[0])
         text_operations = _operations(model.encode_text, one_and_two_texts[0])
     tokens = getattr(getattr(model, "text", model), "token_embedding", None)
@@ -156,7 +156,7 @@ def _operations(embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
     return counter.calls
 
 
-def _kept_bytes(model: "torch.nn.Module", embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
+def kept_bytes(model: "torch.nn.Module", embed: Callable[..., Any], inputs: "torch.Tensor") -> int:
     """Bytes of all that waits for the backward pass, except weights; views of one storage keep it once."""
     from torch.autograd.graph import saved_tensors_hooks
 

@@ -103,7 +103,7 @@ def own_sweeps(tmp_path, monkeypatch):
     shutil.copy(resource("sweeps") / "batch-size.yaml", folder)
     for scale in ("laptop", "gpu"):
         shutil.copy(resource("sweeps") / "recipes" / f"siglip-{scale}.yaml", folder / "recipes")
-    monkeypatch.setattr("repro.config.sweep._folders", lambda: [folder])
+    monkeypatch.setattr("repro.config.sweep.folders", lambda: [folder])
     return folder
 
 

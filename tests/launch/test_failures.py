@@ -48,7 +48,7 @@ def stand_still():
 
 
 def rank_with_a_fault(directory, settings, rank, port, gpus):
-    """As local._rank, but for put_fault."""
+    """As local.rank_process, but for put_fault."""
     put_fault(directory, rank)
     local_rank(directory, settings, rank, port, gpus)
 
@@ -82,13 +82,13 @@ def put_fault(directory, rank):
         trainer.make_optimizer = make_faulty
 
 
-local_rank = local._rank
+local_rank = local.rank_process
 
 
 @pytest.fixture
 def faulty(cell, monkeypatch):
     """A run on two ranks of which one will fail: faulty(rank, kind)."""
-    monkeypatch.setattr(local, "_rank", rank_with_a_fault)
+    monkeypatch.setattr(local, "rank_process", rank_with_a_fault)
 
     def make(rank, kind, **values):
         made = cell(**{"examples_seen": 60_000, "warmup_examples": 0} | values)

@@ -71,12 +71,12 @@ def what_it_sees(directory, settings, rank, port, gpus):
     directory.write_result({"status": "finished", "reason": ""})
 
 
-the_real_rank = local._rank
+the_real_rank = local.rank_process
 
 
 def test_ranks_of_a_run_see_the_runs_gpus_and_no_others(cell, gpus, monkeypatch):
     gpus(4)
-    monkeypatch.setattr(local, "_rank", what_it_sees)
+    monkeypatch.setattr(local, "rank_process", what_it_sees)
     runs = [cell(seed=seed, evals=()) for seed in range(2)]
     launch(runs, JobSettings(ranks=2), jobs=2)
     seen = {file.read_text() for run in runs for file in run.directory.job.glob("sees-*")}

@@ -1,7 +1,8 @@
-"""A shard whose images cannot be decoded."""
+"""A clock that moves as a test says, and a shard whose images cannot be decoded."""
 
 import io
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,3 +23,26 @@ def bad_shard(tmp_path: Path) -> Callable[[int], Path]:
         return tmp_path / "bad.tar"
 
     return write
+
+
+class FakeClock:
+    """Moves by a microsecond with each reading, and by what `sleep` is told: no machine is too busy for it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-6
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    """In the place of time.perf_counter and time.monotonic."""
+    fake = FakeClock()
+    monkeypatch.setattr(time, "perf_counter", fake)
+    monkeypatch.setattr(time, "monotonic", fake)
+    return fake

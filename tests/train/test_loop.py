@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import pytest
 import torch
@@ -125,27 +124,26 @@ def test_a_run_that_is_shorter_than_the_spacing_makes_no_checkpoint(make_spec, t
     assert result["checkpoint_share"] == 0
 
 
-def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeypatch):
+def test_checkpoints_that_take_long_come_less_often(make_spec, tmp_path, monkeypatch, clock):
     copies = []
 
     def slow_copy(state):
-        copies.append(time.sleep(0.5))
+        copies.append(clock.sleep(5))
         return to_host(state)
 
     monkeypatch.setattr("repro.train.trainer.to_host", slow_copy)
-    _, result = trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0))
-    assert result["step_seconds"] * result["steps"] < 50 * 0.5
+    trained(make_spec(), tmp_path / "a", Options(checkpoint_seconds=0))
     assert len(copies) == 1
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_the_next_step_and_not_at_the_next_checkpoint(
-    make_spec, tmp_path, monkeypatch
+    make_spec, tmp_path, monkeypatch, clock
 ):
     def fail(self, step, state):
         raise OSError("the disk is gone")
 
     def slow_copy(state):
-        time.sleep(0.2)  # so that the run's time has room for one checkpoint only
+        clock.sleep(5)  # so that the run's time has room for one checkpoint only
         return to_host(state)
 
     monkeypatch.setattr(Checkpoints, "save", fail)
