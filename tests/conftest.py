@@ -9,6 +9,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin take the CPUs from the tests beside
 
+SLOW = ("tests/drill/", "tests/slurm/", "tests/launch/test_kills.py")
+"""What the continuous integration runs beside the usual tests: pytest -m slow."""
 FIRST = (
     "tests/slurm/test_sweep.py",
     "tests/launch/test_kills.py",
@@ -28,7 +30,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min((os.cpu_count() or 1) + 1, 8) if everything else 0
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
     items.sort(key=lambda item: next((n for n, start in enumerate(FIRST) if item.nodeid.startswith(start)), len(FIRST)))
 
 

@@ -4,8 +4,8 @@ Counts and file sizes are of all pairs, from the shards' indexes. What asks for 
 samples spread evenly over the data, through the code that training reads them with.
 """
 
-import functools
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,6 @@ CONTEXT_LENGTHS = (16, 64)
 COLUMNS, ROWS = 6, 4
 TILE, GAP, FONT_SIZE, CAPTION_LINES = 176, 16, 14, 4
 INK, PALE, PAPER, FRAME, ALARM = "#222222", "#777777", "#ffffff", "#ececec", "#b00020"
-NO_GLYPH = "□"
 READ_AHEAD = 256
 """Samples that the threads may be ahead of the one that reads their results."""
 
@@ -207,11 +206,10 @@ def contact_sheet(samples: list[Sample], title: str) -> Image.Image:
     line = round(FONT_SIZE * 1.35)
     cell = (TILE + GAP, TILE + GAP + line * (CAPTION_LINES + 1))
     columns = min(COLUMNS, len(samples))
-    rows = -(-len(samples) // columns)
     top = GAP + 2 * line
-    sheet = Image.new("RGB", (GAP + max(columns, 3) * cell[0], top + rows * cell[1] + line), PAPER)
+    sheet = Image.new("RGB", (GAP + max(columns, 3) * cell[0], top + -(-len(samples) // columns) * cell[1]), PAPER)
     draw = ImageDraw.Draw(sheet)
-    missing = _write(draw, (GAP, GAP), title, INK, width=sheet.width - 2 * GAP)
+    _write(draw, (GAP, GAP), title, INK, width=sheet.width - 2 * GAP)
     for position, sample in enumerate(samples):
         x, y = GAP + position % columns * cell[0], top + position // columns * cell[1]
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), FRAME)
@@ -222,64 +220,22 @@ def contact_sheet(samples: list[Sample], title: str) -> Image.Image:
             continue
         height, width, _ = sample.pixels.shape
         sheet.paste(Image.fromarray(sample.pixels), (x + (TILE - width) // 2, y + (TILE - height) // 2))
-        missing |= _write(draw, (x, y + TILE + 3 + line), sample.caption, INK, CAPTION_LINES)
-    if missing:
-        note = f"{NO_GLYPH}: a character that no font on this machine has"
-        _write(draw, (GAP, sheet.height - line - 4), note, PALE, width=sheet.width)
+        _write(draw, (x, y + TILE + 3 + line), sample.caption, INK, CAPTION_LINES)
     return sheet
 
 
 def _write(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, ink: str, lines: int = 1, width: int = TILE
-) -> bool:
-    """Write a text in so many lines of a width. Returns whether characters had to be replaced by □."""
-    wanted = {ord(character) for character in text if not character.isspace()}
-    file = _font_file(frozenset(wanted))
-    lacking = wanted - _characters(file)
-    shown = "".join(NO_GLYPH if ord(character) in lacking else character for character in text)
-    font = ImageFont.truetype(file, FONT_SIZE)
-    draw.text(at, "\n".join(_wrap(shown, font, width, lines)), fill=ink, font=font, spacing=round(FONT_SIZE * 0.2))
-    return bool(lacking)
+) -> None:
+    """Write a text in so many lines of a width, in matplotlib's DejaVu Sans: the same on every machine."""
+    font = ImageFont.truetype(_font_file(), FONT_SIZE)
+    text = " ".join(text.split())
+    characters = max(4, int(width * len(text) / max(1.0, font.getlength(text))))
+    wrapped = textwrap.wrap(text, characters, max_lines=lines, placeholder="…")
+    draw.text(at, "\n".join(wrapped), fill=ink, font=font, spacing=round(FONT_SIZE * 0.2))
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
-    """Lines that fit the width, broken at spaces, or within a word that fits no line; … where more is left."""
-    words = text[: width * most // 3].split()  # few characters are as narrow as three pixels
-    lines = [""]
-    while words:
-        longer = f"{lines[-1]} {words[0]}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            words.pop(0)
-        elif lines[-1]:
-            lines.append("")
-        else:
-            fits = next(n for n in range(len(words[0]), 0, -1) if n == 1 or font.getlength(words[0][:n]) <= width)
-            lines[-1], words[0] = words[0][:fits], words[0][fits:]
-        if len(lines) > most:
-            return [*lines[: most - 1], lines[most - 1][: -max(1, len(lines[most - 1]) // 12)] + "…"]
-    return lines
-
-
-@functools.cache
-def _font_file(wanted: frozenset[int]) -> str:
-    """matplotlib's DejaVu Sans, the same on every machine; for scripts it lacks, the installed font that has most."""
+def _font_file() -> str:
     import matplotlib
-    from matplotlib.font_manager import findSystemFonts
 
-    own = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
-    if wanted <= _characters(own):
-        return own
-    return max([own, *sorted(findSystemFonts())], key=lambda file: len(wanted & _characters(file)))
-
-
-@functools.cache
-def _characters(font_file: str) -> frozenset[int]:
-    """The code points that a font draws; none for one that PIL cannot use at this size, such as bitmaps."""
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        ImageFont.truetype(font_file, FONT_SIZE)
-        return frozenset(FT2Font(font_file).get_charmap())
-    except (OSError, RuntimeError):
-        return frozenset()
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
