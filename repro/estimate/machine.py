@@ -68,7 +68,7 @@ OURS = Machine(
     activation_factor=1.447,
     input_factor=0.1897,
 )
-"""Stands in for any machine without GPUs. Fitted to eleven runs, and held against 22 others (docs/experiments.md)."""
+"""Stands in for any machine without GPUs. Fitted to eleven runs, and held against 22 others (docs/lab-notebook.md)."""
 
 
 @dataclass(frozen=True)

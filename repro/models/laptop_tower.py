@@ -31,7 +31,7 @@ OF_A_GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def laptop_tower_spec() -> RunSpec:
-    """One epoch, at the batch size and learning rate that do best on the laptop (docs/experiments.md)."""
+    """One epoch, at the batch size and learning rate that do best on the laptop (docs/findings.md)."""
     return RunSpec(
         setup="siglip",
         scale="laptop",
