@@ -25,19 +25,10 @@ def run(spec_file: Path, sweep: str, runs: Path, timeout: float, **options: Any)
     torchrun --nproc-per-node 2 --no-python repro run SPEC.json
     """
     from repro.config.errors import InputError, Interrupted
-    from repro.launch import Cell, read_spec_file
-    from repro.launch.complete import check_evals, check_runs_folder, complete
+    from repro.launch.prepare import prepare_run
 
-    if sweep in ("", ".", "..") or "/" in sweep:
-        raise InputError(f"--sweep '{sweep}': expected the name of one folder below --runs")
-    given = read_spec_file(spec_file)
-    (spec,) = complete([given])
-    inside_a_run = spec_file.name == "spec.json" and spec_file.resolve().parent.name == spec.run_id
-    if inside_a_run:
-        runs, sweep = spec_file.resolve().parents[2], spec_file.resolve().parents[1].name
-    check_evals([spec])
-    check_runs_folder(runs, sweep)
-    cell = Cell.of(spec, runs, sweep)
+    cell = prepare_run(spec_file, runs, sweep)
+    spec = cell.spec
     first, alone = int(os.environ.get("RANK", 0)) == 0, int(os.environ.get("WORLD_SIZE", 1)) == 1
     if cell.state() == "finished":
         click.echo(f"{cell.directory.path} is finished; nothing to do.") if first else None

@@ -16,8 +16,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from repro.config.errors import InputError, Interrupted
-from repro.config.files import CorruptRun, read_object, write_json
-from repro.config.spec import RunSpec
+from repro.config.files import write_json
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job, take_up
 from repro.launch.prepare import Launch, Options, default_jobs
@@ -38,7 +37,6 @@ __all__ = [
     "labelled",
     "launch",
     "needs_a_job",
-    "read_spec_file",
     "states",
     "submit",
 ]
@@ -220,12 +218,3 @@ def _signals_are_ctrl_c() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def read_spec_file(file: Path) -> RunSpec:
-    """A spec from a run's spec.json, or one that a person wrote. Raises InputError."""
-    try:
-        values = read_object(file)
-    except CorruptRun as error:
-        raise InputError(str(error)) from None
-    return RunSpec.parse(values, str(file))

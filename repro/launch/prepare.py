@@ -7,6 +7,7 @@ from typing import Any
 
 from repro.config.cluster import ClusterProfile, load_profile
 from repro.config.errors import InputError, nearest
+from repro.config.files import CorruptRun, read_object
 from repro.config.hardware import cores, visible_gpus
 from repro.config.layout import JobGroup, Layout, plan_jobs
 from repro.config.spec import RunSpec
@@ -201,3 +202,23 @@ def _fitting(launch: Launch) -> Launch:
     if launch.profile is not None:
         check_memory(launch.arrays(launch.specs), launch.profile)
     return launch
+
+
+def prepare_run(spec_file: Path, runs: Path, sweep: str) -> Cell:
+    """The one run that a file describes, checked as `prepare` does; in its own directory where the file is in one.
+
+    spec_file: a run's spec.json, or one that a person wrote. Raises InputError.
+    """
+    if sweep in ("", ".", "..") or "/" in sweep:
+        raise InputError(f"--sweep '{sweep}': expected the name of one folder below --runs")
+    try:
+        values = read_object(spec_file)
+    except CorruptRun as error:
+        raise InputError(str(error)) from None
+    (spec,) = complete([RunSpec.parse(values, str(spec_file))])
+    own = spec_file.resolve()
+    if own.name == "spec.json" and own.parent.name == spec.run_id:
+        runs, sweep = own.parents[2], own.parents[1].name
+    check_evals([spec])
+    check_runs_folder(runs, sweep)
+    return Cell.of(spec, runs, sweep)
