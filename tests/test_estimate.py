@@ -15,9 +15,9 @@ from repro.config.errors import InputError
 from repro.config.layout import JobGroup, Layout, plan_jobs
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.config.units import parse_batch_size
-from repro.estimate import Prediction, check_memory, counts, crossover, evaluations, least_bytes, totals
+from repro.estimate import Prediction, check_memory, counts, crossover, eval_sizes, least_bytes, totals
+from repro.estimate.costs import OURS, Machine, Place, place_on, this_place
 from repro.estimate.counts import pair_flops, parameters, passes, training_flops, work_of
-from repro.estimate.machine import OURS, Machine, Place, place_on, this_place
 from repro.models import build
 from repro.models.sizes import model_size
 from repro.train.optim import make_optimizer
@@ -146,12 +146,12 @@ def test_released_weights_take_an_evaluation_and_no_step():
 def test_evaluations_on_the_way_count_as_often_as_they_come():
     spec = spec_with(512, evals=("shapes",))
     on_the_way = spec.model_copy(update={"evaluate_at": (10**6, 10**7)})
-    assert evaluations.evaluated(spec) == (2016 + 1000, 384 + 1000)
-    assert evaluations.evaluated(on_the_way)[0] == 3 * 3016
-    assert evaluations.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
-    assert evaluations.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
-    assert evaluations.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
-    assert evaluations.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
+    assert eval_sizes.evaluated(spec) == (2016 + 1000, 384 + 1000)
+    assert eval_sizes.evaluated(on_the_way)[0] == 3 * 3016
+    assert eval_sizes.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
+    assert eval_sizes.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
+    assert eval_sizes.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
+    assert eval_sizes.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
 
 
 def test_the_loss_takes_the_share_of_the_towers_where_the_crossover_says():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from repro.cli.tables import is_number
+from repro.cli.results_table import is_number
 from repro.config.units import format_batch_size, format_bytes
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
     from rich.console import Console
 
     from repro import results
+    from repro.cli.results_table import results_table
     from repro.cli.status import MOST_LINES
-    from repro.cli.tables import results_table
 
     name = results.choose_sweep(runs, sweep)
     tables = results.tables_of(runs, name)

@@ -69,8 +69,8 @@ def _print(table: "pd.DataFrame") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from repro.cli.results_table import is_number, main_metrics, short_name
     from repro.cli.status import MOST_LINES
-    from repro.cli.tables import is_number, main_metrics, short_name
     from repro.config.units import format_batch_size, format_examples
 
     metrics = main_metrics([column for column in table.columns if "/" in column])[:3]

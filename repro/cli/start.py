@@ -39,7 +39,7 @@ def _run_here(launch: "Launch", retry: bool, runs: Path) -> int:
     from rich.console import Console
 
     from repro.cli.progress import Progress, glance, sentence
-    from repro.cli.tables import print_results
+    from repro.cli.results_table import print_results
     from repro.launch import launch as run_cells
     from repro.launch import needs_a_job, states
 

@@ -13,7 +13,7 @@ from repro.config.layout import JobGroup, Layout, plan_jobs
 from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, Sweep, expand, load_sweep, local_batches
 from repro.estimate import Prediction, check_memory, sizes_of
-from repro.estimate.machine import place_on, this_place
+from repro.estimate.costs import place_on, this_place
 from repro.launch.cell import Cell, JobSettings, labelled
 from repro.launch.complete import check_evals, check_runs_folder, complete
 
