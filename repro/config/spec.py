@@ -7,9 +7,10 @@ What only changes speed or place (ranks, worker count, executor, folders) is no 
 """
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -121,98 +122,88 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _combinations(self) -> "RunSpec":
+        problems = itertools.chain(self._sizes(), self._setup(), self._loss(), self._corruption())
+        if problem := next(problems, None):
+            raise InputError(problem)
+        return self
+
+    def _sizes(self) -> Iterator[str]:
+        """What is wrong with batch, micro-batch and length together, with the nearest that works; likewise below."""
         if not self.trains and self.examples_seen:
-            raise InputError(
-                f"examples_seen {self.examples_seen:,}: setup {self.setup} trains nothing; expected examples_seen 0"
-            )
+            yield f"examples_seen {self.examples_seen:,}: setup {self.setup} trains nothing; expected examples_seen 0"
         if self.examples_seen < self.batch_size and self.trains:
-            raise InputError(
+            yield (
                 f"examples_seen {self.examples_seen:,} is less than batch_size {self.batch_size:,}: not one step; "
                 f"use --examples {self.batch_size} or more, or a smaller batch size"
             )
         if self.batch_size > self.micro_batch and self.batch_size % self.micro_batch:
-            raise InputError(
+            yield (
                 f"micro_batch {self.micro_batch:,} does not divide batch_size {self.batch_size:,}; "
                 f"the nearest that does is {_nearest_divisor(self.batch_size, self.micro_batch):,}"
             )
-        self._check_setup()
         if self.warmup_examples > self.examples_seen:
-            raise InputError(
+            yield (
                 f"warmup_examples {self.warmup_examples:,} is more than examples_seen {self.examples_seen:,}; "
                 f"use --set warmup_examples={self.examples_seen // 10} or a share such as 10%"
             )
-        kind = LOSSES[self.loss]
-        if not kind.has_bias and self.init_logit_bias is not None:
-            raise InputError(f"init_logit_bias: the {kind.name} loss has no bias; expected null with loss {kind.name}")
-        if not kind.chooses_negatives and self.negatives != "all":
-            raise InputError(
-                f"negatives {self.negatives}: the {kind.name} loss takes all; expected all with loss {kind.name}"
-            )
-        if self.negatives == "all" and self.negatives_share != 1:
-            raise InputError(
-                f"negatives_share {self.negatives_share:g} with negatives all; expected random, hard or easy"
-            )
-        self._check_negatives()
-        self._check_corruption()
-        if self.init_logit_bias is None and not self.learn_logit_bias:
-            raise InputError("learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias")
-        return self
 
-    def _check_setup(self) -> None:
-        """Check the fields that depend on the setup's image tower."""
+    def _setup(self) -> Iterator[str]:
         kind = SETUPS[self.setup]
         if kind.needs_weights and not self.pretrained:
-            raise InputError(
+            yield (
                 f"pretrained is empty: setup {self.setup} starts from the weights of an image tower; expected a "
                 "checkpoint, timm, laptop-tower or a tag of open_clip's"
             )
         if not (kind.needs_weights or kind.evaluates_only) and self.pretrained:
-            raise InputError(
+            yield (
                 f"pretrained {self.pretrained}: setup {self.setup} trains both towers from scratch; expected it empty, "
                 "or setup finetune or siglit"
             )
         if not kind.reads_embeddings and self.embeddings:
-            raise InputError(f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit")
-        if not kind.reads_embeddings:
-            return
-        if self.image_learning_rate_multiplier:
-            raise InputError(
+            yield f"embeddings {self.embeddings}: setup {self.setup} reads images; expected setup siglit"
+        if kind.reads_embeddings and self.image_learning_rate_multiplier:
+            yield (
                 f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
                 "tower; expected 0, or setup finetune"
             )
-        if self.languages:
-            raise InputError(
-                "languages: setup siglit reads the captions that were embedded with the images; expected none"
-            )
+        if kind.reads_embeddings and self.languages:
+            yield "languages: setup siglit reads the captions that were embedded with the images; expected none"
 
-    def _check_negatives(self) -> None:
+    def _loss(self) -> Iterator[str]:
         """Fewer than one negative a positive is no choice of negatives: the threshold would be one of chance."""
-        of_each = self.negatives_share * (self.batch_size - 1)
-        if self.negatives == "all" or of_each >= 1:
-            return
-        if self.batch_size == 1:
-            raise InputError(f"negatives {self.negatives} with batch_size 1: a batch of one pair has no negatives")
-        raise InputError(
-            f"negatives_share {self.negatives_share:g} keeps {of_each:.2g} negatives a positive at batch_size "
-            f"{self.batch_size:,}, less than one; expected {_rounded_up(1 / (self.batch_size - 1))} or more"
-        )
+        kind, share = LOSSES[self.loss], self.negatives_share
+        if not kind.has_bias and self.init_logit_bias is not None:
+            yield f"init_logit_bias: the {kind.name} loss has no bias; expected null with loss {kind.name}"
+        if not kind.chooses_negatives and self.negatives != "all":
+            yield f"negatives {self.negatives}: the {kind.name} loss takes all; expected all with loss {kind.name}"
+        if self.negatives == "all" and share != 1:
+            yield f"negatives_share {share:g} with negatives all; expected random, hard or easy"
+        if self.negatives != "all" and self.batch_size == 1:
+            yield f"negatives {self.negatives} with batch_size 1: a batch of one pair has no negatives"
+        if self.negatives != "all" and (kept := share * (self.batch_size - 1)) < 1:
+            yield (
+                f"negatives_share {share:g} keeps {kept:.2g} negatives a positive at batch_size "
+                f"{self.batch_size:,}, less than one; expected {_rounded_up(1 / (self.batch_size - 1))} or more"
+            )
+        if self.init_logit_bias is None and not self.learn_logit_bias:
+            yield "learn_logit_bias: there is no bias to hold still; expected a number in init_logit_bias"
 
-    def _check_corruption(self) -> None:
+    def _corruption(self) -> Iterator[str]:
         kind, probability = self.corruption, self.corruption_probability
         if kind == "none" and probability:
-            raise InputError(
+            yield (
                 f"corruption_probability {probability:g} with corruption none; expected one of "
                 f"{', '.join(CORRUPTIONS[1:])}, or corruption_probability 0"
             )
         if kind != "none" and not probability:
-            raise InputError(f"corruption {kind} with corruption_probability 0: corrupts nothing; expected more than 0")
+            yield f"corruption {kind} with corruption_probability 0: corrupts nothing; expected more than 0"
         if "image" in kind and self.reads_embeddings:
-            raise InputError(
+            yield (
                 f"corruption {kind}: siglit's images are embeddings made beforehand; expected text or batch, "
                 "or another setup"
             )
         if "batch" in kind and round(probability * self.batch_size) < 2:
-            raise InputError(
+            yield (
                 f"corruption_probability {probability:g} of batch_size {self.batch_size:,} is less than the two pairs "
                 f"that can be shuffled; expected {_rounded_up(2 / self.batch_size)} or more"
             )
