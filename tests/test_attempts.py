@@ -62,10 +62,10 @@ def test_an_attempt_that_ended_is_over_though_its_process_lives(folder):
 
 def test_who_was_taken_for_dead_and_comes_back_is_refused(folder):
     first = ownership.claim(folder, job_id="7_1")
-    first.still_in_force()
+    first.check_in_force()
     ownership.claim(folder, job_id="7_1")  # the job was requeued: its earlier start is over
     with pytest.raises(ownership.Superseded, match="attempt 2 has taken this run over"):
-        first.still_in_force()
+        first.check_in_force()
 
 
 def test_a_process_of_another_machine_lives_while_it_gives_signs(folder):

@@ -25,7 +25,7 @@ LINE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Glance:
+class RunSummary:
     """One run as a line of the table."""
 
     label: str
@@ -44,14 +44,14 @@ class Glance:
         return (self.total - self.examples_seen) / self.rate
 
 
-def glance(cell: Cell, state: str | None = None, place: Place | None = None) -> Glance:
+def summarise(cell: Cell, state: str | None = None, place: Place | None = None) -> RunSummary:
     """One run as it is; state and place where they are known already (launch.states)."""
     state, line = state or cell.state(), cell.directory.last_logged() or {}
     total = cell.spec.steps * cell.spec.batch_size
     seen = total if state == "finished" else line.get("examples_seen", 0)
     label, rate, loss = cell.label, line.get("examples_per_second"), line.get("loss")
     where = place.where if place is not None and state in ("queued", "running") else ""
-    return Glance(label, state, seen, total, rate, loss, _reason(cell, state, place), where)
+    return RunSummary(label, state, seen, total, rate, loss, _reason(cell, state, place), where)
 
 
 def _reason(cell: Cell, state: str, place: Place | None) -> str:
@@ -99,25 +99,25 @@ class Progress:
             self.live.__exit__(*exception)
 
     def update(self) -> None:
-        glances = [glance(cell) for cell in self.cells]
+        summaries = [summarise(cell) for cell in self.cells]
         if self.live:
-            self.live.update(table(glances), refresh=True)
+            self.live.update(table(summaries), refresh=True)
             return
-        done = sum(g.state not in UNFINISHED for g in glances)
-        for cell, g in zip(self.cells, glances, strict=True):
+        done = sum(g.state not in UNFINISHED for g in summaries)
+        for cell, g in zip(self.cells, summaries, strict=True):
             if g.state == "interrupted" and cell.directory.read_result() is None:
                 continue  # its ranks are gone, and the launch is about to write down why, or to start it
             state, since = self.shown.get(g.label, ("pending", 0.0))
             if g.state != state or (g.state == "running" and time.monotonic() - since > LINE_SECONDS):
                 self.shown[g.label] = (g.state, time.monotonic())
-                self.console.print(f"[{done}/{len(glances)}] {sentence(g)}", markup=False, highlight=False)
+                self.console.print(f"[{done}/{len(summaries)}] {sentence(g)}", markup=False, highlight=False)
 
     def say(self, text: str) -> None:
         """One line that stays, above the table."""
         self.console.print(text, markup=False, highlight=False)
 
 
-def sentence(g: Glance) -> str:
+def sentence(g: RunSummary) -> str:
     """'sigmoid 1k s0: running, 32.8k of 65.5k examples, 1,800/s, loss 3.214, 18 s left'."""
     parts = [g.state]
     if g.examples_seen:
@@ -131,14 +131,14 @@ def sentence(g: Glance) -> str:
     return f"{g.label}: {', '.join(parts)}" + (f": {g.reason}" if g.reason else "")
 
 
-def table(glances: Sequence[Glance]) -> Table:
+def table(summaries: Sequence[RunSummary]) -> Table:
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    shown.add_column("run", no_wrap=True, min_width=max((len(g.label) for g in glances), default=0))
-    shown.add_column("state", no_wrap=True, min_width=max((len(g.state) for g in glances), default=0))
+    shown.add_column("run", no_wrap=True, min_width=max((len(g.label) for g in summaries), default=0))
+    shown.add_column("state", no_wrap=True, min_width=max((len(g.state) for g in summaries), default=0))
     for name, width in (("examples seen", 13), ("examples/s", 6), ("loss", 5), ("time left", 7)):
         shown.add_column(name, justify="right", no_wrap=True, min_width=width)
     shown.add_column("where", no_wrap=True)
-    for g in glances:
+    for g in summaries:
         shown.add_row(
             g.label,
             f"[{STYLES.get(g.state, 'red')}]{g.state}[/]",

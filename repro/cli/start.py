@@ -38,7 +38,7 @@ def _submit(launch: "Launch", retry: bool, runs: Path) -> int:
 def _run_here(launch: "Launch", retry: bool, runs: Path) -> int:
     from rich.console import Console
 
-    from repro.cli.progress import Progress, glance, sentence
+    from repro.cli.progress import Progress, sentence, summarise
     from repro.cli.results_table import print_results
     from repro.launch import launch as run_cells
     from repro.launch import needs_a_job, states
@@ -59,7 +59,7 @@ def _run_here(launch: "Launch", retry: bool, runs: Path) -> int:
     print_results(cells, console)
     unfinished = [cell for cell in cells if cell.state() != "finished"]
     for cell in unfinished:
-        click.echo(sentence(glance(cell)), err=True)
+        click.echo(sentence(summarise(cell)), err=True)
     click.echo(f"\nNext: repro report {launch.sweep}{_where(runs)}")
     return 1 if unfinished else 0
 

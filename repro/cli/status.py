@@ -52,17 +52,17 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
     """Return what to show, and whether anything is still queued or running."""
     from rich.console import Group
 
-    from repro.cli.progress import glance, table
+    from repro.cli.progress import summarise, table
     from repro.launch.records import unreadable_launches
 
     cells, corrupt = read_cells(runs, sweep)
     found, warning = _states(cells)
-    glances = [glance(cell, state, place) for cell, state, place in found]
-    states = [one.state for one in glances] + ["corrupt"] * len(corrupt)
-    chosen, left_out = glances, 0
-    if len(glances) > MOST_LINES and not every_run:
-        chosen = sorted(glances, key=lambda one: one.state in OVER)[:MOST_LINES]
-        left_out = len(glances) - len(chosen)
+    summaries = [summarise(cell, state, place) for cell, state, place in found]
+    states = [one.state for one in summaries] + ["corrupt"] * len(corrupt)
+    chosen, left_out = summaries, 0
+    if len(summaries) > MOST_LINES and not every_run:
+        chosen = sorted(summaries, key=lambda one: one.state in OVER)[:MOST_LINES]
+        left_out = len(summaries) - len(chosen)
     lines = [f"{one.label}: {one.state}: {one.reason}" for one in chosen if one.reason]
     lines += [f"corrupt: {message}" for message in corrupt]
     lines += [f"… and {left_out} more; --all shows them"] if left_out else []
@@ -70,7 +70,7 @@ def look(runs: Path, sweep: str, every_run: bool) -> "tuple[RenderableType, bool
     lines += unreadable_launches(runs / sweep)
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines += ["", f"{sweep}: {counts}"]
-    under_way = any(one.state in ("queued", "running") for one in glances)
+    under_way = any(one.state in ("queued", "running") for one in summaries)
     return Group(table(chosen), *(_plain(line) for line in lines)), under_way
 
 

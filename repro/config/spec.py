@@ -39,7 +39,14 @@ LOG_COLUMNS = (
 """Keys of every line of a run's log."""
 LOG_LINES = 200
 """About so many lines a run leaves in its log, whatever its length."""
-UNTOLD = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples", "evals", "evaluate_at")
+HIDDEN_FIELDS = (
+    "data_fingerprint",
+    "model_fingerprint",
+    "pretrained_fingerprint",
+    "warmup_examples",
+    "evals",
+    "evaluate_at",
+)
 """Fields that follow from others, or tell little in a label."""
 
 BatchSize = Annotated[int, BeforeValidator(parse_batch_size), Field(gt=0)]
@@ -278,7 +285,7 @@ def differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row.get("loss"), row.get("batch_size"), row.get("seed")), []).append(row)
-    fields = [name for name in RunSpec.model_fields if name not in UNTOLD]
+    fields = [name for name in RunSpec.model_fields if name not in HIDDEN_FIELDS]
     return [name for name in fields if any(len({str(r.get(name)) for r in group}) > 1 for group in groups.values())]
 
 

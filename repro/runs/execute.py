@@ -63,7 +63,7 @@ def run(
         alive.enter_context(liveness.announced(directory.alive_file(rank)))
         if attempt is not None:
             alive.enter_context(ownership.beating(attempt.file))
-            options = dataclasses.replace(options, still_ours=attempt.still_in_force)
+            options = dataclasses.replace(options, check_owner=attempt.check_in_force)
         ending = _Ending(directory, attempt)
         peers = alive.enter_context(contextlib.ExitStack())
         if ranks > 1:
@@ -130,7 +130,7 @@ class _Ending:
         """
         if self.attempt is None or result.get("lost_contact"):
             return
-        self.attempt.still_in_force()
+        self.attempt.check_in_force()
         columns = {key: value for key, value in result.items() if key not in ("lost_contact", "rank")}
         self.directory.write_result(columns)
         self.attempt.end(result["status"], (self.directory.last_logged() or {}).get("examples_seen", 0))

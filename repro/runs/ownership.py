@@ -64,7 +64,7 @@ class Attempt:
             return still_runs(self.pid, self.process_started)
         return 0 <= seconds_since_beat(self.file) < STALE_SECONDS
 
-    def still_in_force(self) -> None:
+    def check_in_force(self) -> None:
         """Raises Superseded where a later attempt has the run."""
         if (self.file.parent / f"{self.number + 1:04}.json").exists():
             raise Superseded(f"{self.file}: attempt {self.number + 1} has taken this run over")

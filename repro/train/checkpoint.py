@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of one run, in one folder. Only one process writes there.
 
-    still_ours is called right before anything is put in place or logged, and raises where another process has the run.
+    check_owner is called right before anything is put in place or logged, and raises where another process has the run.
     """
 
-    def __init__(self, folder: Path, still_ours: Callable[[], None] = lambda: None, spec_hash: str = ""):
-        self.folder, self.still_ours, self.spec_hash = folder, still_ours, spec_hash
+    def __init__(self, folder: Path, check_owner: Callable[[], None] = lambda: None, spec_hash: str = ""):
+        self.folder, self.check_owner, self.spec_hash = folder, check_owner, spec_hash
 
     def save(self, step: int, state: dict[str, Any]) -> None:
         """Write step-<step>.pt and drop all but the newest two. Raises DiskFull; the ones before are then untouched."""
@@ -84,7 +84,7 @@ class Checkpoints:
 
         It comes last: where it is, the columns and the link are.
         """
-        self.still_ours()
+        self.check_owner()
         with full_disk_named(self.folder / FINAL_COLUMNS):
             _put_text(self.folder / FINAL_COLUMNS, json.dumps(columns) + "\n")
         link = self.folder / WEIGHTS_NAME
@@ -103,14 +103,14 @@ class Checkpoints:
         return json.loads(columns.read_text())
 
     def _put(self, file: Path, state: Any) -> None:
-        self.still_ours()
+        self.check_owner()
         self._remove_leftovers()
         with full_disk_named(file, size_bytes(state)), _unfinished(file) as temporary:
             with temporary.open("wb") as target:
                 digest = _serialize(state, target)
                 target.flush()
                 os.fsync(target.fileno())
-            self.still_ours()
+            self.check_owner()
             _put_text(_sidecar(file), f"{digest}  {file.name}\n")
             temporary.rename(file)
             sync_folder(file.parent)

@@ -59,7 +59,7 @@ def evaluate_if_due(trainer: Trainer, asked_to_stop: Callable[[], bool]) -> str:
 
 
 def _evaluate(trainer: Trainer, examples: int, asked_to_stop: Callable[[], bool]) -> str:
-    trainer.checkpoints.still_ours()
+    trainer.checkpoints.check_owner()
     states = random.getstate(), np.random.get_state(), random_state(trainer.device)
     names = {"model": f"local-dir:{trainer.directory.checkpoints.resolve()}", "pretrained": f"step {trainer.step}"}
     try:

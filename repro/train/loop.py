@@ -27,14 +27,14 @@ BLOCKED_SHARE = 0.02
 class Options:
     """How a run is carried out; changes nothing of its result (a micro-batch: its last bits).
 
-    checkpoint_seconds: between two checkpoints, or longer (see BLOCKED_SHARE). still_ours: raises where another
+    checkpoint_seconds: between two checkpoints, or longer (see BLOCKED_SHARE). check_owner: raises where another
     process has taken the run over; called before anything is put in place. micro_batch: at most this, if the spec's
     does not fit in memory. timeout_seconds: how long ranks wait for one that trains no further.
     """
 
     workers: int = 0
     checkpoint_seconds: float = 300.0
-    still_ours: Callable[[], None] = lambda: None
+    check_owner: Callable[[], None] = lambda: None
     micro_batch: int | None = None
     timeout_seconds: float = distributed.TIMEOUT_SECONDS
 
@@ -53,7 +53,7 @@ def train(
     and optimizer state (with AdamW three times the weights) once more, and written from there while training goes on.
     """
     first = distributed.rank() == 0
-    checkpoints = Checkpoints(directory.checkpoints, options.still_ours, spec.spec_hash)
+    checkpoints = Checkpoints(directory.checkpoints, options.check_owner, spec.spec_hash)
     with distributed.rank_0_first():
         columns = checkpoints.trained() if first else None
     columns = distributed.from_first_rank(columns)
@@ -144,6 +144,6 @@ def _bad_samples_recorded(directory: RunDirectory, options: Options) -> Iterator
         yield
     except BadData as error:
         if distributed.rank() == 0:
-            options.still_ours()
+            options.check_owner()
             write_bad(directory, error.counts)
         raise

@@ -97,7 +97,7 @@ class Trainer:
         state = None
         with distributed.rank_0_first():
             if self.rank == 0:
-                self.checkpoints.still_ours()
+                self.checkpoints.check_owner()
                 state = self.checkpoints.load_latest(self.device)
                 with full_disk_named(self.directory.log_file):
                     self.directory.truncate_log(state["step"] if state else 0)
@@ -159,7 +159,7 @@ class Trainer:
         self._check_same_weights()
         with distributed.rank_0_first():
             if self.rank == 0:
-                self.checkpoints.still_ours()
+                self.checkpoints.check_owner()
                 write_bad(self.directory, self.bad)
                 self.checkpoints.save_final(stock_weights(self.model) | self._frozen_weights(), columns)
 
@@ -297,7 +297,7 @@ class Trainer:
             "bad_samples": sum(self.bad.values()),
             "peak_memory_bytes": peak_memory_bytes(self.device),
         }
-        self.checkpoints.still_ours()
+        self.checkpoints.check_owner()
         with full_disk_named(self.directory.log_file):
             self.directory.log(line)
 

@@ -2,7 +2,7 @@
 
 Written from the description that an example's `.json` holds, so that a caption can be checked against it. What a
 caption says is kept beside its English words (`Said`): other languages say the same (shapes_languages).
-`lot` is everywhere a function that gives numbers in [0, 1), such as `random.Random(seed).random`.
+`rand` is a function that gives numbers in [0, 1), such as `random.Random(seed).random`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ MAX_WORDS = 14
 PLACE_MARGIN = 0.3
 RELATION_MARGIN = 0.4
 
-Lot = Callable[[], float]
+Random = Callable[[], float]
 
 WORDINGS = {
     "small": ("small", "small", "small", "tiny", "little"),
@@ -44,7 +44,7 @@ WITH_TEXTURE = {
 NUMBERS = {2: "two", 3: "three"}
 LEAD_INS = ("a photo of", "a picture of", "an image of", "a drawing of", "there is")
 
-# A caption that comes out too long is told again with less, in this order.
+# A caption that comes out too long is written again with less, in this order.
 _SHORTER = (
     {},
     {"lead_in": 0.0, "place": 0.0, "pattern": 0.0},
@@ -71,23 +71,23 @@ class Said(NamedTuple):
     phrases: tuple[Phrase, ...]
     join: str = ""  # between two: "left of", "right of", "above", "below" or "and"
     place: tuple[str, ...] = ()  # of the only group
-    told: str | None = None  # what a sentence says of the only group: "red", "striped"
+    statement: str | None = None  # what a sentence says of the only group: "red", "striped"
     lead_in: str | None = None  # one of LEAD_INS
     background: str | None = None
     pattern: str | None = None
 
 
-def caption(scene: dict, naming: Naming, lot: Lot) -> str:
+def caption(scene: dict, naming: Naming, rand: Random) -> str:
     """One caption of a described scene (see `shapes_scenes.describe`), of at most MAX_WORDS words."""
-    return say(scene, naming, lot).english
+    return say(scene, naming, rand).english
 
 
-def say(scene: dict, naming: Naming, lot: Lot) -> Said:
+def say(scene: dict, naming: Naming, rand: Random) -> Said:
     """The caption in English, and what it says."""
     said = Said("", ())
     for less in _SHORTER:
         naming = naming._replace(**less)
-        said = _sentence(scene, naming, lot)
+        said = _sentence(scene, naming, rand)
         if said.english.count(" ") + said.english.count(",") < MAX_WORDS:
             break
     return said
@@ -116,72 +116,72 @@ def relations(one: dict, other: dict) -> list[str]:
     return found
 
 
-def _sentence(scene: dict, naming: Naming, lot: Lot) -> Said:
+def _sentence(scene: dict, naming: Naming, rand: Random) -> Said:
     groups = scene["groups"]
-    colour, pattern, background = _background(scene, naming, lot)
-    if len(groups) > 1 and lot() < naming.total:
+    colour, pattern, background = _background(scene, naming, rand)
+    if len(groups) > 1 and rand() < naming.total:
         everything = Phrase(sum(group["count"] for group in groups), "shape")
-        lead_in, text = _led(f"{NUMBERS[everything.count]} {one_of(('shapes', 'objects'), lot)}", True, naming, lot)
+        lead_in, text = _led(f"{NUMBERS[everything.count]} {one_of(('shapes', 'objects'), rand)}", True, naming, rand)
         return Said(text + background, (everything,), "", (), None, lead_in, colour, pattern)
 
-    start = int(lot() * len(groups))
+    start = int(rand() * len(groups))
     groups = groups[start:] + groups[:start]
-    named = [group for i, group in enumerate(groups) if i == 0 or lot() < naming.group]
-    if len(named) == 1 and lot() < 0.1:
-        return _told(named[0], naming, lot)
-    phrases, texts = zip(*(_phrase(group, naming, lot) for group in named), strict=True)
+    named = [group for i, group in enumerate(groups) if i == 0 or rand() < naming.group]
+    if len(named) == 1 and rand() < 0.1:
+        return _told(named[0], naming, rand)
+    phrases, texts = zip(*(_phrase(group, naming, rand) for group in named), strict=True)
     join, where = "", []
     if len(named) == 1:
-        where = place(named[0]) if lot() < naming.place else []
-        text = texts[0] + (" " + _place(where, lot) if where else "")
+        where = place(named[0]) if rand() < naming.place else []
+        text = texts[0] + (" " + _place(where, rand) if where else "")
     elif len(named) == 2:
-        known = relations(*named) if lot() < naming.relation else []
-        join = one_of(known, lot) if known else "and"
-        text = f"{texts[0]} {_word(join, lot)} {texts[1]}"
+        known = relations(*named) if rand() < naming.relation else []
+        join = one_of(known, rand) if known else "and"
+        text = f"{texts[0]} {_word(join, rand)} {texts[1]}"
     else:
         text = f"{texts[0]}, {texts[1]} and {texts[2]}"
-    lead_in, text = _led(text, named[0]["count"] > 1, naming, lot)
+    lead_in, text = _led(text, named[0]["count"] > 1, naming, rand)
     return Said(text + background, phrases, join, tuple(where), None, lead_in, colour, pattern)
 
 
-def _phrase(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, str]:
+def _phrase(group: dict, naming: Naming, rand: Random) -> tuple[Phrase, str]:
     """ "two small striped red circles", "a circle with stripes", "a red shape" """
-    phrase, adjectives, noun, after = _words(group, naming, lot)
+    phrase, adjectives, noun, after = _words(group, naming, rand)
     words = " ".join([*adjectives, noun])
     article = NUMBERS.get(group["count"], "an" if words[0] in "aeiou" else "a")
     return phrase, f"{article} {words}{after}"
 
 
-def _told(group: dict, naming: Naming, lot: Lot) -> Said:
+def _told(group: dict, naming: Naming, rand: Random) -> Said:
     """ "the small circle is red", "the two circles are striped" """
-    kind = "colour" if lot() < 0.6 else "texture"
-    phrase, adjectives, noun, after = _words(group, naming._replace(shape=1.0, **{kind: 0.0}), lot)
+    kind = "colour" if rand() < 0.6 else "texture"
+    phrase, adjectives, noun, after = _words(group, naming._replace(shape=1.0, **{kind: 0.0}), rand)
     number, verb = ([NUMBERS[group["count"]]], "are") if group["count"] > 1 else ([], "is")
-    text = f"{' '.join(['the', *number, *adjectives, noun])}{after} {verb} {_word(group[kind], lot)}"
-    return Said(text, (phrase,), told=group[kind])
+    text = f"{' '.join(['the', *number, *adjectives, noun])}{after} {verb} {_word(group[kind], rand)}"
+    return Said(text, (phrase,), statement=group[kind])
 
 
-def _words(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, list[str], str, str]:
+def _words(group: dict, naming: Naming, rand: Random) -> tuple[Phrase, list[str], str, str]:
     """The phrase, split into adjectives, noun, and words that follow the noun."""
-    colour = [_word(group["colour"], lot)] if lot() < naming.colour else []
+    colour = [_word(group["colour"], rand)] if rand() < naming.colour else []
     said = group["shape"]
-    if lot() < naming.shape:
-        noun = _word(group["shape"], lot)
+    if rand() < naming.shape:
+        noun = _word(group["shape"], rand)
     else:
         # No two groups share a colour, so that the colour alone still says which group, and how many.
-        said = noun = one_of(("shape", "object"), lot)
-        colour = [_word(group["colour"], lot)]
+        said = noun = one_of(("shape", "object"), rand)
+        colour = [_word(group["colour"], rand)]
     if group["count"] > 1:
         noun += "es" if noun.endswith("s") else "s"
     texture, after = [], ""
-    textured = lot() < naming.texture
+    textured = rand() < naming.texture
     if textured:
-        if group["texture"] != "solid" and lot() < 0.2:
-            after = " " + one_of(WITH_TEXTURE[group["texture"]], lot)
+        if group["texture"] != "solid" and rand() < 0.2:
+            after = " " + one_of(WITH_TEXTURE[group["texture"]], rand)
         else:
-            texture = [_word(group["texture"], lot)]
-    size = [_word(group["size"], lot)] if lot() < naming.size else []
-    order = size + colour + texture if lot() < 0.25 else size + texture + colour
+            texture = [_word(group["texture"], rand)]
+    size = [_word(group["size"], rand)] if rand() < naming.size else []
+    order = size + colour + texture if rand() < 0.25 else size + texture + colour
     phrase = Phrase(
         group["count"],
         said,
@@ -192,37 +192,37 @@ def _words(group: dict, naming: Naming, lot: Lot) -> tuple[Phrase, list[str], st
     return phrase, order, noun, after
 
 
-def _background(scene: dict, naming: Naming, lot: Lot) -> tuple[str | None, str | None, str]:
+def _background(scene: dict, naming: Naming, rand: Random) -> tuple[str | None, str | None, str]:
     """Colour and pattern, where they are said, and "", " on white", " on a striped blue background" """
-    if lot() >= naming.background:
+    if rand() >= naming.background:
         return None, None, ""
-    colour = _word(scene["background"], lot)
-    if lot() < naming.pattern:
-        pattern = _word(scene["pattern"], lot)
-        if lot() < 0.7:
+    colour = _word(scene["background"], rand)
+    if rand() < naming.pattern:
+        pattern = _word(scene["pattern"], rand)
+        if rand() < 0.7:
             return scene["background"], scene["pattern"], f" on a {pattern} {colour} background"
         return None, scene["pattern"], f" on a {pattern} background"
-    return scene["background"], None, f" on {colour}" if lot() < 0.4 else f" on a {colour} background"
+    return scene["background"], None, f" on {colour}" if rand() < 0.4 else f" on a {colour} background"
 
 
-def _place(sides: list[str], lot: Lot) -> str:
+def _place(sides: list[str], rand: Random) -> str:
     """ "on the left", "in the top left" """
-    if len(sides) == 2 and lot() < 0.6:
-        return f"in the {sides[1]} {sides[0]}" + (" corner" if lot() < 0.4 else "")
-    return _word(one_of(sides, lot), lot)
+    if len(sides) == 2 and rand() < 0.6:
+        return f"in the {sides[1]} {sides[0]}" + (" corner" if rand() < 0.4 else "")
+    return _word(one_of(sides, rand), rand)
 
 
-def _led(text: str, plural: bool, naming: Naming, lot: Lot) -> tuple[str | None, str]:
+def _led(text: str, plural: bool, naming: Naming, rand: Random) -> tuple[str | None, str]:
     """The text after its lead-in, if it has one, or after "a photo of "."""
-    if lot() >= naming.lead_in:
+    if rand() >= naming.lead_in:
         return None, text
-    lead_in = one_of(LEAD_INS, lot)
+    lead_in = one_of(LEAD_INS, rand)
     return lead_in, f"{'there are' if plural and lead_in == 'there is' else lead_in} {text}"
 
 
-def _word(meaning: str, lot: Lot) -> str:
-    return one_of(WORDINGS[meaning], lot) if meaning in WORDINGS else meaning
+def _word(meaning: str, rand: Random) -> str:
+    return one_of(WORDINGS[meaning], rand) if meaning in WORDINGS else meaning
 
 
-def one_of(options, lot: Lot):
-    return options[int(lot() * len(options))]
+def one_of(options, rand: Random):
+    return options[int(rand() * len(options))]

@@ -263,8 +263,8 @@ _LAYOUTS = _layouts()
 
 def _cells(rng: np.random.Generator, total: np.ndarray) -> np.ndarray:
     """[n, 3, 4]: the cell of each object."""
-    cells, lot = np.empty((len(total), 3, 4)), rng.random(len(total))
+    cells, drawn = np.empty((len(total), 3, 4)), rng.random(len(total))
     for objects, ways in _LAYOUTS.items():
         rows = total == objects
-        cells[rows] = ways[(lot[rows] * len(ways)).astype(int)]
+        cells[rows] = ways[(drawn[rows] * len(ways)).astype(int)]
     return cells

@@ -26,7 +26,7 @@ from PIL import Image
 from repro.config.errors import InputError
 from repro.data.eval_sets import MULTILINGUAL_SHAPES, SHAPES
 from repro.world import scenes as world
-from repro.world.captions import Lot, say
+from repro.world.captions import Random, say
 from repro.world.drawing import draw
 from repro.world.languages import LANGUAGES, translations
 
@@ -117,11 +117,13 @@ def training_block(
     """
     rng = np.random.default_rng([seed, _TRAIN_SPLIT, block])
     scenes = world.lay_out(rng, world.sample_groups(rng, BLOCK, world.SCENES, held_out=False))
-    described, lot = world.describe(scenes)[:rows], _lot(rng)
-    said = [say(scene, world.TRAINING_NAMING, lot) for scene in described]
+    described, rand = world.describe(scenes)[:rows], _stream(rng)
+    said = [say(scene, world.TRAINING_NAMING, rand) for scene in described]
     if multilingual:
-        lots = _lots_of_languages(seed, _TRAIN_SPLIT, block)
-        described = [scene | {"captions": translations(one, lots)} for scene, one in zip(described, said, strict=True)]
+        streams = _streams_of_languages(seed, _TRAIN_SPLIT, block)
+        described = [
+            scene | {"captions": translations(one, streams)} for scene, one in zip(described, said, strict=True)
+        ]
     yield from _samples(draw(scenes, rng, image_size, rows), described, txt=[one.english for one in said])
 
 
@@ -142,31 +144,33 @@ def retrieval_samples(seed: int = 0, image_size: int = 32, multilingual: bool = 
     rng = np.random.default_rng([seed, _RETRIEVAL_SPLIT])
     candidates = 2 * RETRIEVAL_IMAGES
     scenes = world.lay_out(rng, world.sample_groups(rng, candidates, world.RETRIEVAL_SCENES, held_out=True))
-    described, lot = world.describe(scenes), _lot(rng)
-    lots = _lots_of_languages(seed, _RETRIEVAL_SPLIT, 0)
+    described, rand = world.describe(scenes), _stream(rng)
+    streams = _streams_of_languages(seed, _RETRIEVAL_SPLIT, 0)
     seen: set[tuple[str, str]] = set()
     chosen: list[tuple[int, dict[str, str]]] = []
     for number, scene in enumerate(described):
-        said = say(scene, world.RETRIEVAL_NAMING, lot)
-        captions = translations(said, lots) if multilingual else {"en": said.english}
+        said = say(scene, world.RETRIEVAL_NAMING, rand)
+        captions = translations(said, streams) if multilingual else {"en": said.english}
         if seen.isdisjoint(captions.items()):
             seen.update(captions.items())
             chosen.append((number, captions))
     numbers, captions = zip(*chosen[:RETRIEVAL_IMAGES], strict=True)
     images = draw(scenes, rng, image_size)[list(numbers)]
-    told = [described[n] | ({"captions": c} if multilingual else {}) for n, c in zip(numbers, captions, strict=True)]
-    yield from _samples(images, told, txt=[c["en"] for c in captions])
+    captioned = [
+        described[n] | ({"captions": c} if multilingual else {}) for n, c in zip(numbers, captions, strict=True)
+    ]
+    yield from _samples(images, captioned, txt=[c["en"] for c in captions])
 
 
-def _lot(rng: np.random.Generator) -> Lot:
+def _stream(rng: np.random.Generator) -> Random:
     """For choosing words; Python's own generator, because numpy's is slow at giving single numbers."""
     return random.Random(int(rng.random() * 2**53)).random  # noqa: S311
 
 
-def _lots_of_languages(seed: int, split: int, block: int) -> dict[str, Lot]:
+def _streams_of_languages(seed: int, split: int, block: int) -> dict[str, Random]:
     """Beside the stream that draws: images and English captions are those of the English world."""
     return {
-        language: _lot(np.random.default_rng([seed, split, block, number]))
+        language: _stream(np.random.default_rng([seed, split, block, number]))
         for number, language in enumerate(LANGUAGES, 1)
     }
 
@@ -265,8 +269,8 @@ def _write_retrieval(folder: Path, content: _Content) -> int:
         return _write_eval(folder / RETRIEVAL, samples, texts)
     for language in LANGUAGES:
         captions = (json.loads(sample["json"])["captions"][language] for sample in samples)
-        told = [sample | {"txt": text.encode()} for sample, text in zip(samples, captions, strict=True)]
-        _write_eval(folder / f"{RETRIEVAL}_{language}", told, texts)
+        captioned = [sample | {"txt": text.encode()} for sample, text in zip(samples, captions, strict=True)]
+        _write_eval(folder / f"{RETRIEVAL}_{language}", captioned, texts)
     return len(samples)
 
 

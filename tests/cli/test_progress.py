@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from repro.cli.progress import Progress, glance
+from repro.cli.progress import Progress, summarise
 from repro.launch import Cell
 
 
@@ -34,7 +34,7 @@ def test_a_run_whose_ranks_are_gone_is_shown_once_the_launch_has_said_why(abando
 
 
 def test_what_a_rank_left_of_its_failure_is_the_reason_of_a_run_that_nobody_looked_after(abandoned):
-    assert glance(abandoned).reason == "its process exited without recording a result"
+    assert summarise(abandoned).reason == "its process exited without recording a result"
     failure = {"status": "failed", "reason": "rank 0 of 2: lost rank 1", "lost_contact": True}
     abandoned.directory.write_failure(0, failure)
-    assert glance(abandoned).reason == "rank 0 of 2: lost rank 1"
+    assert summarise(abandoned).reason == "rank 0 of 2: lost rank 1"

@@ -52,9 +52,9 @@ def training() -> list[tuple[str, dict]]:
     """Captions and what is true of their images: 8,192 scenes, not drawn."""
     pairs = []
     for block in range(8):
-        rng, lot = np.random.default_rng(block), random.Random(block).random
+        rng, rand = np.random.default_rng(block), random.Random(block).random
         scenes = world.describe(world.lay_out(rng, world.sample_groups(rng, 1024, world.SCENES, held_out=False)))
-        pairs += [(caption(scene, world.TRAINING_NAMING, lot), scene) for scene in scenes]
+        pairs += [(caption(scene, world.TRAINING_NAMING, rand), scene) for scene in scenes]
     return pairs
 
 

@@ -27,7 +27,7 @@ GRAMMAR = {
         ("de", Said("", (Phrase(1, "heart", "red"), STAR), "and"), "ein rotes Herz neben einem blauen Stern"),
         ("de", Said("", (STAR, Phrase(1, "heart", "red")), "below"), "ein blauer Stern unter einem roten Herzen"),
         ("de", Said("", (Phrase(1, "diamond", "pink"),)), "eine rosa Raute"),
-        ("de", Said("", (CIRCLES,), told="red"), "die zwei kleinen roten Kreise sind rot"),
+        ("de", Said("", (CIRCLES,), statement="red"), "die zwei kleinen roten Kreise sind rot"),
         ("de", Said("", (STAR,), background="white", pattern="dotted"), "auf einem gepunkteten weißen Grund"),
         ("de", Said("", (STAR,), place=("left", "top")), "ein blauer Stern in der oberen linken Ecke"),
     ],
@@ -37,14 +37,14 @@ GRAMMAR = {
         ("es", Said("", (Phrase(2, "cross", "brown", "outlined"),)), "dos cruces marrones con borde"),
         ("es", Said("", (Phrase(3, "arrow", "orange"),)), "tres flechas naranja"),
         ("es", Said("", (Phrase(2, "crescent", "gray"),)), "dos medias lunas grises"),
-        ("es", Said("", (Phrase(2, "star"),), told="white"), "las dos estrellas son blancas"),
-        ("es", Said("", (Phrase(1, "ring"),), told="outlined"), "el anillo tiene borde"),
+        ("es", Said("", (Phrase(2, "star"),), statement="white"), "las dos estrellas son blancas"),
+        ("es", Said("", (Phrase(1, "ring"),), statement="outlined"), "el anillo tiene borde"),
         ("es", Said("", (STAR,), place=("right", "bottom")), "una estrella azul en la esquina inferior derecha"),
     ],
     "measure words and order of Chinese": [
         ("zh", Said("", (CIRCLES, STAR), "left of"), "两个红色的小圆形在一颗蓝色的星星的左边"),
         ("zh", Said("", (HEXAGONS,)), "两个带条纹的白色六边形"),
-        ("zh", Said("", (Phrase(2, "star"),), told="white"), "这两颗星星是白色的"),
+        ("zh", Said("", (Phrase(2, "star"),), statement="white"), "这两颗星星是白色的"),
         ("zh", Said("", (STAR,), background="black", pattern="plain"), "纯黑色背景上有一颗蓝色的星星"),
         ("zh", Said("", (STAR,), place=("left", "top"), lead_in="a photo of"), "照片里有一颗蓝色的星星在左上角"),
     ],
@@ -55,8 +55,8 @@ GRAMMAR = {
         ("ar", Said("", (Phrase(2, "oval", "black"),)), "شكلان بيضويان أسودان"),
         ("ar", Said("", (HEARTS,)), "ثلاثة قلوب بنية"),
         ("ar", Said("", (Phrase(3, "ring", "green"),)), "ثلاث حلقات خضراء"),
-        ("ar", Said("", (Phrase(3, "circle", None, None, "small"),), told="red"), "الدوائر الثلاث الصغيرة حمراء"),
-        ("ar", Said("", (Phrase(2, "hexagon"),), told="white"), "الشكلان السداسيان أبيضان"),
+        ("ar", Said("", (Phrase(3, "circle", None, None, "small"),), statement="red"), "الدوائر الثلاث الصغيرة حمراء"),
+        ("ar", Said("", (Phrase(2, "hexagon"),), statement="white"), "الشكلان السداسيان أبيضان"),
         ("ar", Said("", (HEARTS, Phrase(1, "cross"), STAR)), "ثلاثة قلوب بنية وصليب ونجمة زرقاء"),
     ],
 }
@@ -72,10 +72,10 @@ def test_the_grammar_of_each_language(rule):
 
 def scenes_told(naming: world.Naming, scenes: dict, blocks: int):
     for block in range(blocks):
-        rng, lot = np.random.default_rng(block), random.Random(block).random
-        lots = {language: random.Random(f"{block} {language}").random for language in LANGUAGES}
+        rng, rand = np.random.default_rng(block), random.Random(block).random
+        streams = {language: random.Random(f"{block} {language}").random for language in LANGUAGES}
         for scene in world.describe(world.lay_out(rng, world.sample_groups(rng, 1024, scenes, held_out=True))):
-            yield scene, translations(say(scene, naming, lot), lots)
+            yield scene, translations(say(scene, naming, rand), streams)
 
 
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != "en"])

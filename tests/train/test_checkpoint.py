@@ -131,13 +131,13 @@ from pathlib import Path
 import torch
 from repro.train.checkpoint import Checkpoints
 
-def still_ours():
-    still_ours.asked += 1
-    if still_ours.asked == 2:  # the file is whole, under its temporary name
+def check_owner():
+    check_owner.asked += 1
+    if check_owner.asked == 2:  # the file is whole, under its temporary name
         os.kill(os.getpid(), signal.SIGKILL)
 
-still_ours.asked = 0
-Checkpoints(Path(sys.argv[1]), still_ours).save(2, {"step": 2, "weights": torch.zeros(1000)})
+check_owner.asked = 0
+Checkpoints(Path(sys.argv[1]), check_owner).save(2, {"step": 2, "weights": torch.zeros(1000)})
 """
 
 
@@ -169,12 +169,12 @@ def test_a_run_that_another_process_has_is_left_alone(tmp_path, asked):
     before = names(Checkpoints(tmp_path))
     answers = iter([None] * (asked - 1) + [TakenOver()])
 
-    def still_ours():
+    def check_owner():
         if error := next(answers):
             raise error
 
     with pytest.raises(TakenOver):
-        Checkpoints(tmp_path, still_ours).save(2, state(2))
+        Checkpoints(tmp_path, check_owner).save(2, state(2))
     assert names(Checkpoints(tmp_path)) == before
 
 

@@ -192,7 +192,7 @@ def test_a_process_that_lost_its_run_puts_nothing_in_place(make_spec, tmp_path):
         if len(calls) > 1:  # the first is on resuming, before the log is cut back
             raise TakenOver
 
-    options = Options(checkpoint_seconds=0, still_ours=lost_at_the_first_checkpoint)
+    options = Options(checkpoint_seconds=0, check_owner=lost_at_the_first_checkpoint)
     with pytest.raises(TakenOver):
         trained(make_spec(), tmp_path / "a", options)
     assert not list((tmp_path / "a" / "checkpoints").glob("*.pt*"))

@@ -5,7 +5,7 @@ Written without vowel signs, so that a case shows in the dual alone. "دائرت
 
 from typing import NamedTuple
 
-from repro.world.captions import Lot, Phrase, Said, one_of
+from repro.world.captions import Phrase, Random, Said, one_of
 
 
 class Noun(NamedTuple):
@@ -87,38 +87,38 @@ PLACES = {
 IN_A_CORNER = {"left": "اليسرى", "right": "اليمنى", "top": "العلوية", "bottom": "السفلية"}
 
 
-def tell(said: Said, lot: Lot) -> str:
-    if said.told is not None:
-        return _sentence(said, lot)
+def tell(said: Said, rand: Random) -> str:
+    if said.statement is not None:
+        return _sentence(said, rand)
     lead_in = LEAD_INS[said.lead_in] if said.lead_in else ""
     genitive = lead_in.endswith(OF)
-    first = _phrase(said.phrases[0], genitive, lot)
+    first = _phrase(said.phrases[0], genitive, rand)
     if said.join in RELATIONS:
-        text = f"{first} {one_of(RELATIONS[said.join], lot)} {_phrase(said.phrases[1], True, lot)}"
-    elif said.join and lot() < 0.4:
-        text = f"{first} {one_of(('بجانب', 'مع'), lot)} {_phrase(said.phrases[1], True, lot)}"
+        text = f"{first} {one_of(RELATIONS[said.join], rand)} {_phrase(said.phrases[1], True, rand)}"
+    elif said.join and rand() < 0.4:
+        text = f"{first} {one_of(('بجانب', 'مع'), rand)} {_phrase(said.phrases[1], True, rand)}"
     else:
-        text = f" {AND}".join([first, *(_phrase(phrase, genitive, lot) for phrase in said.phrases[1:])])
-    after = [part for part in (_place(said.place, lot), _background(said, lot)) if part]
+        text = f" {AND}".join([first, *(_phrase(phrase, genitive, rand) for phrase in said.phrases[1:])])
+    after = [part for part in (_place(said.place, rand), _background(said, rand)) if part]
     return " ".join([lead_in + text, *after])
 
 
-def _sentence(said: Said, lot: Lot) -> str:
+def _sentence(said: Said, rand: Random) -> str:
     """Without a verb: "the circle the small red", "the circles the three the small red"."""
     phrase = said.phrases[0]
     noun, several = NOUNS[phrase.noun], phrase.count > 2
-    words = [_counted(noun, phrase.count, False), *_described(phrase, False, lot)]
+    words = [_counted(noun, phrase.count, False), *_described(phrase, False, rand)]
     if several:
         words.insert(1, _three(noun))
-    predicate = _agreeing(ADJECTIVES[said.told][0], noun, phrase.count, False)
+    predicate = _agreeing(ADJECTIVES[said.statement][0], noun, phrase.count, False)
     return " ".join([*(_definite(word) for word in words), predicate])
 
 
-def _phrase(phrase: Phrase, oblique: bool, lot: Lot) -> str:
+def _phrase(phrase: Phrase, oblique: bool, rand: Random) -> str:
     """oblique: after a preposition, or in the genitive."""
     noun = NOUNS[phrase.noun]
     number = [_three(noun)] if phrase.count == 3 else []
-    return " ".join([*number, _counted(noun, phrase.count, oblique), *_described(phrase, oblique, lot)])
+    return " ".join([*number, _counted(noun, phrase.count, oblique), *_described(phrase, oblique, rand)])
 
 
 def _three(noun: Noun) -> str:
@@ -141,13 +141,13 @@ def _dual(word: str, oblique: bool) -> str:
     return word + ("ين" if oblique else "ان")
 
 
-def _described(phrase: Phrase, oblique: bool, lot: Lot) -> list[str]:
+def _described(phrase: Phrase, oblique: bool, rand: Random) -> list[str]:
     """The adjectives in agreement with the noun; what is said with "ب" last."""
     noun, texture, after = NOUNS[phrase.noun], phrase.texture, []
-    if texture in WITH_TEXTURE and lot() < 0.25:
+    if texture in WITH_TEXTURE and rand() < 0.25:
         texture, after = None, [WITH_TEXTURE[texture]]
-    order = (phrase.colour, phrase.size, texture) if lot() < 0.6 else (phrase.size, phrase.colour, texture)
-    said = [one_of(ADJECTIVES[word], lot) for word in order if word]
+    order = (phrase.colour, phrase.size, texture) if rand() < 0.6 else (phrase.size, phrase.colour, texture)
+    said = [one_of(ADJECTIVES[word], rand) for word in order if word]
     return [_agreeing(word, noun, phrase.count, oblique) for word in said] + after
 
 
@@ -164,16 +164,16 @@ def _definite(words: str) -> str:
     return words if words in WITH_TEXTURE.values() else " ".join(THE + word for word in words.split())
 
 
-def _place(sides: tuple[str, ...], lot: Lot) -> str:
+def _place(sides: tuple[str, ...], rand: Random) -> str:
     """In a place, or in a corner: "in the corner the upper the left"."""
     if len(sides) == 2:
         across, upright = sides
         return f"في الزاوية {IN_A_CORNER[upright]} {IN_A_CORNER[across]}"
-    return one_of(PLACES[sides[0]], lot) if sides else ""
+    return one_of(PLACES[sides[0]], rand) if sides else ""
 
 
-def _background(said: Said, lot: Lot) -> str:
+def _background(said: Said, rand: Random) -> str:
     """On a background, which is feminine."""
-    words = [one_of(ADJECTIVES[word], lot) for word in (said.background, said.pattern) if word]
+    words = [one_of(ADJECTIVES[word], rand) for word in (said.background, said.pattern) if word]
     agreeing = [word if word in INVARIABLE else FEMININE.get(word, word + "ة") for word in words]
     return " ".join(["على خلفية", *agreeing]) if agreeing else ""

@@ -3,7 +3,7 @@
 "两个带条纹的红色小圆形在一颗蓝色星星的左边，白色背景"
 """
 
-from repro.world.captions import Lot, Phrase, Said, one_of
+from repro.world.captions import Phrase, Random, Said, one_of
 
 NOUNS = {  # with the measure word
     "circle": (("圆形", "个"), ("圆", "个")),
@@ -75,57 +75,57 @@ PLACES = {
 IN_A_CORNER = {"left": "左", "right": "右", "top": "上", "bottom": "下"}
 
 
-def tell(said: Said, lot: Lot) -> str:
-    if said.told is not None:
-        return _sentence(said, lot)
-    phrases = [_phrase(phrase, lot) for phrase in said.phrases]
+def tell(said: Said, rand: Random) -> str:
+    if said.statement is not None:
+        return _sentence(said, rand)
+    phrases = [_phrase(phrase, rand) for phrase in said.phrases]
     if said.join in SIDES:
-        text = f"{phrases[0]}在{phrases[1]}的{one_of(SIDES[said.join], lot)}"
-    elif said.join and lot() < 0.3:
+        text = f"{phrases[0]}在{phrases[1]}的{one_of(SIDES[said.join], rand)}"
+    elif said.join and rand() < 0.3:
         text = f"{phrases[0]}在{phrases[1]}旁边"
     elif said.place:
-        text = phrases[0] + _place(said.place, lot)
+        text = phrases[0] + _place(said.place, rand)
     else:
-        text = "、".join(phrases[:-1]) + one_of(("和", "与"), lot) + phrases[-1] if len(phrases) > 1 else phrases[0]
-    background = _background(said, lot)
+        text = "、".join(phrases[:-1]) + one_of(("和", "与"), rand) + phrases[-1] if len(phrases) > 1 else phrases[0]
+    background = _background(said, rand)
     if said.lead_in:
         text = LEAD_INS[said.lead_in] + text
-    elif background and lot() < 0.5:
+    elif background and rand() < 0.5:
         return f"{background}上有{text}"
     return f"{text}，{background}" if background else text
 
 
-def _sentence(said: Said, lot: Lot) -> str:
+def _sentence(said: Said, rand: Random) -> str:
     """ "这个小圆形是红色的", "这两个小圆形有条纹" """
     phrase = said.phrases[0]
-    predicate = IS_TEXTURED.get(said.told) or f"是{one_of(COLOURS[said.told], lot)}的"
-    return "这" + _phrase(phrase, lot).removeprefix(NUMBERS[1]) + predicate
+    predicate = IS_TEXTURED.get(said.statement) or f"是{one_of(COLOURS[said.statement], rand)}的"
+    return "这" + _phrase(phrase, rand).removeprefix(NUMBERS[1]) + predicate
 
 
-def _phrase(phrase: Phrase, lot: Lot) -> str:
+def _phrase(phrase: Phrase, rand: Random) -> str:
     """ "两个带条纹的红色小圆形", "一个红色条纹圆形", "一个红色的圆形" """
-    noun, measure = one_of(NOUNS[phrase.noun], lot)
-    texture = one_of(TEXTURES[phrase.texture], lot) if phrase.texture else ""
-    colour = one_of(COLOURS[phrase.colour], lot) if phrase.colour else ""
+    noun, measure = one_of(NOUNS[phrase.noun], rand)
+    texture = one_of(TEXTURES[phrase.texture], rand) if phrase.texture else ""
+    colour = one_of(COLOURS[phrase.colour], rand) if phrase.colour else ""
     if texture and not texture.endswith("的"):
         described = colour + texture
     else:
-        described = texture + colour + ("的" if colour and not texture and lot() < 0.3 else "")
+        described = texture + colour + ("的" if colour and not texture and rand() < 0.3 else "")
     return NUMBERS[phrase.count] + measure + described + SIZES.get(phrase.size, "") + noun
 
 
-def _place(sides: tuple[str, ...], lot: Lot) -> str:
+def _place(sides: tuple[str, ...], rand: Random) -> str:
     """ "在左边", "在左上角" """
     if len(sides) == 2:
         return f"在{IN_A_CORNER[sides[0]]}{IN_A_CORNER[sides[1]]}角"
-    return f"在{one_of(PLACES[sides[0]], lot)}"
+    return f"在{one_of(PLACES[sides[0]], rand)}"
 
 
-def _background(said: Said, lot: Lot) -> str:
+def _background(said: Said, rand: Random) -> str:
     """ "白色背景", "蓝色条纹背景", "纯白色背景" """
     if not said.background and not said.pattern:
         return ""
-    colour = one_of(COLOURS[said.background], lot) if said.background else ""
+    colour = one_of(COLOURS[said.background], rand) if said.background else ""
     if said.pattern == "plain":
         return f"纯{colour or '色'}背景"
     return colour + PATTERNS.get(said.pattern, "") + "背景"

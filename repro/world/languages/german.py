@@ -5,7 +5,7 @@
 
 from typing import NamedTuple
 
-from repro.world.captions import Lot, Phrase, Said, one_of
+from repro.world.captions import Phrase, Random, Said, one_of
 
 
 class Noun(NamedTuple):
@@ -94,35 +94,35 @@ PLACES = {
 IN_A_CORNER = {"left": "linken", "right": "rechten", "top": "oberen", "bottom": "unteren"}
 
 
-def tell(said: Said, lot: Lot) -> str:
-    if said.told is not None:
-        return _sentence(said, lot)
+def tell(said: Said, rand: Random) -> str:
+    if said.statement is not None:
+        return _sentence(said, rand)
     lead_in, case = LEAD_INS[said.lead_in] if said.lead_in else ("", "nominative")
-    first = _phrase(said.phrases[0], case, lot)
+    first = _phrase(said.phrases[0], case, rand)
     if said.join in RELATIONS:
-        text = f"{first} {one_of(RELATIONS[said.join], lot)} {_phrase(said.phrases[1], 'dative', lot)}"
-    elif said.join and lot() < 0.4:
-        text = f"{first} neben {_phrase(said.phrases[1], 'dative', lot)}"
+        text = f"{first} {one_of(RELATIONS[said.join], rand)} {_phrase(said.phrases[1], 'dative', rand)}"
+    elif said.join and rand() < 0.4:
+        text = f"{first} neben {_phrase(said.phrases[1], 'dative', rand)}"
     else:
-        *before, last = [first, *(_phrase(phrase, case, lot) for phrase in said.phrases[1:])]
+        *before, last = [first, *(_phrase(phrase, case, rand) for phrase in said.phrases[1:])]
         text = f"{', '.join(before)} und {last}" if before else last
-    return " ".join(part for part in (lead_in, text, _place(said.place, lot), _background(said, lot)) if part)
+    return " ".join(part for part in (lead_in, text, _place(said.place, rand), _background(said, rand)) if part)
 
 
-def _sentence(said: Said, lot: Lot) -> str:
+def _sentence(said: Said, rand: Random) -> str:
     """ "der kleine Kreis ist rot", "die zwei kleinen Kreise sind rot" """
     phrase = said.phrases[0]
-    noun, adjectives, after = _words(phrase, lot)
+    noun, adjectives, after = _words(phrase, rand)
     if phrase.count > 1:
         words = ["die", NUMBERS[phrase.count], *(_ended(word, "en") for word in adjectives), noun.plural]
     else:
         words = [DEFINITE[noun.gender], *(_ended(word, "e") for word in adjectives), noun.singular]
-    return " ".join([*words, *after, "sind" if phrase.count > 1 else "ist", one_of(ADJECTIVES[said.told], lot)])
+    return " ".join([*words, *after, "sind" if phrase.count > 1 else "ist", one_of(ADJECTIVES[said.statement], rand)])
 
 
-def _phrase(phrase: Phrase, case: str, lot: Lot) -> str:
+def _phrase(phrase: Phrase, case: str, rand: Random) -> str:
     """ "zwei kleine rote Kreise", "einem kleinen roten Kreis" """
-    noun, adjectives, after = _words(phrase, lot)
+    noun, adjectives, after = _words(phrase, rand)
     if phrase.count > 1:
         first, ending, last = NUMBERS[phrase.count], ENDINGS[case]["plural"], noun.plural
         if case == "dative" and not last.endswith("n"):
@@ -134,13 +134,13 @@ def _phrase(phrase: Phrase, case: str, lot: Lot) -> str:
     return " ".join([first, *(_ended(word, ending) for word in adjectives), last, *after])
 
 
-def _words(phrase: Phrase, lot: Lot) -> tuple[Noun, list[str], list[str]]:
+def _words(phrase: Phrase, rand: Random) -> tuple[Noun, list[str], list[str]]:
     """Noun, adjectives without their endings, what follows the noun."""
-    noun = one_of(NOUNS[phrase.noun], lot)
+    noun = one_of(NOUNS[phrase.noun], rand)
     texture, after = phrase.texture, []
-    if texture in WITH_TEXTURE and lot() < 0.2:
+    if texture in WITH_TEXTURE and rand() < 0.2:
         texture, after = None, [WITH_TEXTURE[texture]]
-    said = [one_of(ADJECTIVES[word], lot) for word in (phrase.size, texture, phrase.colour) if word]
+    said = [one_of(ADJECTIVES[word], rand) for word in (phrase.size, texture, phrase.colour) if word]
     return noun, said, after
 
 
@@ -148,21 +148,21 @@ def _ended(adjective: str, ending: str) -> str:
     return adjective if adjective in INVARIABLE else adjective + ending
 
 
-def _place(sides: tuple[str, ...], lot: Lot) -> str:
+def _place(sides: tuple[str, ...], rand: Random) -> str:
     """ "links", "oben links", "in der oberen linken Ecke" """
     if len(sides) == 2:
         across, upright = sides
-        if lot() < 0.4:
+        if rand() < 0.4:
             return f"in der {IN_A_CORNER[upright]} {IN_A_CORNER[across]} Ecke"
         return f"{PLACES[upright][0]} {PLACES[across][0]}"
-    return one_of(PLACES[sides[0]], lot) if sides else ""
+    return one_of(PLACES[sides[0]], rand) if sides else ""
 
 
-def _background(said: Said, lot: Lot) -> str:
+def _background(said: Said, rand: Random) -> str:
     """ "auf weißem Grund", "vor einem gestreiften blauen Hintergrund" """
-    adjectives = [one_of(ADJECTIVES[word], lot) for word in (said.pattern, said.background) if word]
+    adjectives = [one_of(ADJECTIVES[word], rand) for word in (said.pattern, said.background) if word]
     if not adjectives:
         return ""
-    preposition, noun = one_of((("auf", "Grund"), ("auf", "Hintergrund"), ("vor", "Hintergrund")), lot)
-    article, ending = (["einem"], "en") if lot() < 0.4 else ([], "em")
+    preposition, noun = one_of((("auf", "Grund"), ("auf", "Hintergrund"), ("vor", "Hintergrund")), rand)
+    article, ending = (["einem"], "en") if rand() < 0.4 else ([], "em")
     return " ".join([preposition, *article, *(_ended(word, ending) for word in adjectives), noun])

@@ -5,7 +5,7 @@
 
 from typing import NamedTuple
 
-from repro.world.captions import Lot, Phrase, Said, one_of
+from repro.world.captions import Phrase, Random, Said, one_of
 
 
 class Noun(NamedTuple):
@@ -78,45 +78,45 @@ PLACES = {
 IN_A_CORNER = {"left": "izquierda", "right": "derecha", "top": "superior", "bottom": "inferior"}
 
 
-def tell(said: Said, lot: Lot) -> str:
-    if said.told is not None:
-        return _sentence(said, lot)
-    phrases = [_phrase(phrase, lot) for phrase in said.phrases]
+def tell(said: Said, rand: Random) -> str:
+    if said.statement is not None:
+        return _sentence(said, rand)
+    phrases = [_phrase(phrase, rand) for phrase in said.phrases]
     if len(phrases) == 2:
-        text = f"{phrases[0]} {one_of(JOINS[said.join], lot)} {phrases[1]}"
+        text = f"{phrases[0]} {one_of(JOINS[said.join], rand)} {phrases[1]}"
     else:
         text = f"{', '.join(phrases[:-1])} y {phrases[-1]}" if len(phrases) > 1 else phrases[0]
     lead_in = LEAD_INS[said.lead_in] if said.lead_in else ""
-    return " ".join(part for part in (lead_in, text, _place(said.place, lot), _background(said, lot)) if part)
+    return " ".join(part for part in (lead_in, text, _place(said.place, rand), _background(said, rand)) if part)
 
 
-def _sentence(said: Said, lot: Lot) -> str:
+def _sentence(said: Said, rand: Random) -> str:
     """ "el círculo pequeño es rojo", "los dos círculos pequeños tienen borde" """
     phrase = said.phrases[0]
     noun, several = NOUNS[phrase.noun], phrase.count > 1
     article = ("las" if noun.feminine else "los") if several else ("la" if noun.feminine else "el")
     number = [NUMBERS[phrase.count]] if several else []
-    predicate = one_of(ADJECTIVES[said.told], lot)
+    predicate = one_of(ADJECTIVES[said.statement], rand)
     if predicate.startswith("con "):
         verb, predicate = "tienen" if several else "tiene", predicate.removeprefix("con ")
     else:
         verb, predicate = "son" if several else "es", _agreeing(predicate, noun, several)
-    return " ".join([article, *number, *_words(phrase, lot), verb, predicate])
+    return " ".join([article, *number, *_words(phrase, rand), verb, predicate])
 
 
-def _phrase(phrase: Phrase, lot: Lot) -> str:
+def _phrase(phrase: Phrase, rand: Random) -> str:
     """ "dos pequeños círculos rojos", "un círculo rojo pequeño" """
     article = NUMBERS.get(phrase.count, "una" if NOUNS[phrase.noun].feminine else "un")
-    return " ".join([article, *_words(phrase, lot)])
+    return " ".join([article, *_words(phrase, rand)])
 
 
-def _words(phrase: Phrase, lot: Lot) -> list[str]:
+def _words(phrase: Phrase, rand: Random) -> list[str]:
     """The noun, and what stands before and after it."""
     noun, several = NOUNS[phrase.noun], phrase.count > 1
-    said = {word: one_of(ADJECTIVES[word], lot) for word in (phrase.colour, phrase.texture, phrase.size) if word}
+    said = {word: one_of(ADJECTIVES[word], rand) for word in (phrase.colour, phrase.texture, phrase.size) if word}
     after = [_agreeing(word, noun, several) for word in said.values()]
     before = []
-    if phrase.size and lot() < 0.5:
+    if phrase.size and rand() < 0.5:
         size = after.pop()
         before = ["gran" if size == "grande" else size]
     elif phrase.size and phrase.texture:  # the size stands before what is said of the texture
@@ -135,17 +135,17 @@ def _agreeing(adjective: str, noun: Noun, several: bool) -> str:
     return adjective + "s" if adjective[-1] in "aeo" else adjective.replace("ó", "o") + "es"
 
 
-def _place(sides: tuple[str, ...], lot: Lot) -> str:
+def _place(sides: tuple[str, ...], rand: Random) -> str:
     """ "a la izquierda", "arriba a la izquierda", "en la esquina superior izquierda" """
     if len(sides) == 2:
         across, upright = sides
-        if lot() < 0.4:
+        if rand() < 0.4:
             return f"en la esquina {IN_A_CORNER[upright]} {IN_A_CORNER[across]}"
         return f"{PLACES[upright][0]} {PLACES[across][0]}"
-    return one_of(PLACES[sides[0]], lot) if sides else ""
+    return one_of(PLACES[sides[0]], rand) if sides else ""
 
 
-def _background(said: Said, lot: Lot) -> str:
+def _background(said: Said, rand: Random) -> str:
     """ "sobre fondo blanco", "sobre un fondo azul a rayas" """
-    words = [one_of(ADJECTIVES[word], lot) for word in (said.background, said.pattern) if word]
-    return " ".join([one_of(("sobre fondo", "sobre un fondo"), lot), *words]) if words else ""
+    words = [one_of(ADJECTIVES[word], rand) for word in (said.background, said.pattern) if word]
+    return " ".join([one_of(("sobre fondo", "sobre un fondo"), rand), *words]) if words else ""
