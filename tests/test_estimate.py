@@ -306,13 +306,6 @@ def test_on_cpus_a_rank_holds_its_share_of_the_batch_too():
     assert more > 512 * B16.input_bytes
 
 
-def test_adamw_needs_more_than_adafactor():
-    adafactor, adamw = (
-        least_bytes(spec_with(4 * K, optimizer=name), Layout(1, 8), B16, on_gpu=True) for name in ("adafactor", "adamw")
-    )
-    assert adamw - adafactor == 6 * B16.parameters
-
-
 def test_a_run_that_cannot_fit_is_refused_with_the_micro_batch_that_would():
     profile = gpus("16GiB")
     spec = spec_with(4 * K)
@@ -406,12 +399,6 @@ def test_weights_that_do_not_learn_have_no_gradient_and_no_moments():
     assert least[1] - least[2] == 4 * B16.image_parameters
 
 
-def test_released_weights_are_evaluated_only():
-    spec = spec_with(512).model_copy(update={"setup": "released", "examples_seen": 0})
-    assert training_flops(spec, B16, 1) == 0
-    assert least_bytes(spec, Layout(1, 1), B16, on_gpu=True) == 4 * B16.parameters
-
-
 def test_a_bottleneck_holds_two_thin_matrices_in_place_of_the_token_table():
     spec = spec_with(512, token_bottleneck=96)
     saved = B16.parameters - parameters(spec, B16).all
@@ -437,12 +424,3 @@ def test_the_optimizers_state_takes_the_bytes_that_a_real_one_takes(name, tmp_pa
     found = sum(tensor.nbytes for tensor in tensors)
     counted = counts.MOMENT_BYTES[name] * model_size("laptop").parameters
     assert counted <= found < 1.1 * counted  # Adafactor's second moments: of vectors, and by rows and columns
-
-
-def test_over_embeddings_no_image_tower_is_passed_and_none_is_held():
-    spec, layout = spec_with(4 * K), Layout(1, 8)
-    siglit = spec.model_copy(update={"setup": "siglit", "image_learning_rate_multiplier": 0.0})
-    less = training_flops(spec, B16, ranks=8) - training_flops(siglit, B16, ranks=8)
-    assert less == spec.steps * spec.batch_size * 3 * B16.image_flops
-    held = least_bytes(spec, layout, B16, on_gpu=True) - least_bytes(siglit, layout, B16, on_gpu=True)
-    assert held == 10 * B16.image_parameters + 512 * B16.image_kept_bytes // 2
