@@ -1,4 +1,4 @@
-"""The runs as the page holds them: columns that are shown, every column for the row that is opened, training curves.
+"""Runs as the page holds them: columns that are shown, every column for the row that is opened, training curves.
 
 Columns travel one by one, constant ones as one value and repeated words as numbers of a list, so that 500 runs take
 some 200 KB. Numbers keep six digits, which is more than any of them means; runs.csv has them whole.
@@ -12,63 +12,52 @@ import pandas as pd
 
 from repro.config.units import format_batch_size, format_bytes, format_examples
 from repro.report import tables
+from repro.report.inputs import LOGGED
 from repro.report.words import is_number
 
 MOST_POINTS = 40
 """Of a training curve: more than its drawing's width can show apart is left out."""
-CURVES = (
-    "training_loss",
-    "gradient_norm",
-    "update_norm",
-    "logit_scale",
-    "logit_bias",
-    "positive_logit",
-    "negative_logit",
-)
 
 
 def payload(runs: pd.DataFrame, metrics: Sequence[str], curves: pd.DataFrame) -> dict[str, Any]:
-    """What the page's script reads: {count, shown: [{name, by, …}], columns, curves by the row's number}.
+    """Data of the page's script: {count, shown: [{name, by, …}], columns, curves by the row's number}.
 
-    runs: with the columns that exhibits count on (Found.all).
+    runs: with the columns that exhibits count on (Inputs.all).
     """
     columns = [_packed(str(name), runs[name].tolist()) for name in runs.columns if runs[name].notna().any()]
     return {
         "count": len(runs),
-        "shown": [_packed(title, texts) | {"by": by} for title, texts, by in shown(runs, metrics)],
+        "shown": [_packed(title, texts) | {"by": by} for title, texts, by in _shown(runs, metrics)],
         "columns": [column for column in columns if column.get("same", " ") != ""],
         "curves": _curves(runs, curves),
     }
 
 
-def shown(runs: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[str], str]]:
+def _shown(runs: pd.DataFrame, metrics: Sequence[str]) -> list[tuple[str, list[str], str]]:
     """(title, texts, the column to sort by) of each column of the table of runs, as people read them."""
-
-    def texts(column: str, write: Any) -> list[str]:
-        values = tables.numbers(runs[column]) if column in runs else pd.Series(math.nan, runs.index)
-        return [write(value) if is_number(value) else "" for value in values.tolist()]
-
-    def words(column: str) -> list[str]:
-        return ["" if pd.isna(value) else str(value) for value in runs[column]]
-
-    columns = [("sweep", words("sweep"), "sweep"), ("setup", words("setup"), "setup"), ("loss", words("loss"), "loss")]
+    columns = [(name, str, name) for name in ("sweep", "setup", "loss")]
     columns += [
-        ("batch size", texts("batch_size", lambda size: format_batch_size(int(size))), "batch_size"),
-        ("examples", texts("examples_seen", format_examples), "examples_seen"),
-        ("seed", texts("seed", lambda seed: f"{seed:.0f}"), "seed"),
-        ("status", words("status"), "status"),
+        ("batch size", lambda size: format_batch_size(int(size)), "batch_size"),
+        ("examples", format_examples, "examples_seen"),
+        ("seed", "{:.0f}".format, "seed"),
+        ("status", str, "status"),
     ]
-    if runs["reason"].ne("").any():
-        columns.append(("reason", words("reason"), "reason"))
+    columns += [("reason", str, "reason")] if runs["reason"].ne("").any() else []
     for metric in metrics:
         title = f"{' '.join(tables.metric_title(metric))} (%)"
-        columns.append((title, texts(metric, lambda share: f"{100 * share:.1f}"), metric))
+        columns.append((title, lambda share: f"{100 * share:.1f}", metric))
     columns += [
-        ("examples/s", texts("examples_per_second", "{:,.0f}".format), "examples_per_second"),
-        ("peak memory", texts("peak_memory_bytes", lambda size: format_bytes(int(size))), "peak_memory_bytes"),
-        ("run", words("run_id"), "run_id"),
+        ("examples/s", "{:,.0f}".format, "examples_per_second"),
+        ("peak memory", lambda size: format_bytes(int(size)), "peak_memory_bytes"),
+        ("run", str, "run_id"),
     ]
-    return columns
+
+    def texts(name: str, write: Any) -> list[str]:
+        if write is str:
+            return ["" if pd.isna(value) else str(value) for value in runs[name]]
+        return [write(value) if is_number(value) else "" for value in tables.column(runs, name).tolist()]
+
+    return [(title, texts(name, write), name) for title, write, name in columns]
 
 
 def _packed(name: str, values: list[Any]) -> dict[str, Any]:
@@ -84,7 +73,7 @@ def _packed(name: str, values: list[Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has: a number of six digits, a word, or null."""
+    """A value that JSON has: a number of six digits, a word, or null."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if isinstance(value, float):
@@ -96,20 +85,17 @@ def _plain(value: Any) -> Any:
 
 def _curves(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[int, dict[str, list[float | None]]]:
     """Number of the row → {examples: […], training_loss: […] …}, thinned to MOST_POINTS, the last one always there."""
-    if not len(curves):
-        return {}
-    names = [name for name in CURVES if name in curves]
+    names = ["training_loss", *LOGGED[1:]]
     rows = {key: row for row, key in reversed(list(enumerate(zip(runs["sweep"], runs["run_id"], strict=True))))}
-    found = {}
-    for key, lines in curves.groupby(["sweep", "run_id"], sort=False):
+    thinned = {}
+    for key, lines in curves.groupby(["sweep", "run_id"], sort=False) if len(curves) else ():
         if key not in rows:
             continue
-        step = math.ceil(len(lines) / MOST_POINTS)
-        kept = lines.iloc[::-1].iloc[::step].iloc[::-1]
-        columns = {"examples": kept["examples_seen_at"], **{name: tables.numbers(kept[name]) for name in names}}
-        found[rows[key]] = {
+        kept = lines.iloc[:: -math.ceil(len(lines) / MOST_POINTS)].iloc[::-1]
+        columns = {"examples": kept["examples_seen_at"], **{n: tables.numbers(kept[n]) for n in names if n in kept}}
+        thinned[rows[key]] = {
             name: [float(f"{v:.4g}") if is_number(v) else None for v in values.tolist()]
             for name, values in columns.items()
             if values.notna().any()
         }
-    return found
+    return thinned

@@ -9,7 +9,7 @@ import pytest
 
 from repro import results
 from repro.report import figures, page, tables
-from repro.report.found import Found
+from repro.report.inputs import Inputs
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -52,7 +52,7 @@ def report(tmp_path_factory):
     """(page file, its table) of 500 runs with training curves."""
     table = table_of_500_runs()
     folder = tmp_path_factory.mktemp("report")
-    found = Found(
+    found = Inputs(
         tables.with_mean_recall(table), pd.DataFrame(), pd.DataFrame(), results.published(), {}, curves_of(table)
     )
     return page.write(found, folder, "test"), table
@@ -201,7 +201,7 @@ def test_of_a_run_in_two_sweeps_each_link_leads_to_its_own_row(opened, tmp_path,
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     table = pd.concat([sweep_table((64, 128)), sweep_table((64, 128), sweep="an/other")], ignore_index=True)
     logs = pd.concat([curves_of(table.head(4)), curves_of(table.head(4)).assign(sweep="an/other", training_loss=7.0)])
-    found = Found(table, pd.DataFrame(), pd.DataFrame(), results.published(), {}, logs)
+    found = Inputs(table, pd.DataFrame(), pd.DataFrame(), results.published(), {}, logs)
     file = page.write(found, tmp_path, "test")
 
     for sweep, loss in (("batch-size", "0.125 to 5"), ("an/other", "7 to 7")):

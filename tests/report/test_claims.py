@@ -11,7 +11,7 @@ from repro import results
 from repro.report import tables
 from repro.report.claims import claims, evidence
 from repro.report.claims.evidence import Verdict
-from repro.report.found import Found
+from repro.report.inputs import Inputs
 from repro.results import sources
 from tests.report.conftest import run_row
 
@@ -21,7 +21,7 @@ ACCURACY = "wds_shapes_objects/acc1"
 def found(rows, **more):
     runs = tables.with_mean_recall(pd.DataFrame(rows))
     given = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}} | more
-    return Found(runs, published=results.published(), **given)
+    return Inputs(runs, published=results.published(), **given)
 
 
 def verdicts(rows, **more):
@@ -296,4 +296,4 @@ def test_imported_rows_bear_no_verdict_of_ours():
 def test_no_table_stops_the_claims(table):
     runs = tables.with_mean_recall(table)
 
-    assert len(claims(Found(runs, pd.DataFrame(), pd.DataFrame(), results.published(), {}))) > 20
+    assert len(claims(Inputs(runs, pd.DataFrame(), pd.DataFrame(), results.published(), {}))) > 20

@@ -10,11 +10,11 @@ from repro import results
 from repro.config.spec import RunSpec
 from repro.estimate.needs import training_flops
 from repro.models.sizes import known_size
-from repro.report import draw, figures, tables, written
+from repro.report import draw, figures, markup, tables
 from repro.report.exhibits import Exhibit, exhibits
-from repro.report.exhibits.compute import training_flops_of
-from repro.report.exhibits.released import identity
-from repro.report.found import Found, reproduced
+from repro.report.exhibits.cost import training_flops_of
+from repro.report.exhibits.settings import identity
+from repro.report.inputs import Inputs, reproduced
 from tests.report.conftest import run_row, sweep_table
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -25,10 +25,10 @@ BENCH = ("loss", "capacity", "exchange")
 
 
 def found_of(runs, published=None, **others):
-    """Found of a table of runs and, unless they are given, nothing else but the paper."""
+    """Inputs of a table of runs and, unless they are given, nothing else but the paper."""
     empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}}
     published = results.published() if published is None else published
-    return Found(runs=tables.with_mean_recall(runs), published=published, **{**empty, **others})
+    return Inputs(runs=tables.with_mean_recall(runs), published=published, **{**empty, **others})
 
 
 @pytest.fixture(scope="module")
@@ -346,10 +346,10 @@ def test_a_notebook_draws_without_giving_axes():
 
 
 def test_latex_has_booktabs_and_spanning_heads_and_escapes_what_is_latex(made):
-    text = written.latex(made["table-5"].table, "50% of a_b", "tab:5")
+    text = markup.latex_table(made["table-5"].table, "50% of a_b", "tab:5")
     assert all(f"\\{rule}" in text for rule in ("toprule", "midrule", "bottomrule", "multicolumn{2}{c}{paper, 9B}"))
     assert "50\\% of a\\_b" in text and "\\label{tab:5}" in text
     hostile = pd.DataFrame({"a&b": ["\\input{x}", "1 ± 2", None]})
-    assert "a\\&b" in written.latex(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in written.latex(
+    assert "a\\&b" in markup.latex_table(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in markup.latex_table(
         hostile, "", "t"
     )

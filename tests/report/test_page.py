@@ -10,7 +10,7 @@ import pytest
 
 from repro import results
 from repro.report import figures, page, rows, tables, words
-from repro.report.found import Found
+from repro.report.inputs import Inputs
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -38,7 +38,7 @@ class Page(HTMLParser):
 
 def found_in(table, **more):
     empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}}
-    return Found(tables.with_mean_recall(table), published=results.published(), **(empty | more))
+    return Inputs(tables.with_mean_recall(table), published=results.published(), **(empty | more))
 
 
 @pytest.fixture(scope="module")

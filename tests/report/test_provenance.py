@@ -3,8 +3,8 @@
 import pandas as pd
 
 from repro import results
-from repro.report.found import Found
-from repro.report.provenance import provenance
+from repro.report.inputs import Inputs
+from repro.report.words import provenance
 from tests.report.conftest import sweep_table
 
 
@@ -12,9 +12,11 @@ def test_provenance_names_commits_versions_machines_and_data(table):
     table.loc[0, ["git_dirty", "git_commit"]] = [True, "fedcba9876543210" + 24 * "0"]
     theirs = sweep_table(batch_sizes=(64,), origin="theirs", sweep="theirs", source_file="theirs.json")
     both = pd.concat([table, theirs], ignore_index=True)
-    found = Found(both, pd.DataFrame(), pd.DataFrame(), results.published(), {})
+    found = Inputs(both, pd.DataFrame(), pd.DataFrame(), results.published(), {})
 
-    ours, imported, paper = sorted(provenance(found).to_dict("records"), key=lambda row: row["series"])[:3]
+    ours, imported, paper = sorted(
+        provenance(found.all, found.published).to_dict("records"), key=lambda row: row["series"]
+    )[:3]
 
     assert ours["series"] == "batch-size, siglip, laptop"
     assert ours["source"] == "14 runs, 14 finished"

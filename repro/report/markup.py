@@ -1,4 +1,4 @@
-"""Tables as other programs read them: Markdown, and LaTeX with booktabs."""
+"""Text and tables as Markdown, and as LaTeX with booktabs: the report's and those of repro publish."""
 
 import re
 import unicodedata
@@ -29,22 +29,19 @@ LONG_ROWS = 45
 """More rows than fit a page become a longtable, which breaks between pages."""
 WIDE_COLUMNS = 9
 """A table of more columns is scaled to the width of the text."""
+NUMBER = re.compile(r"[+−-]?(\d|\.\d)[\d.,]*( ± [\d.]+)?[%kM]?$")
 LONG_CELL = 48
 """Characters: longer ones are sentences."""
 
 
-def markdown(table: pd.DataFrame) -> str:
+def markdown_table(table: pd.DataFrame) -> str:
     """A Markdown table; what is markup in its cells is escaped."""
     heads = [", ".join(column) if isinstance(column, tuple) else str(column) for column in table.columns]
     if table.index.name:
         heads.insert(0, str(table.index.name))
     rows = [list(row) if table.index.name else list(row)[1:] for row in table.itertuples()]
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
-
-
-def _markdown_cell(value: object) -> str:
-    return markdown_text(_plain_cell(value))
+    return "".join(f"| {' | '.join(markdown_text(_plain_cell(cell)) for cell in line)} |\n" for line in lines)
 
 
 def markdown_text(text: str) -> str:
@@ -59,14 +56,15 @@ def markdown_code(text: str) -> str:
     return space.join([fence, re.sub(r"\s+", " ", text), fence])
 
 
-def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
+def latex_table(frame: pd.DataFrame, caption: str, label: str) -> str:
     """A table of LaTeX: booktabs, headers of several levels, everything escaped.
 
     Needs booktabs, graphicx, longtable and multirow. A wide one is scaled to the text, a long one breaks between pages.
     """
     plain = frame.reset_index() if frame.index.name else frame
     cells = plain.map(lambda value: latex_text(_plain_cell(value)))
-    cells.columns = _latex_headers(plain.columns)
+    levels = [[_latex_head(text) for text in plain.columns.get_level_values(n)] for n in range(plain.columns.nlevels)]
+    cells.columns = pd.MultiIndex.from_arrays(levels) if len(levels) > 1 else levels[0]
     columns = _column_format(plain)
     long = len(cells) > (LONG_ROWS if "p" not in columns else LONG_ROWS // 4)
     text = cells.style.hide(axis="index").to_latex(
@@ -86,16 +84,18 @@ def latex(frame: pd.DataFrame, caption: str, label: str) -> str:
 
 
 def _column_format(frame: pd.DataFrame) -> str:
-    """Columns of sentences share three quarters of the text's width, and break their lines."""
-    long = [frame.iloc[:, place].astype(str).str.len().max() > LONG_CELL for place in range(frame.shape[1])]
+    """Numbers to the right; columns of sentences share three quarters of the text's width, and break their lines."""
+    texts = [[cell for cell in map(_plain_cell, frame.iloc[:, place]) if cell] for place in range(frame.shape[1])]
+    long = [max(map(len, cells), default=0) > LONG_CELL for cells in texts]
     wide = rf"p{{{0.75 / max(1, sum(long)):.2f}\linewidth}}"
-    return "".join(wide if is_long else "l" for is_long in long)
+    numeric = [bool(cells) and all(NUMBER.match(cell) for cell in cells) for cells in texts]
+    return "".join(wide if is_long else "r" if right else "l" for is_long, right in zip(long, numeric, strict=True))
 
 
-def _latex_headers(columns: pd.Index) -> pd.Index:
-    if columns.nlevels == 1:
-        return pd.Index([latex_text(str(name)) for name in columns])
-    return pd.MultiIndex.from_tuples([tuple(latex_text(str(name)) for name in names) for names in columns])
+def _latex_head(text: object) -> str:
+    """A head, whose line feeds break its line."""
+    lines = r" \\ ".join(map(latex_text, str(text).split("\n")))
+    return rf"\shortstack{{{lines}}}" if "\n" in str(text) else lines
 
 
 def latex_text(text: str) -> str:
