@@ -15,6 +15,7 @@ import pandas as pd
 
 from repro import results
 from repro.config.errors import InputError
+from repro.config.spec import RunSpec
 from repro.config.sweep import Sweep, list_sweeps, load_sweep
 from repro.report import tables
 from repro.results import sources
@@ -30,7 +31,8 @@ BESIDE = ("evaluations", "curves")
 ROW = (ORIGIN, "sweep", "run_id", "examples_seen_at")
 """Columns that tell the rows of a table apart, whichever of them it has."""
 TEXTS = ("run_id", "sweep", "setup", "scale", "reason", ORIGIN)
-NEEDED = dict.fromkeys((*TEXTS, "status"), "") | dict.fromkeys(("loss", "batch_size", "examples_seen", "seed"), np.nan)
+MEASURED = ("step_seconds", "steps", "ranks", "machine", "gpu", "examples_per_second", "peak_memory_bytes")
+NEEDED = dict.fromkeys((*RunSpec.model_fields, *MEASURED), np.nan) | dict.fromkeys((*TEXTS, "status"), "")
 """Columns that exhibits count on, and what stands in a table that lacks them."""
 NUMBERS = (
     *("batch_size", "micro_batch", "examples_seen", "seed", "threads", "ranks", "steps", "step_seconds"),
@@ -67,9 +69,9 @@ class Inputs:
         runs = self.runs.reset_index(drop=True)
         columns = {name: _scalars(column) for name, column in runs.items()}
         columns |= {name: pd.Series(value, runs.index) for name, value in NEEDED.items() if name not in runs}
-        columns |= {name: tables.numbers(columns[name]) for name in NUMBERS if name in columns}
+        columns |= {name: tables.numbers(columns[name]) for name in NUMBERS}
         columns |= {name: columns[name].fillna("").astype(str) for name in TEXTS}
-        columns |= {name: columns[name].fillna(value) for name, value in DEFAULTS.items() if name in columns}
+        columns |= {name: columns[name].fillna(value) for name, value in DEFAULTS.items()}
         columns["status"] = columns["status"].fillna("finished").replace("", "finished").astype(str)
         return pd.DataFrame(columns)
 

@@ -7,29 +7,8 @@ import pandas as pd
 from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import accuracy_by_batch_size
-from repro.report.exhibits.exhibit import (
-    PLACE,
-    SETUPS,
-    Exhibit,
-    Panel,
-    are_drawn,
-    by_scale,
-    cell,
-    claim,
-    crossed,
-    dataset_title,
-    described,
-    figure,
-    listed,
-    main_metric,
-    panel_name,
-    points,
-    present_metrics,
-    sentences,
-    series_of,
-    tidy,
-    unfinished,
-)
+from repro.report.exhibits import exhibit as ex
+from repro.report.exhibits.exhibit import PLACE, SETUPS, Exhibit, Panel, Study
 from repro.report.figures import Look, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
 from repro.report.style import INK, PAPER, look
@@ -47,18 +26,18 @@ MOST_SERIES = 6
 
 def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
     """Three panels a row: a row for each of our scales, and one of the paper's curves."""
-    ours = inputs.of("figure 2")
-    given = pd.concat([ours, inputs.imported]) if len(inputs.imported) else ours
+    study = Study(inputs, "figure 2")
+    given = pd.concat([study.runs, inputs.imported]) if len(inputs.imported) else study.runs
     if tables.placed(given).empty:
         return
     rows: list[list[Panel | None]] = []
     shown: list[tuple[pd.DataFrame, str]] = []
     beside_ours = set()
-    for scale, runs in by_scale(given):
+    for scale, runs in ex.by_scale(given):
         row: list[Panel | None] = []
         for setup, (source, paper_metric) in PAPER_CURVES.items():
             part = runs[runs["setup"] == setup]
-            metric = main_metric(part, inputs.metrics)
+            metric = ex.main_metric(part, inputs.metrics)
             if tables.placed(part).empty:
                 row.append(None)
                 continue
@@ -67,7 +46,7 @@ def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
                 beside_ours.add(setup)
             shown.append((part, metric))
             head = f"{SETUPS[setup]}, {_row_head(part, scale)}"
-            row.append(_curves(part, metric, head, are_drawn(given), inputs.origins))
+            row.append(_curves(part, metric, head, ex.are_drawn(given), inputs.origins))
         rows += [row] if any(row) else []
     paper: list[Panel | None] = []
     for setup, (source, metric) in PAPER_CURVES.items():
@@ -79,79 +58,71 @@ def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
     else:
         rows += [paper] if any(paper) else []
     lacking = [name for setup, name in SETUPS.items() if setup not in set(given["setup"])]
-    yield figure(
-        "figure-2",
-        "Accuracy against batch size",
-        [each for row in rows for each in row],
-        3,
-        [
-            "As in the paper's figure 2: SigLiT and SigLIP by 0-shot accuracy, mSigLIP by the mean recall of all "
-            "languages; the paper's curves (hollow marks, by examples seen) from its tables 8, 5 and 9.",
-            described(ours),
-            f"{listed(inputs.origins)}: imported." if inputs.origins else "",
-            f"No runs of {listed(lacking)} yet." if lacking else "",
-            "Vertical axes do not start at zero.",
-            _points_of_most_seeds(shown),
-            unfinished(ours, main_metric(ours) or "none"),
-            claim(inputs, "figure 2"),
-        ],
-        _legend(inputs, [part for part, _ in shown]),
+    caption = study.caption(
+        "As in the paper's figure 2: SigLiT and SigLIP by 0-shot accuracy, mSigLIP by the mean recall of all "
+        "languages; the paper's curves (hollow marks, by examples seen) from its tables 8, 5 and 9.",
+        f"{ex.listed(inputs.origins)}: imported." if inputs.origins else "",
+        f"No runs of {ex.listed(lacking)} yet." if lacking else "",
+        "Vertical axes do not start at zero.",
+        _points_of_most_seeds(shown),
+        value=ex.main_metric(study.runs) or "none",
     )
+    panels, legend = [each for row in rows for each in row], _legend(inputs, [part for part, _ in shown])
+    yield ex.figure("figure-2", "Accuracy against batch size", panels, 3, caption, legend)
     yield from _figure_2_retrieval(inputs, given)
 
 
 def _figure_2_retrieval(inputs: Inputs, given: pd.DataFrame) -> Iterator[Exhibit]:
     """Further metrics: our other data sets, and the paper's ImageNet accuracy of mSigLIP (table 2)."""
     panels, shown = [], []
-    for scale, runs in by_scale(given):
+    for scale, runs in ex.by_scale(given):
         for setup, name in SETUPS.items():
             part = runs[runs["setup"] == setup]
-            main = main_metric(part, inputs.metrics)
-            for metric in present_metrics(part, inputs.metrics) if len(tables.placed(part)) else ():
+            main = ex.main_metric(part, inputs.metrics)
+            for metric in ex.present_metrics(part, inputs.metrics) if len(tables.placed(part)) else ():
                 if metric != main and (metric in inputs.metrics or not inputs.metrics):
                     shown.append(part)
                     head = f"{name}, {_row_head(part, scale)}"
-                    panels.append(_curves(part, metric, head, are_drawn(given, 2), inputs.origins))
+                    panels.append(_curves(part, metric, head, ex.are_drawn(given, 2), inputs.origins))
     if not panels:
         return
     curves = inputs.paper_curves("table-2")
     if "msiglip" in set(given["setup"]):
         panels.append(_curves(curves, IMAGENET, "mSigLIP, paper (table 2)"))
-    caption = [
+    caption = ex.sentences(
         "What figure 2 does not show: retrieval as the mean recall at 1 of images and texts, and mSigLIP's accuracy "
         "on English classes (the paper's: table 2).",
-        described(pd.concat(shown)[lambda rows: rows["origin"] == ""]),
-    ]
+        ex.described(pd.concat(shown)[lambda rows: rows["origin"] == ""]),
+    )
     title = "Further metrics against batch size"
-    yield figure("figure-2-retrieval", title, panels, 3, caption, _legend(inputs, shown))
+    yield ex.figure("figure-2-retrieval", title, panels, 3, caption, _legend(inputs, shown))
 
 
 def figure_3(inputs: Inputs) -> Iterator[Exhibit]:
     """A panel for each loss, a line for each number of examples seen: ours, and table 8."""
-    ours = inputs.of("figure 3")
-    ours = ours[ours["setup"] == "siglit"]
-    if tables.finished(ours).empty:
+    study = Study(inputs, "figure 3", "siglit")
+    if not study.is_finished:
         return
     parts = [
-        (part, main_metric(part, inputs.metrics), f"ours ({scale} scale)")
-        for scale, part in by_scale(ours)
+        (part, ex.main_metric(part, inputs.metrics), f"ours ({scale} scale)")
+        for scale, part in ex.by_scale(study.runs)
         if tables.finished(part)["examples_seen"].nunique() > 1
     ]
-    lengths = described(ours) if parts else "All our SigLiT runs have one length, so they are in figure 2 alone."
+    alone = "All our SigLiT runs have one length, so they are in figure 2 alone."
     parts = [*(each for each in parts if each[1]), (inputs.paper_curves("table-8"), IMAGENET, "paper")]
     panels = []
     for part, metric, name in parts:
         for loss in sorted(tables.placed(part)["loss"].unique()):
             runs = part[part["loss"] == loss]
-            panels.append(_curves(runs, metric, f"{loss}, {name}", are_drawn(runs)))
-    data = pd.concat([tidy(part, [metric], series_of(part)) for part, metric, _ in parts], ignore_index=True)
-    caption = [
+            panels.append(_curves(runs, metric, f"{loss}, {name}", ex.are_drawn(runs)))
+    data = pd.concat([ex.tidy(part, [metric], ex.series_of(part)) for part, metric, _ in parts], ignore_index=True)
+    caption = ex.sentences(
         "SigLiT by the number of examples seen, as in the paper's figure 3; its own from table 8.",
-        lengths,
+        ex.described(study.runs) if len(parts) > 1 else alone,
         "The paper's claim: larger batches need longer training; with 450M examples accuracy falls early.",
-    ]
+    )
     legend = loss_looks(*(part for part, *_ in parts))
-    made = figure("figure-3", "SigLiT: batch size and training length", panels, 2, caption, legend, data=data)
+    made = ex.figure("figure-3", "SigLiT: batch size and training length", panels, 2, caption, legend, data=data)
     share_heights(made.figure, 2)
     yield made
 
@@ -162,66 +133,64 @@ def by_sweep(inputs: Inputs, covered: Sequence[str]) -> Iterator[Exhibit]:
         placed = tables.placed(runs)
         if placed.empty or sweep in covered:
             continue
-        metrics = present_metrics(runs, inputs.metrics) or ["no evaluation/accuracy"]
+        metrics = ex.present_metrics(runs, inputs.metrics) or ["no evaluation/accuracy"]
         runs = runs if metrics[0] in runs else runs.assign(**{metrics[0]: float("nan")})
         panels = [
-            _curves(part, metric, "", are_drawn(runs, len(metrics)), second=panel_name(key), within=PLACE[1:])
+            _curves(part, metric, "", ex.are_drawn(runs, len(metrics)), second=ex.panel_name(key), within=PLACE[1:])
             for metric in metrics
             for key, part in tables.split(tables.placed(runs), ["setup", "scale"])
             if tables.is_evaluated_on(part, metric, metrics)
         ]
-        series = series_of(runs)
-        names = listed([column.replace("_", " ") for column in series])
+        series = ex.series_of(runs)
+        names = ex.listed([column.replace("_", " ") for column in series])
         crowded = len(placed.drop_duplicates(series)) > MOST_SERIES if series else False
-        caption = [
+        caption = ex.sentences(
             f"Sweep {sweep}." * bool(sweep),
-            described(runs),
+            ex.described(runs),
             f"A line for each {names}; they are too many to be named here." if crowded else "",
-            points(runs, metrics[0], series),
-            unfinished(runs, metrics[0]),
-        ]
+            ex.points(runs, metrics[0], series),
+            ex.unfinished(runs, metrics[0]),
+        )
         name, title = f"figure-accuracy-{stem(sweep)}", f"{sweep or 'runs'}: accuracy against batch size"
-        yield figure(name, title, panels, min(3, max(2, len(panels))), caption, loss_looks(runs))
+        yield ex.figure(name, title, panels, min(3, max(2, len(panels))), caption, loss_looks(runs))
 
 
 def table_5(inputs: Inputs) -> Iterator[Exhibit]:
-    yield from _by_batch_size(inputs, 5, "siglip", "SigLIP: accuracy by batch size")
+    yield from _by_batch_size(Study(inputs, "table 5", "siglip"), "SigLIP: accuracy by batch size")
 
 
 def table_8(inputs: Inputs) -> Iterator[Exhibit]:
-    yield from _by_batch_size(inputs, 8, "siglit", "SigLiT: accuracy by batch size and examples seen")
+    yield from _by_batch_size(Study(inputs, "table 8", "siglit"), "SigLiT: accuracy by batch size and examples seen")
 
 
-def _by_batch_size(inputs: Inputs, number: int, setup: str, title: str) -> Iterator[Exhibit]:
+def _by_batch_size(study: Study, title: str) -> Iterator[Exhibit]:
     """Batch sizes down; across, under a head for each series of ours and each length of the paper's, the losses."""
-    ours, imported = (runs[runs["setup"] == setup] for runs in (inputs.of(f"table {number}"), inputs.imported))
-    if tables.finished(ours).empty:
+    if not study.is_finished:
         return
-    parts = [(part, f"ours, {scale} scale") for scale, part in by_scale(ours)]
+    inputs, ours = study.inputs, study.runs
+    imported = inputs.imported[inputs.imported["setup"] == ours["setup"].iloc[0]]
+    parts = [(part, f"ours, {scale} scale") for scale, part in ex.by_scale(ours)]
     parts += [(part, str(origin)) for origin, part in imported.groupby("origin")]
-    measured = [(part, name, metric) for part, name in parts if (metric := main_metric(part, inputs.metrics))]
+    measured = [(part, name, metric) for part, name in parts if (metric := ex.main_metric(part, inputs.metrics))]
     if not measured:
         return
     main = measured[0][2]
-    measured.append((inputs.paper_curves(f"table-{number}").assign(origin="paper"), "paper", IMAGENET))
+    measured.append((inputs.paper_curves(study.name).assign(origin="paper"), "paper", IMAGENET))
     cells: dict[tuple[str, str], dict[int, str]] = {}
     drawn = []
     for part, name, metric in measured:
         by = list(dict.fromkeys(["examples_seen", *tables.series_columns(part)]))
-        drawn.append(tidy(part, [metric], by))
+        drawn.append(ex.tidy(part, [metric], by))
         for key, runs in tables.split(tables.placed(part), [*by, "loss", "batch_size"]):
             loss, size = key.pop("loss"), key.pop("batch_size")
-            cells.setdefault((f"{name}, {tables.series_label(key)}", loss), {})[int(size)] = cell(runs, metric)
-    frame = crossed(cells, "batch size", write=format_batch_size)
-    text = sentences(
-        f"As in the paper's table {number}: 0-shot accuracy in percent (ours: {dataset_title(main)}; the paper: "
-        "ImageNet), ± the standard deviation over seeds where there are several.",
-        described(ours),
-        "Rows where one column is empty are batch sizes of the others.",
-        unfinished(ours, main),
-        claim(inputs, f"table {number}"),
+            cells.setdefault((f"{name}, {tables.series_label(key)}", loss), {})[int(size)] = ex.cell(runs, metric)
+    frame = ex.crossed(cells, "batch size", write=format_batch_size)
+    intro = (
+        f"As in the paper's {study.number}: 0-shot accuracy in percent (ours: {ex.dataset_title(main)}; the paper: "
+        "ImageNet), ± the standard deviation over seeds where there are several."
     )
-    yield Exhibit(f"table-{number}", title, text, pd.concat(drawn, ignore_index=True), frame)
+    rows = "Rows where one column is empty are batch sizes of the others."
+    yield study.table(title, frame, pd.concat(drawn, ignore_index=True), intro, rows, value=main)
 
 
 def _curves(
@@ -233,9 +202,9 @@ def _curves(
     second: str = "",
     within: Sequence[str] = PLACE,
 ) -> Panel:
-    heads = (head, dataset_title(metric), second)
+    heads = (head, ex.dataset_title(metric), second)
     draw = panel(accuracy_by_batch_size, part, metric, singles=singles, origins=origins, heads=heads)
-    return Panel(draw, tidy(part, [metric], series_of(part), within))
+    return Panel(draw, ex.tidy(part, [metric], ex.series_of(part), within))
 
 
 def _row_head(part: pd.DataFrame, scale: str) -> str:
@@ -250,7 +219,7 @@ def _points_of_most_seeds(shown: Sequence[tuple[pd.DataFrame, str]]) -> str:
     own = [(part[part["origin"] == ""], metric) for part, metric in shown]
     own = [(part, metric) for part, metric in own if len(tables.placed(part))]
     part, metric = max(own, key=lambda each: each[0]["seed"].nunique(), default=(pd.DataFrame(), ""))
-    return points(part, metric, tables.series_columns(part)) if len(part) else ""
+    return ex.points(part, metric, tables.series_columns(part)) if len(part) else ""
 
 
 def _legend(inputs: Inputs, parts: Sequence[pd.DataFrame]) -> Mapping[str, Look]:

@@ -15,20 +15,9 @@ from repro.models.sizes import ModelSize, known_size
 from repro.report import tables
 from repro.report.draw import by_batch_size, pareto, pareto_front, step_time
 from repro.report.draw.panels import STEP_PARTS, parts_of, step_parts
+from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.batch_size import MOST_SERIES
-from repro.report.exhibits.exhibit import (
-    Exhibit,
-    Panel,
-    are_drawn,
-    dataset_title,
-    described,
-    figure,
-    main_metric,
-    panel_name,
-    points,
-    stand_ins,
-    unfinished,
-)
+from repro.report.exhibits.exhibit import Exhibit, Panel
 from repro.report.figures import loss_looks, panel
 from repro.report.inputs import Inputs
 from repro.report.style import INK, PAPER
@@ -100,7 +89,7 @@ def _against_batch_size(
         if tables.column(tables.finished(part), value).isna().all():
             continue
         by = tables.series_columns(part, SPLITS)
-        options = {"by": by, "singles": are_drawn(runs), "from_zero": True, "heads": [panel_name(key)]}
+        options = {"by": by, "singles": ex.are_drawn(runs), "from_zero": True, "heads": [ex.panel_name(key)]}
         means = tables.summarise(part, value, ["setup", "scale", *(c for c in by if c not in key)])
         scaled = {column: factor * means[column] for column in ("mean", "std", "low", "high")}
         panels.append(
@@ -109,15 +98,15 @@ def _against_batch_size(
     if not panels:
         return
     machines = ", ".join(map(str, tables.values_of(runs, "machine")))
-    caption = [
+    caption = ex.sentences(
         text,
-        described(runs),
-        f"Machine: {machines}." if "machine" in runs else "",
-        points(runs, value, tables.series_columns(runs, SPLITS)),
-        unfinished(runs, value),
-    ]
+        ex.described(runs),
+        f"Machine: {machines}." if machines else "",
+        ex.points(runs, value, tables.series_columns(runs, SPLITS)),
+        ex.unfinished(runs, value),
+    )
     title = f"{heading} against batch size"
-    yield figure(name, title, panels, min(3, len(panels)), caption, loss_looks(runs), row_cm=4.8)
+    yield ex.figure(name, title, panels, min(3, len(panels)), caption, loss_looks(runs), row_cm=4.8)
 
 
 def step_split(inputs: Inputs) -> Iterator[Exhibit]:
@@ -128,17 +117,17 @@ def step_split(inputs: Inputs) -> Iterator[Exhibit]:
         for key, part in tables.split(same_place, tables.series_columns(same_place, SPLITS)):
             means = step_parts(part) if parts_of(part) else pd.DataFrame()
             if len(means) and len(panels) < MOST_SERIES:
-                draw = panel(step_time, part, heads=(panel_name(place), tables.series_label(key)))
+                draw = panel(step_time, part, heads=(ex.panel_name(place), tables.series_label(key)))
                 panels.append(Panel(draw, means.assign(**place, **key)))
     if not panels:
         return
-    caption = [
+    caption = ex.sentences(
         "Mean seconds of a training step by what they went to; at each batch size sigmoid at the left and softmax at "
         "the right, marked above. Exchange is what ranks wait for each other's embeddings; "
         "evaluation and checkpoints are not counted. Seeds are averaged.",
-        described(runs),
-    ]
-    made = figure("cost-step-time", "Where a step's time goes", panels, min(3, len(panels)), caption, row_cm=5.2)
+        ex.described(runs),
+    )
+    made = ex.figure("cost-step-time", "Where a step's time goes", panels, min(3, len(panels)), caption, row_cm=5.2)
     parts = [STEP_PARTS[part] for part in parts_of(runs)]
     handles = [Patch(facecolor=c, hatch=h, edgecolor=PAPER, label=name) for name, c, h in parts]
     for each, columns in ((made.figure, len(handles) if made.figure.get_figwidth() > 5 else 2), (made.column, 2)):
@@ -163,9 +152,9 @@ def compute(inputs: Inputs) -> Iterator[Exhibit]:
 def hours(inputs: Inputs) -> Iterator[Exhibit]:
     """Accuracy against hours of GPUs, or of cores."""
     runs = _trained(inputs)
-    on_gpu = runs["gpu"].fillna("").astype(str) != "" if "gpu" in runs else pd.Series(False, runs.index)
-    ranks, cores = (tables.column(runs, name).fillna(1) for name in ("ranks", "threads"))
-    seconds = tables.column(runs, "step_seconds") * tables.column(runs, "steps")
+    on_gpu = runs["gpu"].fillna("").astype(str) != ""
+    ranks, cores = runs["ranks"].fillna(1), runs["threads"].fillna(1)
+    seconds = tables.numbers(runs["step_seconds"]) * runs["steps"]
     runs = runs.assign(hours=seconds * ranks * np.where(on_gpu, 1, cores) / 3600)
     for is_gpu, word in ((True, "GPU"), (False, "core")):
         text = f"Each run's accuracy against the {word}-hours of its training, evaluation not counted"
@@ -176,19 +165,16 @@ def hours(inputs: Inputs) -> Iterator[Exhibit]:
 
 def training_flops_of(runs: pd.DataFrame) -> pd.Series:
     """FLOPs of each run; NaN where its model's size is not known here, or a field that decides them is missing."""
-    fields = [field for field in COUNTED if field in runs]
-    kinds = runs[fields].assign(ranks_=tables.column(runs, "ranks").fillna(1).clip(lower=1))
-    if not {"setup", "model", "loss", "batch_size", "examples_seen"} <= set(fields):
-        return pd.Series(math.nan, runs.index)
     sizes = {name: _size(name) for name in runs["model"].dropna().astype(str).unique()}
+    kinds = runs[list(COUNTED)].assign(ranks_=runs["ranks"].fillna(1).clip(lower=1))
     counted = kinds.drop_duplicates()
     counted = counted.assign(flops_=[_flops(row, sizes.get(str(row["model"]))) for row in counted.to_dict("records")])
-    return kinds.merge(counted, how="left", on=[*fields, "ranks_"])["flops_"].set_axis(runs.index)
+    return kinds.merge(counted, how="left", on=[*COUNTED, "ranks_"])["flops_"].set_axis(runs.index)
 
 
 def _flops(row: Mapping[str, object], size: ModelSize | None) -> float:
     """By repro.estimate.needs, which asks of a spec these fields only: absent ones have their defaults."""
-    given = {name: row[name] for name in COUNTED if name in row and not pd.isna(row[name])}
+    given = {name: row[name] for name in COUNTED if not pd.isna(row[name])}
     if size is None or not {"batch_size", "examples_seen", "loss", "setup"} <= set(given):
         return math.nan
     given |= {name: int(given[name]) for name in WHOLE if name in given}
@@ -212,27 +198,27 @@ def _pareto(
     panels, shown = [], []
     done = tables.finished(runs)
     for key, part in tables.split(done, ["setup", "scale"]) if len(done) else ():
-        metric = main_metric(part, inputs.metrics)
+        metric = ex.main_metric(part, inputs.metrics)
         given = part[(tables.column(part, cost) > 0) & tables.column(part, metric).notna()]
         if len(given) < 2:
             continue
         on_front = pareto_front(given, cost, metric)
-        kept = given if are_drawn(done) else given[on_front]
+        kept = given if ex.are_drawn(done) else given[on_front]
         numbers = {cost: kept[cost], "metric": metric, "percent": 100 * kept[metric], "on_front": on_front[kept.index]}
         data = kept[["run_id", "setup", "scale", "loss", "batch_size", "examples_seen"]].assign(**numbers)
         shown.append((key, given))
-        heads = (panel_name(key), dataset_title(metric))
-        draw = panel(pareto, given, cost, metric, label=label, singles=are_drawn(done), heads=heads)
+        heads = (ex.panel_name(key), ex.dataset_title(metric))
+        draw = panel(pareto, given, cost, metric, label=label, singles=ex.are_drawn(done), heads=heads)
         panels.append(Panel(draw, data))
     if not panels:
         return
     legend = {loss: {**style, "linestyle": "none"} for loss, style in loss_looks(*(part for _, part in shown)).items()}
     legend["the front"] = {"marker": "o", "markerfacecolor": "none", "color": INK, "linewidth": 1, "markersize": 7}
-    caption = [
+    caption = ex.sentences(
         *text,
         "Ringed runs are on the Pareto front: no other is as good for as little.",
         "Runs of all sweeps, those with corrupted data or fewer negatives among them.",
-        "" if are_drawn(done) else "Runs off the front are too many to be drawn.",
-        stand_ins([key for key, _ in shown]),
-    ]
-    yield figure(name, heading, panels, min(3, len(panels)), caption, legend)
+        "" if ex.are_drawn(done) else "Runs off the front are too many to be drawn.",
+        ex.stand_ins([key for key, _ in shown]),
+    )
+    yield ex.figure(name, heading, panels, min(3, len(panels)), caption, legend)

@@ -46,21 +46,44 @@ class Panel(NamedTuple):
     data: pd.DataFrame
 
 
+class Study:
+    """Our runs of one exhibit of the paper, such as 'table 4', and the figure or table that they make.
+
+    metrics: those that the runs have, of which `metric` sums them up; none where no run has finished.
+    """
+
+    def __init__(self, inputs: Inputs, number: str, setup: str = "") -> None:
+        runs = inputs.of(number)
+        self.inputs, self.number, self.name = inputs, number, number.replace(" ", "-")
+        self.runs = runs[runs["setup"] == setup] if setup else runs
+        self.is_finished = len(tables.finished(self.runs)) > 0
+        self.metrics = present_metrics(self.runs, inputs.metrics) if self.is_finished else []
+        self.metric = main_metric(self.runs, inputs.metrics) if self.is_finished else ""
+
+    def caption(self, intro: str, *more: str, value: str = "", published: bool = True) -> str:
+        """Intro, setup of our runs, more, how many have no result (`value`), and the paper's claim."""
+        lacking = unfinished(self.runs, value or self.metric or "final_loss")
+        return sentences(intro, described(self.runs), *more, lacking, claim(self.inputs, self.number, published))
+
+    def table(self, title: str, frame: pd.DataFrame, data: pd.DataFrame, *caption: str, **options: str) -> Exhibit:
+        return Exhibit(self.name, title, self.caption(*caption, **options), data, frame)
+
+
 def figure(
     name: str,
     title: str,
     panels: Sequence[Panel | None],
     columns: int,
-    caption: Sequence[str],
+    caption: str,
     legend: Mapping[str, Look] | None = None,
     row_cm: float = PANEL_CM,
     data: pd.DataFrame | None = None,
 ) -> Exhibit:
     """An exhibit of panels, `columns` a row (None leaves a place empty). data: that of the panels where None."""
-    full, column = full_and_column([panel and panel.draw for panel in panels], columns, legend, row_cm)
-    parts = [panel.data for panel in panels if panel]
+    full, column = full_and_column([each and each.draw for each in panels], columns, legend, row_cm)
+    parts = [each.data for each in panels if each]
     data = pd.concat(parts, ignore_index=True) if data is None and parts else data
-    return Exhibit(name, title, sentences(*caption), pd.DataFrame() if data is None else data, None, full, column)
+    return Exhibit(name, title, caption, pd.DataFrame() if data is None else data, None, full, column)
 
 
 def crossed(

@@ -8,21 +8,8 @@ from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import by_language
 from repro.report.draw.panels import language
-from repro.report.exhibits.exhibit import (
-    Exhibit,
-    Panel,
-    by_scale,
-    cell,
-    claim,
-    crossed,
-    dataset_title,
-    described,
-    figure,
-    main_metric,
-    sentences,
-    tidy,
-    unfinished,
-)
+from repro.report.exhibits import exhibit as ex
+from repro.report.exhibits.exhibit import Exhibit, Panel, Study
 from repro.report.figures import panel
 from repro.report.inputs import Inputs
 from repro.report.style import OTHER_STYLE, look
@@ -39,7 +26,7 @@ def multilingual(inputs: Inputs) -> tuple[pd.DataFrame, list[tuple[pd.DataFrame,
     runs = runs[runs["setup"] == "msiglip"]
     if not dataset_of(runs) or tables.finished(runs).empty:
         return runs[:0], []
-    parts = [(part, f"ours, {scale} scale") for scale, part in by_scale(runs)]
+    parts = [(part, f"ours, {scale} scale") for scale, part in ex.by_scale(runs)]
     return runs, [*parts, (inputs.paper_curves("table-9"), "paper")]
 
 
@@ -66,19 +53,19 @@ def figure_8(inputs: Inputs) -> Iterator[Exhibit]:
             runs = part[part["loss"] == loss]
             metrics = [f"{dataset}_{code}/{RECALL}" for code in languages_of(part, dataset)]
             mean = f"{dataset}_mean/{RECALL}"
-            draw = panel(by_language, runs, metrics, mean, heads=(f"{loss}, {name}", dataset_title(mean)))
-            panels.append(Panel(draw, _with_language(tidy(runs, [*metrics, mean], ()))))
+            draw = panel(by_language, runs, metrics, mean, heads=(f"{loss}, {name}", ex.dataset_title(mean)))
+            panels.append(Panel(draw, _with_language(ex.tidy(runs, [*metrics, mean], ()))))
             losses.add(loss)
-    caption = [
+    caption = ex.sentences(
         "Retrieval in each language (grey) and on average: recall at 1, mean of images and texts, as in the paper's "
         "figure 8 and table 9. Seeds are averaged.",
-        described(ours),
-        unfinished(ours, main_metric(ours)),
+        ex.described(ours),
+        ex.unfinished(ours, ex.main_metric(ours)),
         "The paper's claim: retrieval falls beyond a batch size of 32k in nearly all languages.",
-    ]
+    )
     legend = {f"mean, {loss}": look(loss) for loss in sorted(losses)}
     legend["one language"] = {"color": OTHER_STYLE["color"], "linewidth": 0.8}
-    yield figure("figure-8", "Retrieval in each language", panels, 3, caption, legend)
+    yield ex.figure("figure-8", "Retrieval in each language", panels, 3, caption, legend)
 
 
 def table_9(inputs: Inputs) -> Iterator[Exhibit]:
@@ -91,60 +78,52 @@ def table_9(inputs: Inputs) -> Iterator[Exhibit]:
         dataset = dataset_of(part)
         codes = [*languages_of(part, dataset), "mean"] if dataset else []
         for (loss, size), runs in tables.placed(part).groupby(["loss", "batch_size"]):
-            both = {code: [cell(runs, f"{dataset}_{code}/{way}") for way in WAYS] for code in codes}
+            both = {code: [ex.cell(runs, f"{dataset}_{code}/{way}") for way in WAYS] for code in codes}
             texts = {code: " / ".join(ways) if all(ways) else "" for code, ways in both.items()}
             cells[f"{name}, {loss}", format_batch_size(int(size))] = texts
         metrics = [f"{dataset}_{code}/{way}" for code in codes for way in (*WAYS, RECALL)]
-        drawn.append(_with_language(tidy(part, metrics, ())))
+        drawn.append(_with_language(ex.tidy(part, metrics, ())))
     codes = sorted({code for texts in cells.values() for code in texts} - {"mean"})
-    text = sentences(
+    text = ex.sentences(
         "As in the paper's table 9: recall at 1 of image / text retrieval in percent, by language and batch size "
         "(XM3600 in the paper).",
-        described(ours),
+        ex.described(ours),
         "Languages and batch sizes that one of us lacks are empty.",
     )
     data = pd.concat(drawn, ignore_index=True)
-    frame = crossed(cells, "language", [*codes, "mean"])
+    frame = ex.crossed(cells, "language", [*codes, "mean"])
     yield Exhibit("table-9", "Retrieval in each language by batch size", text, data, frame)
 
 
 def table_2(inputs: Inputs) -> Iterator[Exhibit]:
     """mSigLIP: metrics down, batch sizes across."""
-    ours = inputs.of("table 2")
-    ours = ours[ours["setup"] == "msiglip"]
-    if tables.finished(ours).empty:
+    study = Study(inputs, "table 2", "msiglip")
+    if not study.is_finished:
         return
     cells, drawn = {}, []
     paper = pd.concat([inputs.paper_curves(source) for source in ("table-2", "table-9")])
     paper = paper.groupby(["loss", "batch_size"], as_index=False).first()
-    parts = [(part, f"ours, {scale} scale") for scale, part in by_scale(ours)]
+    parts = [(part, f"ours, {scale} scale") for scale, part in ex.by_scale(study.runs)]
     for part, name in [*parts, (paper, "paper")]:
-        accuracy, dataset = _accuracy_of(part), dataset_of(part)
+        have = [metric for metric in tables.metric_columns(part) if part[metric].notna().any()]
+        accuracy = next((metric for metric in have if metric.endswith("/acc1")), NONE)
+        dataset = dataset_of(part)
         if accuracy == NONE and not dataset:
             continue
         rows = {"0-shot accuracy": accuracy}
         rows |= {f"{way.partition('_')[0]} retrieval R@1": f"{dataset}_mean/{way}" for way in WAYS if dataset}
         for (loss, size), runs in tables.placed(part).groupby(["loss", "batch_size"]):
-            texts = {row: cell(runs, metric) for row, metric in rows.items()}
+            texts = {row: ex.cell(runs, metric) for row, metric in rows.items()}
             cells[f"{name}, {loss}", format_batch_size(int(size))] = texts
-        drawn.append(tidy(part.assign(origin=name), list(rows.values()), ()))
+        drawn.append(ex.tidy(part.assign(origin=name), list(rows.values()), ()))
     if not any(name.startswith("ours") for name, _ in cells):
         return
-    text = sentences(
+    frame = ex.crossed(cells, "metric (%)", list(dict.fromkeys(row for texts in cells.values() for row in texts)))
+    intro = (
         "As in the paper's table 2: mSigLIP's 0-shot accuracy (the paper: ImageNet) and its retrieval averaged over "
-        "languages (the paper: XM3600, 36 languages).",
-        described(ours),
-        unfinished(ours, _accuracy_of(ours)),
-        claim(inputs, "table 2"),
+        "languages (the paper: XM3600, 36 languages)."
     )
-    frame = crossed(cells, "metric (%)", list(dict.fromkeys(row for texts in cells.values() for row in texts)))
-    data = pd.concat(drawn, ignore_index=True)
-    yield Exhibit("table-2", "Multilingual models by batch size", text, data, frame)
-
-
-def _accuracy_of(part: pd.DataFrame) -> str:
-    have = (metric for metric in tables.main_metrics(part) if metric.endswith("/acc1"))
-    return next((metric for metric in have if part[metric].notna().any()), NONE)
+    yield study.table("Multilingual models by batch size", frame, pd.concat(drawn, ignore_index=True), intro)
 
 
 def _with_language(data: pd.DataFrame) -> pd.DataFrame:

@@ -12,21 +12,7 @@ import pandas as pd
 
 from repro.config.units import format_batch_size, format_seconds
 from repro.report import tables
-from repro.report.exhibits.exhibit import (
-    Exhibit,
-    cell,
-    claim,
-    crossed,
-    dataset_title,
-    described,
-    main_metric,
-    metric_head,
-    percent,
-    present_metrics,
-    sentences,
-    tidy,
-    unfinished,
-)
+from repro.report.exhibits.exhibit import Exhibit, Study, cell, crossed, dataset_title, metric_head, percent, tidy
 from repro.report.inputs import Inputs
 
 IMAGENET = "imagenet1k/acc1"
@@ -44,79 +30,54 @@ SIDE = 224
 """Side of images, where a model's name says nothing."""
 
 
-def _study(inputs: Inputs, exhibit: str, *needed: str) -> tuple[pd.DataFrame, list[str]]:
-    """Our runs of an exhibit and the metrics that they have; none where none has finished, or a column is lacking."""
-    ours = inputs.of(exhibit)
-    usable = set(needed) <= set(ours.columns) and len(tables.finished(ours))
-    return ours, present_metrics(ours, inputs.metrics) if usable else []
-
-
 def table_1(inputs: Inputs) -> Iterator[Exhibit]:
     """Accuracy within reach of a few chips in a few days, beside the time that ours took."""
-    ours, metrics = _study(inputs, "table 1")
-    if not metrics:
+    study = Study(inputs, "table 1")
+    if not study.metric:
         return
-    metric = main_metric(ours, inputs.metrics)
+    heads = ("whose", "setup", "image tower", "text tower", "batch size", "ranks or chips", "time")
+    heads += ("0-shot accuracy (%)", "weight decay on image tower")
     settings = ["setup", "scale", "model", "pretrained", "batch_size", "examples_seen", "image_weight_decay"]
-    settings = [column for column in settings if column in ours]
-    rows = []
-    for key, runs in tables.split(tables.placed(ours), settings):
+    rows: list[tuple[str, ...]] = []
+    for key, runs in tables.split(tables.placed(study.runs), settings):
         done = tables.finished(runs)
-        seconds = (tables.column(done, "step_seconds") * tables.column(done, "steps")).mean()
-        decay = _text(key.get("image_weight_decay"), "{:g}") or "as on all"
+        seconds = (tables.numbers(done["step_seconds"]) * done["steps"]).mean()
+        decay = _text(key["image_weight_decay"], "{:g}") or "as on all"
         rows.append(
-            {
-                "whose": _ours(key),
-                "setup": key["setup"],
-                "image tower": _text(key.get("pretrained")) or _text(key.get("model")),
-                "text tower": _text(key.get("model")),
-                "batch size": format_batch_size(int(key["batch_size"])),
-                "ranks or chips": ", ".join(f"{count:g}" for count in tables.values_of(done, "ranks")),
-                "time": format_seconds(seconds) if seconds == seconds else "",
-                "0-shot accuracy (%)": cell(runs, metric),
-                "weight decay on image tower": decay if key["setup"] == "finetune" else "",
-            }
+            (
+                *(_ours(key), key["setup"], _text(key["pretrained"]) or _text(key["model"]), _text(key["model"])),
+                format_batch_size(int(key["batch_size"])),
+                ", ".join(f"{count:g}" for count in tables.values_of(done, "ranks")),
+                format_seconds(seconds) if seconds == seconds else "",
+                cell(runs, study.metric),
+                decay if key["setup"] == "finetune" else "",
+            )
         )
     for row in inputs.paper_table("table-1").to_dict("records"):
-        rows.append(
-            {
-                "whose": "paper",
-                "setup": row["setup"],
-                "image tower": _text(row["image_tower"]),
-                "text tower": _text(row["text_tower"]),
-                "batch size": format_batch_size(int(row["batch_size"])),
-                "ranks or chips": f"{row['chips']:g} TPUv4",
-                "time": f"{row['days']:g} days" if row["days"] != 1 else "1 day",
-                "0-shot accuracy (%)": percent(row[IMAGENET]),
-                "weight decay on image tower": "",
-            }
-        )
-    frame = pd.DataFrame(rows)
-    if not frame["weight decay on image tower"].any():
-        frame = frame.drop(columns="weight decay on image tower")
-    text = sentences(
-        f"As in the paper's table 1: what a few chips reach (ours on {dataset_title(metric)}, the paper on ImageNet). "
-        "Time is that of training alone.",
-        described(ours),
-        unfinished(ours, metric),
-        claim(inputs, "table 1"),
+        size, days = format_batch_size(int(row["batch_size"])), f"{row['days']:g} day{'s' * (row['days'] != 1)}"
+        towers = (_text(row["image_tower"]), _text(row["text_tower"]))
+        rows.append(("paper", row["setup"], *towers, size, f"{row['chips']:g} TPUv4", days, percent(row[IMAGENET]), ""))
+    frame = pd.DataFrame(rows, columns=list(heads))
+    frame = frame.loc[:, frame.any()] if not frame[heads[-1]].any() else frame
+    intro = (
+        f"As in the paper's table 1: what a few chips reach (ours on {dataset_title(study.metric)}, the paper on "
+        "ImageNet). Time is that of training alone."
     )
-    data = tidy(ours, [metric], [c for c in settings if c != "batch_size"], ("loss", "batch_size"))
-    yield Exhibit("table-1", "Good accuracy on few chips", text, data, frame)
+    by = [column for column in settings if column != "batch_size"]
+    data = tidy(study.runs, [study.metric], by, ("loss", "batch_size"))
+    yield study.table("Good accuracy on few chips", frame, data, intro)
 
 
 def table_3(inputs: Inputs) -> Iterator[Exhibit]:
     """Public weights, evaluated by us: a row for each of the paper's models, and one for each other of ours."""
-    ours, metrics = _study(inputs, "table 3")
-    if tables.finished(ours).empty:
+    study = Study(inputs, "table 3")
+    if not study.is_finished:
         return
     imported = inputs.imported[inputs.imported["setup"] == "released"]
-    given = pd.concat([ours, imported]) if len(imported) else ours
-    given = given if "model" in given else given.assign(model="")
-    own = {metric: metric_head(metric, tables.metric_title(metric)[0]) for metric in metrics}
+    given = pd.concat([study.runs, imported]) if len(imported) else study.runs
+    own = {metric: metric_head(metric, tables.metric_title(metric)[0]) for metric in study.metrics}
     heads = PUBLIC_METRICS | {metric: head for metric, head in own.items() if metric not in PUBLIC_METRICS}
-    own_metrics = [metric for metric in heads if metric not in PUBLIC_METRICS]
-    identities = given.apply(lambda row: identity(str(row["model"]), str(row.get("pretrained"))), axis=1)
+    identities = given.apply(lambda row: identity(str(row["model"]), str(row["pretrained"])), axis=1)
 
     def row_of(runs: pd.DataFrame, *model: str) -> dict[tuple[str, str], str]:
         cells = {("ours", head): cell(runs, metric) for metric, head in heads.items() if len(runs) and metric in runs}
@@ -130,24 +91,21 @@ def table_3(inputs: Inputs) -> Iterator[Exhibit]:
         rows.append(row_of(same, row["model"], row["image_tower"], f"{row['patches']:g}"))
         rows[-1] |= {("paper", head): percent(row[m]) for m, head in PUBLIC_METRICS.items() if m in row}
     others = given[[each not in known for each in identities]]
-    weights = [column for column in ("model", "pretrained") if column in others]
-    for key, runs in tables.split(others, weights) if len(others) else ():
-        rows.append(row_of(runs, str(key.get("pretrained", "")), str(key["model"])))
+    for (model, weights), runs in others.groupby(["model", "pretrained"], dropna=False):
+        rows.append(row_of(runs, _text(weights), _text(model)))
     frame = pd.DataFrame(rows).fillna("")
     order = [("", "model"), ("", "image tower"), ("", "patches")]
     order += [(source, heads[m]) for source, each in (("ours", heads), ("paper", PUBLIC_METRICS)) for m in each]
     frame = frame[[column for column in order if column in frame and (frame[column] != "").any()]]
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
-    text = sentences(
-        "As in the paper's table 3: public weights, evaluated and not trained; accuracy and recall at 1 in percent. "
-        "Rows without a number of ours were not evaluated.",
-        described(ours),
-        unfinished(ours, own_metrics[0] if own_metrics else IMAGENET),
-        claim(inputs, "table 3"),
-    )
-    data = tidy(given, [metric for metric in heads if metric in given], ("origin", *weights), ("loss",))
+    ours = tidy(given, [metric for metric in heads if metric in given], ("origin", "model", "pretrained"), ("loss",))
     papers = tidy(paper, list(PUBLIC_METRICS), ("origin", "model", "image_tower", "patches"), ("loss",))
-    yield Exhibit("table-3", "Released weights", text, pd.concat([data, papers]).reset_index(drop=True), frame)
+    intro = (
+        "As in the paper's table 3: public weights, evaluated and not trained; accuracy and recall at 1 in percent. "
+        "Rows without a number of ours were not evaluated."
+    )
+    data = pd.concat([ours, papers]).reset_index(drop=True)
+    yield study.table("Released weights", frame, data, intro)
 
 
 def identity(model: str, pretrained: str) -> tuple[str, str, int] | None:
@@ -164,8 +122,8 @@ def identity(model: str, pretrained: str) -> tuple[str, str, int] | None:
 
 def table_4(inputs: Inputs) -> Iterator[Exhibit]:
     """Starts of b and t' down; ours and the paper's data sets across."""
-    starts = ("init_logit_bias", "init_logit_scale")
-    ours, metrics = _study(inputs, "table 4", *starts)
+    study = Study(inputs, "table 4")
+    ours, metrics, starts = study.runs, study.metrics, ("init_logit_bias", "init_logit_scale")
     if not metrics:
         return
     prior = -(tables.numbers(ours["batch_size"]) - 1).map(lambda rest: math.log(rest) if rest > 0 else math.nan)
@@ -188,25 +146,22 @@ def table_4(inputs: Inputs) -> Iterator[Exhibit]:
     order = {"none": 0, "−10": 1, "0": 2}
     rows = {start for texts in cells.values() for start in texts}
     rows = sorted(rows, key=lambda start: (order.get(start[0], 3), start[0], -len(start[1]), start[1]))
-    text = sentences(
+    intro = (
         "As in the paper's table 4: 0-shot accuracy in percent by where the bias b and the log temperature t′ start; "
-        "prior is b = −log(B − 1).",
-        described(ours),
-        "± is the standard deviation over seeds.",
-        unfinished(ours, metrics[0]),
-        claim(inputs, "table 4"),
+        "prior is b = −log(B − 1)."
     )
     frame = crossed(cells, "start", rows, lambda start: f"b {start[0]}, t′ {start[1]}")
-    yield Exhibit("table-4", "Where the bias starts", text, tidy(ours, metrics, by, ("b", "t", "loss")), frame)
+    data = tidy(ours, metrics, by, ("b", "t", "loss"))
+    yield study.table("Where the bias starts", frame, data, intro, "± is the standard deviation over seeds.")
 
 
 def table_6(inputs: Inputs) -> Iterator[Exhibit]:
     """Learning rate × weight decay down, batch sizes across, the best of each batch size marked."""
     grid = ["learning_rate", "weight_decay"]
-    ours, metrics = _study(inputs, "table 6", *grid)
-    if not metrics:
+    study = Study(inputs, "table 6")
+    ours, metric = study.runs, study.metric
+    if not metric:
         return
-    metric = main_metric(ours, inputs.metrics)
     cells: dict[tuple[str, str], dict[tuple[float, float], str]] = {}
     by = list(dict.fromkeys(["scale", *tables.series_columns(ours, within=(*grid, "loss", "batch_size"))]))
     for key, part in tables.split(tables.placed(ours), [*by, "batch_size"]):
@@ -221,82 +176,65 @@ def table_6(inputs: Inputs) -> Iterator[Exhibit]:
         setting = (row["learning_rate"], row["weight_decay"])
         best = "best" in str(row.get("note")) or "(best)" in texts.get(setting, "")
         texts[setting] = percent(row[IMAGENET]) + (" (best)" if best else "")
-    text = sentences(
-        "As in the paper's table 6: 0-shot accuracy in percent by learning rate and weight decay at several batch "
-        "sizes, the best of each marked. Of its own grid the paper gives the default and the best.",
-        described(ours),
-        unfinished(ours, metric),
-        claim(inputs, "table 6"),
-    )
     frame = crossed(cells, "learning rate, weight decay", write=lambda setting: f"{setting[0]:g}, {setting[1]:g}")
     data = tidy(ours, [metric], by, ("loss", "batch_size", *grid))
-    yield Exhibit("table-6", "Learning rate and weight decay", text, data, frame)
+    intro = (
+        "As in the paper's table 6: 0-shot accuracy in percent by learning rate and weight decay at several batch "
+        "sizes, the best of each marked. Of its own grid the paper gives the default and the best."
+    )
+    yield study.table("Learning rate and weight decay", frame, data, intro)
 
 
 def table_7(inputs: Inputs) -> Iterator[Exhibit]:
     """Loss, optimizer and schedule down: mean ± std over seeds, and how many they are."""
-    ours, metrics = _study(inputs, "table 7")
-    if not metrics:
+    study = Study(inputs, "table 7")
+    if not study.metrics:
         return
-    settings = [c for c in ("scale", "loss", "optimizer", "schedule", "learning_rate", "weight_decay") if c in ours]
-    rows, data = _rows_of_settings(
-        ours,
-        metrics,
-        settings,
-        lambda key: {
-            **{name: _text(key.get(name)) for name in ("loss", "optimizer", "schedule")},
-            "learning rate": _text(key.get("learning_rate"), "{:g}"),
-        },
-    )
+    settings = ["scale", "loss", "optimizer", "schedule", "learning_rate", "weight_decay"]
+
+    def words(key: Mapping[str, object]) -> dict[str, str]:
+        names = {name: _text(key[name]) for name in ("loss", "optimizer", "schedule")}
+        return names | {"learning rate": _text(key["learning_rate"], "{:g}")}
+
+    rows, data = _rows_of_settings(study, settings, words)
     for row in inputs.paper_table("table-7").to_dict("records"):
-        seeds = int(row.get("published_seeds") or 1)
+        seeds = int(row["published_seeds"] or 1)
         number = percent(row[IMAGENET], row["published_std"], seeds)
         optimizer = str(row["optimizer"]).removeprefix("vit-")
         setting = {"whose": "paper", "loss": row["loss"], "optimizer": optimizer, "schedule": "cosine"}
         rows.append({**setting, "ImageNet accuracy": number, "seeds": str(seeds)})
-    text = sentences(
-        "As in the paper's table 7: 0-shot accuracy in percent, mean ± standard deviation over seeds, by loss, "
-        "optimizer and schedule. A difference within two standard deviations can be chance.",
-        described(ours),
-        unfinished(ours, metrics[0]),
-        claim(inputs, "table 7"),
-    )
     frame = pd.DataFrame(rows).fillna("")
     frame = frame[[column for column in frame if column != "seeds"] + ["seeds"]]
-    yield Exhibit("table-7", "Spread over seeds, optimizers and schedules", text, data, frame)
+    intro = (
+        "As in the paper's table 7: 0-shot accuracy in percent, mean ± standard deviation over seeds, by loss, "
+        "optimizer and schedule. A difference within two standard deviations can be chance."
+    )
+    yield study.table("Spread over seeds, optimizers and schedules", frame, data, intro)
 
 
 def vocabulary(inputs: Inputs) -> Iterator[Exhibit]:
     """Vocabulary and columns of the bottleneck down (section 4.3)."""
-    ours, metrics = _study(inputs, "section 4.3", "model")
-    if not metrics:
+    study = Study(inputs, "section 4.3")
+    if not study.metrics:
         return
-    ours = ours if "token_bottleneck" in ours else ours.assign(token_bottleneck=math.nan)
-    rows, data = _rows_of_settings(
-        ours,
-        metrics,
-        ["scale", "model", "token_bottleneck", "loss"],
-        lambda key: {
-            "text tower": str(key["model"]),
-            "token embedding": _text(key["token_bottleneck"], "bottleneck of {:g} columns") or "whole table",
-        },
-    )
-    text = sentences(
+
+    def words(key: Mapping[str, object]) -> dict[str, str]:
+        embedding = _text(key["token_bottleneck"], "bottleneck of {:g} columns") or "whole table"
+        return {"text tower": _text(key["model"]), "token embedding": embedding}
+
+    rows, data = _rows_of_settings(study, ["scale", "model", "token_bottleneck", "loss"], words)
+    caption = study.caption(
         "Section 4.3: what a large multilingual vocabulary is worth, and what its token embedding costs when it is "
-        "squeezed through a few columns; in percent. The paper gives differences only.",
-        described(ours),
-        unfinished(ours, metrics[0]),
-        claim(inputs, "section 4.3"),
+        "squeezed through a few columns; in percent. The paper gives differences only."
     )
     frame = pd.DataFrame(rows).drop(columns="seeds")
-    yield Exhibit("vocabulary", "Vocabulary and bottleneck", text, data, frame)
+    yield Exhibit("vocabulary", "Vocabulary and bottleneck", caption, data, frame)
 
 
-def _rows_of_settings(
-    ours: pd.DataFrame, metrics: Sequence[str], settings: Sequence[str], words: Callable
-) -> tuple[list[dict[str, str]], pd.DataFrame]:
+def _rows_of_settings(study: Study, settings: Sequence[str], words: Callable) -> tuple[list[dict], pd.DataFrame]:
     """A row for each setting: its words, what else tells it apart, its metrics and seeds; and data."""
-    apart = [c for c in tables.series_columns(ours, within=("loss", "batch_size")) if c not in settings]
+    ours, metrics = study.runs, study.metrics
+    apart = [c for c in tables.series_columns(ours) if c not in settings]
     rows = [
         {
             "whose": _ours(key),

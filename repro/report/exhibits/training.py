@@ -9,21 +9,8 @@ from repro.report import tables
 from repro.report.draw import accuracy_along_training, by_noise, by_ratio, training_curves, with_ratios
 from repro.report.draw.axes import metric_label
 from repro.report.draw.panels import ALL_STYLE, kind_styles
-from repro.report.exhibits.exhibit import (
-    Exhibit,
-    Panel,
-    are_drawn,
-    by_scale,
-    claim,
-    dataset_title,
-    described,
-    figure,
-    listed,
-    main_metric,
-    points,
-    tidy,
-    unfinished,
-)
+from repro.report.exhibits import exhibit as ex
+from repro.report.exhibits.exhibit import Exhibit, Panel, Study
 from repro.report.figures import loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
 from repro.report.style import looks
@@ -46,12 +33,12 @@ CORRUPTED = {
 
 def figure_4(inputs: Inputs) -> Iterator[Exhibit]:
     """0-shot and few-shot accuracy along training: with decay on the pretrained weights, without, from scratch."""
+    study = Study(inputs, "figure 4")
     runs = _of_sweeps(inputs.evaluations, inputs.sweeps_of("figure 4"))
     if runs.empty or POINT not in runs:
         return
     runs = runs.assign(**{POINT: tables.numbers(runs[POINT])}).dropna(subset=[POINT])
-    runs = runs if "scale" in runs else runs.assign(scale="")
-    runs = runs.assign(case=[_case(row) for row in runs.to_dict("records")])
+    runs = runs.assign(case=[_case(row) for row in runs.to_dict("records")], scale=runs.get("scale", ""))
     metrics = [m for m in tables.metric_columns(runs) if m.endswith("acc1") and runs[m].notna().any()]
     metrics = sorted(metrics, key=lambda metric: ("shot" in metric, metric))
     panels = []
@@ -59,22 +46,19 @@ def figure_4(inputs: Inputs) -> Iterator[Exhibit]:
         for metric in metrics:
             name = metric.rpartition("/")[2]
             head = "0-shot" if name == "acc1" else f"{name.partition('_')[0].replace('shot', '-shot')} linear probe"
-            heads = (head, f"{dataset_title(metric)}, {scale} scale")
-            draw = panel(accuracy_along_training, part, metric, heads=heads)
-            panels.append(Panel(draw, tidy(part, [metric], ("scale",), ("case", POINT))))
+            heads = (head, f"{ex.dataset_title(metric)}, {scale} scale")
+            data = ex.tidy(part, [metric], ("scale",), ("case", POINT))
+            panels.append(Panel(panel(accuracy_along_training, part, metric, heads=heads), data))
     if not panels:
         return
-    ours = inputs.of("figure 4")
-    caption = [
+    caption = study.caption(
         "Accuracy along training of an image tower that was pretrained, with weight decay on all weights and without "
         "it on the pretrained ones, and from scratch; the few-shot probe is linear, on frozen images.",
-        described(ours),
-        points(runs, metrics[0], (), ("case", POINT)),
-        unfinished(ours, metrics[0]),
-        claim(inputs, "figure 4", published=False),
-    ]
+        ex.points(runs, metrics[0], (), ("case", POINT)),
+        published=False,
+    )
     legend = looks(dict.fromkeys(runs["case"]))
-    yield figure("figure-4", "Fine-tuning a pretrained image tower", panels, 2, caption, legend)
+    yield ex.figure("figure-4", "Fine-tuning a pretrained image tower", panels, 2, caption, legend)
 
 
 def _case(row: dict[str, object]) -> str:
@@ -90,15 +74,11 @@ def _case(row: dict[str, object]) -> str:
 def figure_5(inputs: Inputs) -> Iterator[Exhibit]:
     """Loss, norm of the gradient and of the update along training, by β2: a row of panels for each learning rate."""
     curves = _of_sweeps(inputs.curves, inputs.sweeps_of("figure 5"))
-    rows = listed([column.replace("_", " ") for column in _settings(curves) if column != "beta2"])
-    ours = inputs.of("figure 5")
-    caption = [
-        f"Along training by Adam's β2: {listed([name.replace('_', ' ') for name in CURVES])}"
-        f"{f', a row for each {rows}' if rows else ''}. A line a run.",
-        described(ours),
-        unfinished(ours, "final_loss"),
-        claim(inputs, "figure 5", published=False),
-    ]
+    rows = _in_words(column for column in _settings(curves) if column != "beta2")
+    intro = (
+        f"Along training by Adam's β2: {_in_words(CURVES)}{f', a row for each {rows}' if rows else ''}. A line a run."
+    )
+    caption = Study(inputs, "figure 5").caption(intro, value="final_loss", published=False)
     yield from _curves("figure-5", "Stability against β2", curves, ["beta2"], caption)
 
 
@@ -108,13 +88,13 @@ def curves_by_sweep(inputs: Inputs) -> Iterator[Exhibit]:
     for sweep, table in inputs.curves.groupby("sweep", sort=True) if "sweep" in inputs.curves else ():
         settings = _settings(table)
         by = [column for column in settings if column != "scale"][:1] or ["seed"]
-        rows = listed([column.replace("_", " ") for column in settings if column not in by])
-        caption = [f"Sweep {sweep}: columns of the logs along training.", f"A row for each {rows}." * bool(rows)]
+        rows = _in_words(column for column in settings if column not in by)
+        caption = f"Sweep {sweep}: columns of the logs along training." + f" A row for each {rows}." * bool(rows)
         if sweep not in shown:
             yield from _curves(f"figure-curves-{stem(sweep)}", f"{sweep}: along training", table, by, caption)
 
 
-def _curves(name: str, title: str, table: pd.DataFrame, by: Sequence[str], caption: Sequence[str]) -> Iterator[Exhibit]:
+def _curves(name: str, title: str, table: pd.DataFrame, by: Sequence[str], caption: str) -> Iterator[Exhibit]:
     """Panels of each curve for each setting beside `by`; none where the table is empty."""
     if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
         return
@@ -135,7 +115,11 @@ def _curves(name: str, title: str, table: pd.DataFrame, by: Sequence[str], capti
             panels.append(Panel(draw, data))
     legend = looks([tables.series_label(key) for key, _ in tables.split(table, by)])
     legend = {name: {k: v for k, v in style.items() if k != "marker"} for name, style in legend.items()}
-    yield figure(name, title, panels, 3, caption, legend, row_cm=4.6, data=data)
+    yield ex.figure(name, title, panels, 3, caption, legend, row_cm=4.6, data=data)
+
+
+def _in_words(columns: Sequence[str]) -> str:
+    return ex.listed([column.replace("_", " ") for column in columns])
 
 
 def _settings(table: pd.DataFrame) -> list[str]:
@@ -150,70 +134,62 @@ def _of_sweeps(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def figure_6(inputs: Inputs) -> Iterator[Exhibit]:
     """Accuracy, final bias and mean logits against the ratio of negatives to positives, by which negatives are kept."""
-    ours = inputs.of("figure 6")
-    if not {"negatives", "negatives_share"} <= set(ours.columns) or tables.finished(ours).empty:
+    study = Study(inputs, "figure 6")
+    if not study.is_finished:
         return
-    runs = with_ratios(ours)
+    runs = with_ratios(study.runs)
     panels = []
-    for scale, part in by_scale(runs):
-        within = (("scale",), ("kind", "ratio"))
-        if metric := main_metric(part, inputs.metrics):
-            heads = ("accuracy", f"{dataset_title(metric)}, {scale} scale")
-            draw = _ratio_panel(part, metric, 100, metric_label(metric), heads)
-            panels.append(Panel(draw, tidy(part, [metric], *within)))
-        for value, (name, label) in LOGITS.items():
-            if value in part and tables.numbers(tables.finished(part)[value]).notna().any():
-                means = tables.summarise(part, value, *within).assign(metric=value)
-                panels.append(Panel(_ratio_panel(part, value, 1, label, (name, f"{scale} scale")), means))
+    for scale, part in ex.by_scale(runs):
+        values = {value: (1, label, (name, f"{scale} scale")) for value, (name, label) in LOGITS.items()}
+        if metric := ex.main_metric(part, inputs.metrics):
+            heads = ("accuracy", f"{ex.dataset_title(metric)}, {scale} scale")
+            values = {metric: (100, metric_label(metric), heads)} | values
+        for value, (factor, label, heads) in values.items():
+            if tables.column(tables.finished(part), value).isna().all():
+                continue
+            options = {"factor": factor, "label": label, "singles": ex.are_drawn(part, 4), "heads": heads}
+            within = (("scale",), ("kind", "ratio"))
+            percent = value == metric
+            data = ex.tidy(part, [value], *within) if percent else tables.summarise(part, value, *within)
+            panels.append(Panel(panel(by_ratio, part, value, **options), data.assign(metric=value)))
     if not panels:
         return
-    main = main_metric(ours, inputs.metrics)
-    caption = [
+    caption = study.caption(
         "Negatives left out, by which are kept: at random, the hardest, the easiest, or the hardest with training "
         "lengthened until as many pairs were seen (all negatives at the right).",
-        described(ours),
-        points(runs, main, (), ("kind", "ratio")),
-        unfinished(ours, main or "final_loss"),
-        claim(inputs, "figure 6", published=False),
-    ]
+        ex.points(runs, study.metric, (), ("kind", "ratio")),
+        published=False,
+    )
     legend = {"all negatives": ALL_STYLE} | kind_styles(runs)
-    yield figure("figure-6", "Fewer negatives", panels, 2, caption, legend, row_cm=4.8)
-
-
-def _ratio_panel(part: pd.DataFrame, value: str, factor: float, label: str, heads: tuple[str, str]):
-    return panel(by_ratio, part, value, factor=factor, label=label, singles=are_drawn(part, 4), heads=heads)
+    yield ex.figure("figure-6", "Fewer negatives", panels, 2, caption, legend, row_cm=4.8)
 
 
 def figure_7(inputs: Inputs) -> Iterator[Exhibit]:
     """Accuracy against the probability of corruption: a panel for each kind, both losses."""
-    ours = inputs.of("figure 7")
-    if not {"corruption", "corruption_probability"} <= set(ours.columns) or tables.finished(ours).empty:
-        return
-    ours = ours.assign(corruption_probability=tables.numbers(ours["corruption_probability"]).fillna(0))
-    metric = main_metric(ours, inputs.metrics)
-    kinds = [kind for kind in CORRUPTIONS[1:] if (ours["corruption"] == kind).any()]
+    study = Study(inputs, "figure 7")
+    runs, metric = study.runs, study.metric
+    kinds = [kind for kind in CORRUPTIONS[1:] if (runs["corruption"] == kind).any()]
     if not metric or not kinds:
         return
     panels: list[Panel | None] = []
     drawn = []
-    for scale, part in by_scale(ours):
-        by = tables.series_columns(part, within=("loss", "corruption", "corruption_probability"))
-        drawn.append(tidy(part, [metric], by, ("scale", "loss", "corruption", "corruption_probability")))
+    within = ("loss", "corruption", "corruption_probability")
+    for scale, part in ex.by_scale(runs):
+        by = tables.series_columns(part, within=within)
+        drawn.append(ex.tidy(part, [metric], by, ("scale", *within)))
         for kind in kinds:
-            heads = (CORRUPTED.get(kind, kind), f"{dataset_title(metric)}, {scale} scale")
-            draw = panel(by_noise, part, metric, kind, by=by, singles=are_drawn(part, 2), heads=heads)
+            heads = (CORRUPTED.get(kind, kind), f"{ex.dataset_title(metric)}, {scale} scale")
+            draw = panel(by_noise, part, metric, kind, by=by, singles=ex.are_drawn(part, 2), heads=heads)
             panels.append(Panel(draw, drawn[-1]))
         panels += [None] * (-len(panels) % 3)
-    caption = [
+    caption = study.caption(
         "Accuracy of training on corrupted data, by what is corrupted and with which probability; p = 0 is the plain "
         "run, whatever the kind. Both losses see the same corruption of the same samples.",
-        described(ours),
-        points(ours, metric, (), ("loss", "corruption", "corruption_probability")),
-        unfinished(ours, metric),
-        claim(inputs, "figure 7", published=False),
-    ]
+        ex.points(runs, metric, (), within),
+        published=False,
+    )
     data = pd.concat(drawn, ignore_index=True)
-    made = figure("figure-7", "Robustness to noisy data", panels, 3, caption, loss_looks(ours), 4.6, data)
+    made = ex.figure("figure-7", "Robustness to noisy data", panels, 3, caption, loss_looks(runs), 4.6, data)
     for each in (made.figure, made.column):
         share_heights(each, len(each.axes))
     yield made
