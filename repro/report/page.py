@@ -111,7 +111,7 @@ def _claims(judged: Sequence[Claim]) -> Exhibit:
             "verdict": str(claim.evidence.verdict),
             "source": claim.source,
             "runs": claim.evidence.runs,
-            "how": claim.detail if claim.evidence.ours else "",
+            "how": claim.how if claim.evidence.ours else "",
             "name": claim.name,
         }
         for claim in judged

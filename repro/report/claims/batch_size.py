@@ -26,7 +26,7 @@ def small_batches(inputs: Inputs) -> Parts:
     for group in _groups(inputs, "siglip", "siglit"):
         small = group.runs[group.runs["batch_size"] < SMALL]
         pair = [where(small, loss=loss) for loss in tables.LOSSES]
-        yield part(group.label, group.difference(*pair, on=("batch_size", "examples_seen")), "higher")
+        yield group.part("", *pair, "higher", on=("batch_size", "examples_seen"))
 
 
 def saturation(inputs: Inputs) -> Parts:
@@ -60,7 +60,7 @@ def long_training(inputs: Inputs) -> Parts:
         yield from _gains(group, "")
 
 
-def retrieval_falls(inputs: Inputs) -> Parts:
+def multilingual_retrieval(inputs: Inputs) -> Parts:
     for group in _groups(inputs, "msiglip"):
         for each in _falls(group, group.retrieval, "lower"):
             yield each if _reach(group.runs, group.retrieval) > SATURATION else _unreached(each)
@@ -74,7 +74,8 @@ def multilingual_flat(inputs: Inputs) -> Parts:
             if len(means) > 1:
                 largest = int(means.index.max())
                 start = SATURATION if SATURATION in means.index else int(means.idxmax())
-                each = _against(group, runs, loss, (largest, start), "equal")
+                ends = [where(runs, batch_size=size) for size in (largest, start)]
+                each = group.part(f"{loss}, {_sizes(largest, start)}", *ends, "equal")
                 yield each if largest > SATURATION else _unreached(each)
 
 
@@ -147,21 +148,9 @@ def _falls(group: Group, metric: str, expected: str) -> Parts:
             text = group.named(f"{loss}, best at the largest, {format_batch_size(best)}")
             yield fixed(text, Verdict.NOT_SHOWN if expected else None, _ids(runs))
         else:
-            yield _against(group, runs, loss, (largest, best), expected, metric, len(means) - 1)
-
-
-def _against(
-    group: Group,
-    runs: pd.DataFrame,
-    loss: str,
-    sizes: tuple[int, int],
-    expected: str,
-    metric: str = "",
-    comparisons: int = 1,
-) -> Part | None:
-    """One batch size of a loss minus another."""
-    measured = group.difference(*(where(runs, batch_size=size) for size in sizes), metric)
-    return part(group.named(f"{loss}, {_sizes(*sizes)}"), measured, expected, comparisons=comparisons)
+            ends = [where(runs, batch_size=size) for size in (largest, best)]
+            label = f"{loss}, {_sizes(largest, best)}"
+            yield group.part(label, *ends, expected, metric, comparisons=len(means) - 1)
 
 
 def _gains(group: Group, expected: str) -> Parts:

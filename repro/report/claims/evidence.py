@@ -126,6 +126,19 @@ class Group:
         metric = metric or self.accuracy
         return difference(first, second, metric, self.runs, on) if metric and len(first) and len(second) else None
 
+    def part(
+        self,
+        label: str,
+        first: pd.DataFrame,
+        second: pd.DataFrame,
+        expected: str,
+        metric: str = "",
+        on: tuple[str, ...] = (),
+        **how: float,
+    ) -> "Part | None":
+        """The difference as a part of a claim (see `part`)."""
+        return part(self.named(label), self.difference(first, second, metric, on), expected, **how)
+
 
 def groups(inputs: Inputs, *exhibits: str) -> Iterator[Group]:
     """Our runs of the sweeps that reproduce these exhibits ('table 4')."""

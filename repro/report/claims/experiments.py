@@ -1,8 +1,6 @@
-"""Claims of the paper's other experiments: training, negatives, settings, public weights, memory and communication.
+"""Claims of the paper's other experiments: training, negatives, settings, public weights, memory and communication."""
 
-Those that compare the same cells in every group of runs are declared in repro.report.claims; here are the odd ones.
-"""
-
+import functools
 import math
 from collections.abc import Iterator
 
@@ -92,7 +90,15 @@ def noise(inputs: Inputs) -> Parts:
         yield part(group.label, kept.minus(plain), "higher") if plain and kept else None
 
 
-def fewer_negatives(inputs: Inputs, kind: str, expected: str, shares: tuple[float, ...] = ()) -> Parts:
+def finetune(inputs: Inputs) -> Parts:
+    for group in groups(inputs, "figure 4"):
+        pair = [group.of(setup="finetune", image_weight_decay=decay) for decay in (0.0, None)]
+        yield group.part("0-shot", *pair, "higher")
+        for metric in (column for column in group.runs.columns if column.endswith("/10shot_acc1")):
+            yield group.part("10-shot probe", *pair, "higher", metric)
+
+
+def _fewer_negatives(inputs: Inputs, kind: str, expected: str, shares: tuple[float, ...] = ()) -> Parts:
     """A kind of negatives minus all of them, at each share, in training of the same length; retrieval is shown, too."""
     for group in groups(inputs, "figure 6"):
         everything = group.of(negatives="all")
@@ -101,8 +107,14 @@ def fewer_negatives(inputs: Inputs, kind: str, expected: str, shares: tuple[floa
         for metric, name, expects in _both_metrics(group, expected):
             for share in sorted(own["negatives_share"].unique(), reverse=True):
                 if not shares or any(math.isclose(share, wanted) for wanted in shares):
-                    lost = group.difference(where(own, negatives_share=float(share)), everything, metric)
-                    yield part(group.named(f"{name}{100 * share:g}% {kind} minus all"), lost, expects, SMALL_COST)
+                    kept = where(own, negatives_share=float(share))
+                    label = f"{name}{100 * share:g}% {kind} minus all"
+                    yield group.part(label, kept, everything, expects, metric, margin=SMALL_COST)
+
+
+random_negatives = functools.partial(_fewer_negatives, kind="random", expected="lower")
+easy_negatives = functools.partial(_fewer_negatives, kind="easy", expected="lower")
+hard_negatives = functools.partial(_fewer_negatives, kind="hard", expected="not lower", shares=(0.1,))
 
 
 def matched_negatives(inputs: Inputs) -> Parts:
@@ -110,8 +122,7 @@ def matched_negatives(inputs: Inputs) -> Parts:
         everything, longer = group.of(negatives="all"), group.of(negatives="hard")
         longer = longer[longer["examples_seen"] > everything["examples_seen"].min()]
         for metric, name, expected in _both_metrics(group, "higher"):
-            gained = group.difference(longer, everything, metric)
-            yield part(group.named(f"{name}matched minus all"), gained, expected)
+            yield group.part(f"{name}matched minus all", longer, everything, expected, metric)
 
 
 def _both_metrics(group: Group, expected: str) -> list[tuple[str, str, str]]:
@@ -128,8 +139,7 @@ def vocabulary(inputs: Inputs) -> Parts:
         metrics = {"retrieval": group.retrieval, "accuracy": group.accuracy}
         for name, metric in ((name, metric) for name, metric in metrics.items() if metric):
             expected = "higher" if name == "retrieval" or not group.retrieval else ""
-            gain = group.difference(full[~small], full[small], metric)
-            yield part(group.named(f"{name}, large minus small"), gain, expected)
+            yield group.part(f"{name}, large minus small", full[~small], full[small], expected, metric)
 
 
 def bottleneck(inputs: Inputs) -> Parts:
@@ -140,9 +150,8 @@ def bottleneck(inputs: Inputs) -> Parts:
             width = _text_width(model)
             whole = group.of(token_bottleneck=None, model=model)
             expected = "not lower" if columns * EIGHTH == width else ""
-            text = group.named(f"K = {columns:g}{f' of {width}' if width else ''} minus the full table")
-            lost = group.difference(narrow, whole, group.retrieval)
-            yield part(text, lost, expected, SMALL_COST)
+            text = f"K = {columns:g}{f' of {width}' if width else ''} minus the full table"
+            yield group.part(text, narrow, whole, expected, group.retrieval, margin=SMALL_COST)
 
 
 def _text_width(model: str) -> int | None:
@@ -153,7 +162,7 @@ def _text_width(model: str) -> int | None:
         return None
 
 
-def default_rates(inputs: Inputs) -> Parts:
+def hyperparameters(inputs: Inputs) -> Parts:
     """At each batch size the middle of the grid against each of its other cells."""
     rates = ["learning_rate", "weight_decay"]
     for group in groups(inputs, "table 6"):
