@@ -1,5 +1,6 @@
 """Text and tables as Markdown, and as LaTeX with booktabs: the report's and those of repro publish."""
 
+import itertools
 import re
 import unicodedata
 
@@ -114,3 +115,11 @@ def _plain_cell(value: object) -> str:
     if value is None or value != value:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def heads(frame: pd.DataFrame, level: int) -> list[tuple[str, int]]:
+    """The header cells of one level of a table's columns: (text, columns that it spans)."""
+    if level == frame.columns.nlevels - 1:
+        return [(str(text), 1) for text in frame.columns.get_level_values(level)]
+    keys = [column[: level + 1] for column in frame.columns]
+    return [(str(key[-1]), len(list(group))) for key, group in itertools.groupby(keys)]
