@@ -23,8 +23,6 @@ ALL = "all"
 """The table of the runs of all sweeps, all.csv."""
 KINDS = ("-evaluations", "-curves")
 RUNS, RESULTS = Path("runs"), Path("results")
-MOST_ROWS = 5
-"""Rows that are named of each kind of change; git diff shows the others."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,11 @@ class Publication:
         return [name for name, text in sorted(self.files.items()) if self.before[name] != text]
 
     def changes(self) -> Iterator[str]:
-        """Lines for a reader: each table with its rows, other files together."""
-        for name in (name for name in self.changed if name.endswith(".csv")):
-            yield from _change(name, self.before[name], self.files[name])
-        others = [name for name in self.changed if not name.endswith(".csv")]
-        for is_new, word in ((True, "new"), (False, "updated")):
-            names = [name for name in others if (self.before[name] is None) == is_new]
-            for folder in dict.fromkeys(name.rpartition("/")[0] for name in names):
-                same = [name for name in names if name.rpartition("/")[0] == folder]
-                yield f"{word:<9} {f'{folder}/: {len(same)} files' if folder and len(same) > 2 else ', '.join(same)}"
+        """A line for each file that changes; git diff shows which rows."""
+        for name in self.changed:
+            old, new = (set((text or "").splitlines()) for text in (self.before[name], self.files[name]))
+            state = "new" if self.before[name] is None else "updated"
+            yield f"{state:<9} {name}: {len(new - old):,} lines added, {len(old - new):,} removed"
 
 
 def prepare(folder: Path, runs: Path, sweeps: Sequence[str] = ()) -> Publication:
@@ -162,23 +156,3 @@ def _readable(tables: "Mapping[str, pd.DataFrame]", of_runs: "Mapping[str, pd.Da
 
 def _csv(table: "pd.DataFrame") -> str:
     return table.to_csv(index=False, lineterminator="\n")
-
-
-def _change(name: str, before: str | None, after: str) -> Iterator[str]:
-    """A table that is new or changed: how many rows are added (+), removed (-) and changed (~), and the first few."""
-    if before is None:
-        yield f"new       {name}"
-        return
-    old, new = (dict.fromkeys(text.splitlines()[1:]) for text in (before, after))
-    gone, come = ([line.partition(",")[0] for line in a if line not in b] for a, b in ((old, new), (new, old)))
-    rows = {
-        "+": [run for run in come if run not in gone],
-        "-": [run for run in gone if run not in come],
-        "~": list(dict.fromkeys(run for run in come if run in gone)),
-    }
-    words = {"+": "added", "-": "removed", "~": "changed"}
-    counts = [f"{len(r):,} {'row' if len(r) == 1 else 'rows'} {words[sign]}" for sign, r in rows.items() if r]
-    yield f"updated   {name}" + (f": {', '.join(counts)}" if counts else "")
-    for sign, each in rows.items() if name != f"{ALL}.csv" else ():
-        yield from (f"  {sign} {run}" for run in each[:MOST_ROWS])
-        yield from [f"  {sign} … and {len(each) - MOST_ROWS:,} more"] * (len(each) > MOST_ROWS)

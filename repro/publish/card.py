@@ -10,7 +10,6 @@ import yaml
 
 from repro.config.errors import InputError
 from repro.config.sweep import load_sweep
-from repro.config.units import format_batch_size, format_examples
 from repro.publish.columns import STATUSES, describe
 from repro.report import words
 from repro.report.markup import markdown_table
@@ -46,7 +45,6 @@ def render(tables: Tables, runs: Tables, mark: str) -> str:
     known = {status for table in tables.values() for status in distinct(table, "status")}
     statuses = [(status, meaning) for status, meaning in STATUSES.items() if status in known]
     together = _together(runs)
-    versions = {c: distinct(together, c) for c in together.columns if c.endswith("_version")}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
@@ -62,8 +60,7 @@ def render(tables: Tables, runs: Tables, mark: str) -> str:
         columns=_markdown(_dictionary(places, len(tables))),
         metrics=_markdown(pd.DataFrame(metrics, columns=["column", "unit", "meaning"])),
         statuses=_markdown(pd.DataFrame(statuses, columns=["status", "meaning"])),
-        provenance=_markdown(_provenance(runs)),
-        versions=", ".join(f"{c.removesuffix('_version')} {' and '.join(v)}" for c, v in versions.items() if v),
+        provenance=_markdown(words.provenance(together).drop(columns=["commands", "files"], errors="ignore")),
         limits=words.cautions(together) if len(together) else [],
         citation=bibtex(runs),
         first=next(iter(tables)),
@@ -162,29 +159,4 @@ def _dictionary(places: Mapping[str, list[str]], count: int) -> pd.DataFrame:
         unit, meaning = describe(column) or ("", "not described")
         where = ", ".join(names) if len(names) <= 3 else "" if len(names) > count // 2 else f"{len(names)} tables"
         rows.append({"column": column, "unit": unit, "meaning": meaning, "in": where})
-    return pd.DataFrame(rows)
-
-
-def _provenance(runs: Tables) -> pd.DataFrame:
-    """A row a sweep: where its numbers come from."""
-    rows = []
-    for name, table in runs.items():
-        dirty = table.get("git_dirty", pd.Series(dtype=object)).astype(str).eq("True").any()
-        sizes, lengths, seeds = (sorted(table[c].dropna().unique()) for c in ("batch_size", "examples_seen", "seed"))
-        commits = ", ".join(text[:12] for text in distinct(table, "git_commit"))
-        rows.append(
-            {
-                "sweep": name,
-                "runs": len(table),
-                "finished": int((table["status"] == "finished").sum()),
-                "batch sizes": ", ".join(format_batch_size(int(size)) for size in sizes),
-                "examples seen": ", ".join(format_examples(float(count)) for count in lengths),
-                "seeds": ", ".join(f"{float(seed):.0f}" for seed in seeds),
-                "commit": commits + (" (with uncommitted changes)" if dirty else ""),
-                "machine": ", ".join([*distinct(table, "machine"), *distinct(table, "gpu")]),
-                "data fingerprint": ", ".join(distinct(table, "data_fingerprint")),
-                "model": ", ".join(distinct(table, "model")),
-                "last run finished": max(distinct(table, "finished_at"), default=""),
-            }
-        )
     return pd.DataFrame(rows)

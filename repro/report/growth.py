@@ -6,7 +6,6 @@ from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -94,23 +93,17 @@ def _points(results: Sequence[tuple[str, Saturation]], papers: int) -> Exhibit:
         "too early. Where a table has one run a cell, the noise is the paper's own (table 7) or borrowed from cells "
         "with several seeds; where there is none, no interval is drawn. Method and coverage: docs/saturation.md."
     )
-    return Exhibit("saturation-points", "Where growing stops paying", caption, data, table, draw(results, papers))
+    return Exhibit("saturation-points", "Where growing stops paying", caption, data, table, _draw(results, papers))
 
 
 @matplotlib.rc_context(STYLE)
-def draw(results: Sequence[tuple[str, Saturation]], papers: int = 0) -> Figure:
-    """A row for each series, the paper's, which are the last `papers`, below a rule."""
-    losses = dict.fromkeys(str(result.series.get("loss")) for _, result in results)
+def _draw(results: Sequence[tuple[str, Saturation]], papers: int) -> Figure:
+    """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result).
+
+    The paper's, which are the last `papers`, stand below a rule.
+    """
     figure = Figure(figsize=(FULL_CM / INCH_CM, ROW_INCHES * len(results) + 0.9), layout="constrained")
-    saturation_points(results, figure.add_subplot(), papers)
-    handles = [Line2D([], [], **look(loss), label=f"{loss}: saturation point") for loss in losses]
-    handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="peak"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
-    return figure
-
-
-def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes, papers: int) -> None:
-    """Saturation points with intervals, and peaks, over a log₂ axis of batch sizes: a row for each (label, result)."""
+    ax = figure.add_subplot()
     sizes: set[int] = set()
     for place, (_, result) in enumerate(results):
         y = len(results) - place
@@ -131,6 +124,11 @@ def saturation_points(results: Sequence[tuple[str, Saturation]], ax: Axes, paper
         ax.axhline(papers + 0.5, color=INK, linewidth=0.8)
     span = range(math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes))) + 1)
     label_batch_sizes(ax, [2**power for power in span], most=len(span) if len(span) < 9 else 7)
+    losses = dict.fromkeys(str(result.series.get("loss")) for _, result in results)
+    handles = [Line2D([], [], **look(loss), label=f"{loss}: saturation point") for loss in losses]
+    handles.append(Line2D([], [], color=INK, marker="D", markerfacecolor="none", linestyle="none", label="peak"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def _losses(name: str, title: str, parts: Iterable[Table]) -> Iterator[Exhibit]:

@@ -97,10 +97,11 @@ def verdict_counts(verdicts: Sequence[str]) -> str:
     return f"Of the paper's {count(len(verdicts), 'claim')} " + ", ".join(counts) + "."
 
 
-def provenance(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def provenance(runs: pd.DataFrame, published: pd.DataFrame | None = None) -> pd.DataFrame:
     """A row for each sweep, setup and scale, and one for the paper's: every distinct value, so that mixed ones show."""
     rows = []
-    for (origin, *names), part in runs.groupby([ORIGIN, "sweep", "setup", "scale"], sort=True):
+    named = runs.reindex(columns=[ORIGIN, "sweep", "setup", "scale"]).fillna("")
+    for (origin, *names), part in runs.groupby([column for _, column in named.items()], sort=True):
         done = int((part["status"] == "finished").sum())
         dirty = part.get("git_dirty", pd.Series(dtype=object)).eq(True).any()
         named = ", ".join(filter(None, names)) or "unnamed"
@@ -125,8 +126,9 @@ def provenance(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
                 "files": _listed(part, "source_file"),
             }
         )
-    sources = ", ".join(str(source).replace("-", " ") for source in published["source"].unique())
-    rows.append({"series": "the paper", "source": f"{PAPER}; {len(published)} numbers of {sources}"})
+    if published is not None:
+        sources = ", ".join(str(source).replace("-", " ") for source in published["source"].unique())
+        rows.append({"series": "the paper", "source": f"{PAPER}; {len(published)} numbers of {sources}"})
     return pd.DataFrame(rows).fillna("")
 
 

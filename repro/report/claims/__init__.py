@@ -40,7 +40,7 @@ class Claim:
             yield from {**vars(batch_size), **vars(experiments)}[self.name.replace("-", "_")](inputs)
         for group in groups(inputs, self.source) if self.cells else ():
             for label, pair in self.cells.items():
-                yield group.part(label, *(where(group.runs, **cell) for cell in pair), self.expected)
+                yield group.part(label, [where(group.runs, **cell) for cell in pair], self.expected)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ def small_batches(inputs: Inputs) -> Parts:
     for group in _groups(inputs, "siglip", "siglit"):
         small = group.runs[group.runs["batch_size"] < SMALL]
         pair = [where(small, loss=loss) for loss in tables.LOSSES]
-        yield group.part("", *pair, "higher", on=("batch_size", "examples_seen"))
+        yield group.part("", pair, "higher", on=("batch_size", "examples_seen"))
 
 
 def saturation(inputs: Inputs) -> Parts:
@@ -75,7 +75,7 @@ def multilingual_flat(inputs: Inputs) -> Parts:
                 largest = int(means.index.max())
                 start = SATURATION if SATURATION in means.index else int(means.idxmax())
                 ends = [where(runs, batch_size=size) for size in (largest, start)]
-                each = group.part(f"{loss}, {_sizes(largest, start)}", *ends, "equal")
+                each = group.part(f"{loss}, {_sizes(largest, start)}", ends, "equal")
                 yield each if largest > SATURATION else _unreached(each)
 
 
@@ -150,7 +150,7 @@ def _falls(group: Group, metric: str, expected: str) -> Parts:
         else:
             ends = [where(runs, batch_size=size) for size in (largest, best)]
             label = f"{loss}, {_sizes(largest, best)}"
-            yield group.part(label, *ends, expected, metric, comparisons=len(means) - 1)
+            yield group.part(label, ends, expected, metric, comparisons=len(means) - 1)
 
 
 def _gains(group: Group, expected: str) -> Parts:

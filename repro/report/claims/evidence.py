@@ -127,17 +127,10 @@ class Group:
         return difference(first, second, metric, self.runs, on) if metric and len(first) and len(second) else None
 
     def part(
-        self,
-        label: str,
-        first: pd.DataFrame,
-        second: pd.DataFrame,
-        expected: str,
-        metric: str = "",
-        on: tuple[str, ...] = (),
-        **how: float,
+        self, label: str, pair: Sequence[pd.DataFrame], expected: str, metric: str = "", on: tuple = (), **how: float
     ) -> "Part | None":
         """The difference as a part of a claim (see `part`)."""
-        return part(self.named(label), self.difference(first, second, metric, on), expected, **how)
+        return part(self.named(label), self.difference(*pair, metric, on), expected, **how)
 
 
 def groups(inputs: Inputs, *exhibits: str) -> Iterator[Group]:

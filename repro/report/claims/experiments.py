@@ -93,9 +93,9 @@ def noise(inputs: Inputs) -> Parts:
 def finetune(inputs: Inputs) -> Parts:
     for group in groups(inputs, "figure 4"):
         pair = [group.of(setup="finetune", image_weight_decay=decay) for decay in (0.0, None)]
-        yield group.part("0-shot", *pair, "higher")
+        yield group.part("0-shot", pair, "higher")
         for metric in (column for column in group.runs.columns if column.endswith("/10shot_acc1")):
-            yield group.part("10-shot probe", *pair, "higher", metric)
+            yield group.part("10-shot probe", pair, "higher", metric)
 
 
 def _fewer_negatives(inputs: Inputs, kind: str, expected: str, shares: tuple[float, ...] = ()) -> Parts:
@@ -109,7 +109,7 @@ def _fewer_negatives(inputs: Inputs, kind: str, expected: str, shares: tuple[flo
                 if not shares or any(math.isclose(share, wanted) for wanted in shares):
                     kept = where(own, negatives_share=float(share))
                     label = f"{name}{100 * share:g}% {kind} minus all"
-                    yield group.part(label, kept, everything, expects, metric, margin=SMALL_COST)
+                    yield group.part(label, (kept, everything), expects, metric, margin=SMALL_COST)
 
 
 random_negatives = functools.partial(_fewer_negatives, kind="random", expected="lower")
@@ -122,7 +122,7 @@ def matched_negatives(inputs: Inputs) -> Parts:
         everything, longer = group.of(negatives="all"), group.of(negatives="hard")
         longer = longer[longer["examples_seen"] > everything["examples_seen"].min()]
         for metric, name, expected in _both_metrics(group, "higher"):
-            yield group.part(f"{name}matched minus all", longer, everything, expected, metric)
+            yield group.part(f"{name}matched minus all", (longer, everything), expected, metric)
 
 
 def _both_metrics(group: Group, expected: str) -> list[tuple[str, str, str]]:
@@ -139,7 +139,7 @@ def vocabulary(inputs: Inputs) -> Parts:
         metrics = {"retrieval": group.retrieval, "accuracy": group.accuracy}
         for name, metric in ((name, metric) for name, metric in metrics.items() if metric):
             expected = "higher" if name == "retrieval" or not group.retrieval else ""
-            yield group.part(f"{name}, large minus small", full[~small], full[small], expected, metric)
+            yield group.part(f"{name}, large minus small", (full[~small], full[small]), expected, metric)
 
 
 def bottleneck(inputs: Inputs) -> Parts:
@@ -151,7 +151,7 @@ def bottleneck(inputs: Inputs) -> Parts:
             whole = group.of(token_bottleneck=None, model=model)
             expected = "not lower" if columns * EIGHTH == width else ""
             text = f"K = {columns:g}{f' of {width}' if width else ''} minus the full table"
-            yield group.part(text, narrow, whole, expected, group.retrieval, margin=SMALL_COST)
+            yield group.part(text, (narrow, whole), expected, group.retrieval, margin=SMALL_COST)
 
 
 def _text_width(model: str) -> int | None:

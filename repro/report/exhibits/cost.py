@@ -1,8 +1,8 @@
 """Cost of runs: speed, step time, the loss's share and memory by batch size; accuracy by compute and hours."""
 
-import contextlib
+import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,9 @@ from matplotlib.patches import Patch
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.estimate.needs import training_flops
-from repro.models.sizes import ModelSize, known_size
+from repro.models.sizes import known_size
 from repro.report import tables
-from repro.report.draw import by_batch_size, pareto, pareto_front, step_time
-from repro.report.draw.panels import STEP_PARTS, parts_of, step_parts
+from repro.report.draw import STEP_PARTS, by_batch_size, pareto, pareto_front, parts_of, step_parts, step_time
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.batch_size import MOST_SERIES
 from repro.report.exhibits.exhibit import Exhibit, Panel
@@ -165,30 +164,22 @@ def hours(inputs: Inputs) -> Iterator[Exhibit]:
 
 def training_flops_of(runs: pd.DataFrame) -> pd.Series:
     """FLOPs of each run; NaN where its model's size is not known here, or a field that decides them is missing."""
-    sizes = {name: _size(name) for name in runs["model"].dropna().astype(str).unique()}
-    kinds = runs[list(COUNTED)].assign(ranks_=runs["ranks"].fillna(1).clip(lower=1))
-    counted = kinds.drop_duplicates()
-    counted = counted.assign(flops_=[_flops(row, sizes.get(str(row["model"]))) for row in counted.to_dict("records")])
-    return kinds.merge(counted, how="left", on=[*COUNTED, "ranks_"])["flops_"].set_axis(runs.index)
+    return runs.apply(_flops, axis=1) if len(runs) else pd.Series(dtype=float)
 
 
-def _flops(row: Mapping[str, object], size: ModelSize | None) -> float:
+def _flops(run: pd.Series) -> float:
     """By repro.estimate.needs, which asks of a spec these fields only: absent ones have their defaults."""
-    given = {name: row[name] for name in COUNTED if not pd.isna(row[name])}
-    if size is None or not {"batch_size", "examples_seen", "loss", "setup"} <= set(given):
-        return math.nan
+    given = run[list(COUNTED)].dropna().to_dict()
     given |= {name: int(given[name]) for name in WHOLE if name in given}
-    given.setdefault("micro_batch", given["batch_size"])
+    given = {"micro_batch": given.get("batch_size"), **given}
+    ranks = 1 if pd.isna(run["ranks"]) else max(1, int(run["ranks"]))
     try:
-        return float(training_flops(RunSpec.model_construct(**given), size, int(row["ranks_"])))
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # an unknown loss, or a size of 0
-        return math.nan
+        return float(training_flops(RunSpec.model_construct(**given), _size(str(run["model"])), ranks))
+    except (AttributeError, InputError, OSError, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return math.nan  # a field that is missing, an unknown loss or model, a size of 0
 
 
-def _size(model: str) -> ModelSize | None:
-    with contextlib.suppress(InputError, OSError, KeyError, TypeError, ValueError):  # a file that is no longer here
-        return known_size(model)
-    return None
+_size = functools.cache(known_size)
 
 
 def _pareto(

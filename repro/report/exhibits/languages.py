@@ -6,8 +6,7 @@ import pandas as pd
 
 from repro.config.units import format_batch_size
 from repro.report import tables
-from repro.report.draw import by_language
-from repro.report.draw.panels import language
+from repro.report.draw import by_language, language
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.exhibit import Exhibit, Panel, Study
 from repro.report.figures import panel

@@ -6,9 +6,16 @@ import pandas as pd
 
 from repro.config.spec import CORRUPTIONS, RunSpec
 from repro.report import tables
-from repro.report.draw import accuracy_along_training, by_noise, by_ratio, training_curves, with_ratios
+from repro.report.draw import (
+    ALL_STYLE,
+    accuracy_along_training,
+    by_noise,
+    by_ratio,
+    kind_styles,
+    training_curves,
+    with_ratios,
+)
 from repro.report.draw.axes import metric_label
-from repro.report.draw.panels import ALL_STYLE, kind_styles
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.exhibit import Exhibit, Panel, Study
 from repro.report.figures import loss_looks, panel, share_heights
