@@ -125,7 +125,8 @@ def test_lengths_have_lines_of_their_own():
 def test_speed_of_two_machines_is_not_averaged():
     table = pd.concat([sweep_table(), sweep_table(machine="Another CPU, 64 cores")], ignore_index=True)
 
-    axes = draw.by_batch_size(table, "examples_per_second", 1, "speed (examples/s)", also=tables.MACHINE)
+    by = tables.series_columns(table, tables.MACHINE)
+    axes = draw.by_batch_size(table, "examples_per_second", 1, "speed (examples/s)", by=by)
 
     assert len(lines_of(axes)) == 4
 
