@@ -59,8 +59,6 @@ def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
         rows += [paper] if any(paper) else []
     lacking = [name for setup, name in SETUPS.items() if setup not in set(given["setup"])]
     caption = study.caption(
-        "As in the paper's figure 2: SigLiT and SigLIP by 0-shot accuracy, mSigLIP by the mean recall of all "
-        "languages; the paper's curves (hollow marks, by examples seen) from its tables 8, 5 and 9.",
         f"{ex.listed(inputs.origins)}: imported." if inputs.origins else "",
         f"No runs of {ex.listed(lacking)} yet." if lacking else "",
         "Vertical axes do not start at zero.",
@@ -68,7 +66,7 @@ def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
         value=ex.main_metric(study.runs) or "none",
     )
     panels, legend = [each for row in rows for each in row], _legend(inputs, [part for part, _ in shown])
-    yield ex.figure("figure-2", "Accuracy against batch size", panels, 3, caption, legend)
+    yield ex.figure("figure-2", panels, 3, caption, legend)
     yield from _figure_2_retrieval(inputs, given)
 
 
@@ -89,13 +87,9 @@ def _figure_2_retrieval(inputs: Inputs, given: pd.DataFrame) -> Iterator[Exhibit
     curves = inputs.paper_curves("table-2")
     if "msiglip" in set(given["setup"]):
         panels.append(_curves(curves, IMAGENET, "mSigLIP, paper (table 2)"))
-    caption = ex.sentences(
-        "What figure 2 does not show: retrieval as the mean recall at 1 of images and texts, and mSigLIP's accuracy "
-        "on English classes (the paper's: table 2).",
-        ex.described(pd.concat(shown)[lambda rows: rows["origin"] == ""]),
-    )
-    title = "Further metrics against batch size"
-    yield ex.figure("figure-2-retrieval", title, panels, 3, caption, _legend(inputs, shown))
+    ours = ex.described(pd.concat(shown)[lambda rows: rows["origin"] == ""])
+    caption = ex.sentences(ex.intro("figure-2-retrieval"), ours)
+    yield ex.figure("figure-2-retrieval", panels, 3, caption, _legend(inputs, shown))
 
 
 def figure_3(inputs: Inputs) -> Iterator[Exhibit]:
@@ -117,12 +111,12 @@ def figure_3(inputs: Inputs) -> Iterator[Exhibit]:
             panels.append(_curves(runs, metric, f"{loss}, {name}", ex.are_drawn(runs)))
     data = pd.concat([ex.tidy(part, [metric], ex.series_of(part)) for part, metric, _ in parts], ignore_index=True)
     caption = ex.sentences(
-        "SigLiT by the number of examples seen, as in the paper's figure 3; its own from table 8.",
+        ex.intro("figure-3"),
         ex.described(study.runs) if len(parts) > 1 else alone,
         "The paper's claim: larger batches need longer training; with 450M examples accuracy falls early.",
     )
     legend = loss_looks(*(part for part, *_ in parts))
-    made = ex.figure("figure-3", "SigLiT: batch size and training length", panels, 2, caption, legend, data=data)
+    made = ex.figure("figure-3", panels, 2, caption, legend, data=data)
     share_heights(made.figure, 2)
     yield made
 
@@ -152,18 +146,18 @@ def by_sweep(inputs: Inputs, covered: Sequence[str]) -> Iterator[Exhibit]:
             ex.unfinished(runs, metrics[0]),
         )
         name, title = f"figure-accuracy-{stem(sweep)}", f"{sweep or 'runs'}: accuracy against batch size"
-        yield ex.figure(name, title, panels, min(3, max(2, len(panels))), caption, loss_looks(runs))
+        yield ex.figure(name, panels, min(3, max(2, len(panels))), caption, loss_looks(runs), title=title)
 
 
 def table_5(inputs: Inputs) -> Iterator[Exhibit]:
-    yield from _by_batch_size(Study(inputs, "table 5", "siglip"), "SigLIP: accuracy by batch size")
+    yield from _by_batch_size(Study(inputs, "table 5", "siglip"))
 
 
 def table_8(inputs: Inputs) -> Iterator[Exhibit]:
-    yield from _by_batch_size(Study(inputs, "table 8", "siglit"), "SigLiT: accuracy by batch size and examples seen")
+    yield from _by_batch_size(Study(inputs, "table 8", "siglit"))
 
 
-def _by_batch_size(study: Study, title: str) -> Iterator[Exhibit]:
+def _by_batch_size(study: Study) -> Iterator[Exhibit]:
     """Batch sizes down; across, under a head for each series of ours and each length of the paper's, the losses."""
     if not study.is_finished:
         return
@@ -185,12 +179,9 @@ def _by_batch_size(study: Study, title: str) -> Iterator[Exhibit]:
             loss, size = key.pop("loss"), key.pop("batch_size")
             cells.setdefault((f"{name}, {tables.series_label(key)}", loss), {})[int(size)] = ex.cell(runs, metric)
     frame = ex.crossed(cells, "batch size", write=format_batch_size)
-    intro = (
-        f"As in the paper's {study.number}: 0-shot accuracy in percent (ours: {ex.dataset_title(main)}; the paper: "
-        "ImageNet), ± the standard deviation over seeds where there are several."
-    )
     rows = "Rows where one column is empty are batch sizes of the others."
-    yield study.table(title, frame, pd.concat(drawn, ignore_index=True), intro, rows, value=main)
+    heads = {"number": study.number, "dataset": ex.dataset_title(main)}
+    yield study.table(frame, pd.concat(drawn, ignore_index=True), rows, value=main, **heads)
 
 
 def _curves(

@@ -7,7 +7,7 @@ import pandas as pd
 from repro.config.units import format_bytes
 from repro.report import draw
 from repro.report.draw.benchmark import LIMIT, in_order, styles
-from repro.report.exhibits.exhibit import Exhibit, Panel, figure, listed, sentences
+from repro.report.exhibits.exhibit import Exhibit, Panel, figure, intro, listed, sentences
 from repro.report.figures import Look, panel
 from repro.report.inputs import Inputs
 
@@ -26,14 +26,13 @@ def capacity(inputs: Inputs) -> Iterator[Exhibit]:
         for (limit, model, loss), part in table.groupby(["memory_limit_bytes", "model", "loss"])
     ]
     caption = sentences(
-        "The largest batch that fits, by implementation of the loss; ≥ where larger ones were not tried.",
+        intro("cost-capacity"),
         "Of the loss alone, without towers." if (table["model"] == "loss alone").all() else "",
         _machine(table),
         "The paper's claim (section 4.2): on four chips a Base model fits a batch of 4,096 with the sigmoid, and of "
         "2,048 with the softmax.",
     )
-    title = "The largest batch in a given memory"
-    yield figure("cost-capacity", title, panels, min(2, len(panels)), caption, row_cm=3.8, data=table)
+    yield figure("cost-capacity", panels, min(2, len(panels)), caption, row_cm=3.8, data=table)
 
 
 def loss(inputs: Inputs) -> Iterator[Exhibit]:
@@ -53,13 +52,9 @@ def loss(inputs: Inputs) -> Iterator[Exhibit]:
                 part = block[block["loss"] == name]
                 made = panel(draw.loss_cost, part, value, order=names, label=label, heads=(name, key))
                 panels.append(Panel(made, part) if len(part) else None)
-    caption = sentences(
-        "Time and extra memory of one loss with its gradients, by implementation, against the batch of a rank. Bars "
-        "are the least and the most that was measured; the dashed line is torch.mm on the matrix products.",
-        _machine(shown),
-    )
+    caption = sentences(intro("cost-loss"), _machine(shown))
     legend = _legend(names) | {"the products by torch.mm": LIMIT}
-    yield figure("cost-loss", "Implementations of the loss", panels, len(losses), caption, legend, 5.0, shown)
+    yield figure("cost-loss", panels, len(losses), caption, legend, 5.0, shown)
 
 
 def exchange(inputs: Inputs) -> Iterator[Exhibit]:
@@ -80,12 +75,11 @@ def exchange(inputs: Inputs) -> Iterator[Exhibit]:
                 Panel(panel(draw.loss_cost, part, "seconds", order=names, label=label, heads=(label, key)), part)
             )
     caption = sentences(
-        "Seconds that a step's exchange takes alone, and the loss with it, forward and backward. Bars are the least "
-        "and the most that was measured.",
+        intro("cost-exchange"),
         _machine(table),
         "The paper's claim (section 3.3): permuting texts around the ring costs less than gathering all of them twice.",
     )
-    yield figure("cost-exchange", "The exchange between ranks", panels, 2, caption, _legend(names), 5.0, table)
+    yield figure("cost-exchange", panels, 2, caption, _legend(names), 5.0, table)
 
 
 def tables_of_panels(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -48,17 +48,13 @@ def _measured(inputs: Inputs) -> pd.DataFrame:
 
 
 def throughput(inputs: Inputs) -> Iterator[Exhibit]:
-    text = "Training speed in examples per second, evaluation not counted."
-    named = ("cost-throughput", "Throughput", "examples_per_second", 1, "examples/s")
-    yield from _against_batch_size(_measured(inputs), *named, text)
+    yield from _against_batch_size(_measured(inputs), "cost-throughput", "examples_per_second", 1, "examples/s")
 
 
 def memory(inputs: Inputs) -> Iterator[Exhibit]:
     runs = _measured(inputs)
     unit, size = memory_unit(runs)
-    text = "The most memory that a rank held; on CPUs of its process, with the data's cache, on GPUs of the device."
-    named = ("cost-memory", "Peak memory", "peak_memory_bytes", 1 / size, f"peak memory ({unit})")
-    yield from _against_batch_size(runs, *named, text)
+    yield from _against_batch_size(runs, "cost-memory", "peak_memory_bytes", 1 / size, f"peak memory ({unit})")
 
 
 def memory_unit(table: pd.DataFrame) -> tuple[str, int]:
@@ -74,14 +70,11 @@ def loss_share(inputs: Inputs) -> Iterator[Exhibit]:
         return
     seconds = runs[parts].apply(tables.numbers)
     share = seconds.sum(axis=1, min_count=1) / tables.column(runs, "step_seconds")
-    text = "The share of a step's time that goes to the loss, the exchange between ranks counted to it."
-    named = ("cost-loss-share", "The loss's share of a step", "loss_share", 100, "share of the step (%)")
-    yield from _against_batch_size(runs.assign(loss_share=share), *named, text)
+    runs = runs.assign(loss_share=share)
+    yield from _against_batch_size(runs, "cost-loss-share", "loss_share", 100, "share of the step (%)")
 
 
-def _against_batch_size(
-    runs: pd.DataFrame, name: str, heading: str, value: str, factor: float, label: str, text: str
-) -> Iterator[Exhibit]:
+def _against_batch_size(runs: pd.DataFrame, name: str, value: str, factor: float, label: str) -> Iterator[Exhibit]:
     """A panel for each setup and scale, a line for each loss and series; nothing where no run has the value."""
     panels = []
     for key, part in tables.split(runs, ["setup", "scale"]):
@@ -98,14 +91,13 @@ def _against_batch_size(
         return
     machines = ", ".join(map(str, tables.values_of(runs, "machine")))
     caption = ex.sentences(
-        text,
+        ex.intro(name),
         ex.described(runs),
         f"Machine: {machines}." if machines else "",
         ex.points(runs, value, tables.series_columns(runs, SPLITS)),
         ex.unfinished(runs, value),
     )
-    title = f"{heading} against batch size"
-    yield ex.figure(name, title, panels, min(3, len(panels)), caption, loss_looks(runs), row_cm=4.8)
+    yield ex.figure(name, panels, min(3, len(panels)), caption, loss_looks(runs), row_cm=4.8)
 
 
 def step_split(inputs: Inputs) -> Iterator[Exhibit]:
@@ -120,13 +112,8 @@ def step_split(inputs: Inputs) -> Iterator[Exhibit]:
                 panels.append(Panel(draw, means.assign(**place, **key)))
     if not panels:
         return
-    caption = ex.sentences(
-        "Mean seconds of a training step by what they went to; at each batch size sigmoid at the left and softmax at "
-        "the right, marked above. Exchange is what ranks wait for each other's embeddings; "
-        "evaluation and checkpoints are not counted. Seeds are averaged.",
-        ex.described(runs),
-    )
-    made = ex.figure("cost-step-time", "Where a step's time goes", panels, min(3, len(panels)), caption, row_cm=5.2)
+    caption = ex.sentences(ex.intro("cost-step-time"), ex.described(runs))
+    made = ex.figure("cost-step-time", panels, min(3, len(panels)), caption, row_cm=5.2)
     parts = [STEP_PARTS[part] for part in parts_of(runs)]
     handles = [Patch(facecolor=c, hatch=h, edgecolor=PAPER, label=name) for name, c, h in parts]
     for each, columns in ((made.figure, len(handles) if made.figure.get_figwidth() > 5 else 2), (made.column, 2)):
@@ -139,13 +126,9 @@ def compute(inputs: Inputs) -> Iterator[Exhibit]:
     runs = _trained(inputs)
     flops = training_flops_of(runs)
     lacking = int(flops.isna().sum())
-    text = [
-        "Each run's accuracy against the floating-point operations of its training, counted from towers, loss and "
-        "length (forward and backward passes; a locked tower's embeddings, made once, are not counted).",
-        f"{lacking} runs of models whose size is not known are left out." if lacking else "",
-    ]
-    named = ("pareto-compute", "Accuracy against compute", "training_flops", "training compute (FLOPs)")
-    yield from _pareto(inputs, runs.assign(training_flops=flops), *named, *text)
+    text = f"{lacking} runs of models whose size is not known are left out." if lacking else ""
+    named = ("pareto-compute", "training_flops", "training compute (FLOPs)")
+    yield from _pareto(inputs, runs.assign(training_flops=flops), *named, text)
 
 
 def hours(inputs: Inputs) -> Iterator[Exhibit]:
@@ -156,10 +139,8 @@ def hours(inputs: Inputs) -> Iterator[Exhibit]:
     seconds = tables.numbers(runs["step_seconds"]) * runs["steps"]
     runs = runs.assign(hours=seconds * ranks * np.where(on_gpu, 1, cores) / 3600)
     for is_gpu, word in ((True, "GPU"), (False, "core")):
-        text = f"Each run's accuracy against the {word}-hours of its training, evaluation not counted"
-        text += "." if is_gpu else ": on CPUs, hours times ranks times threads."
-        named = (f"pareto-{word.lower()}-hours", f"Accuracy against {word}-hours", "hours", f"{word}-hours")
-        yield from _pareto(inputs, runs[on_gpu == is_gpu], *named, text)
+        named = (f"pareto-{word.lower()}-hours", "hours", f"{word}-hours")
+        yield from _pareto(inputs, runs[on_gpu == is_gpu], *named)
 
 
 def training_flops_of(runs: pd.DataFrame) -> pd.Series:
@@ -182,9 +163,7 @@ def _flops(run: pd.Series) -> float:
 _size = functools.cache(known_size)
 
 
-def _pareto(
-    inputs: Inputs, runs: pd.DataFrame, name: str, heading: str, cost: str, label: str, *text: str
-) -> Iterator[Exhibit]:
+def _pareto(inputs: Inputs, runs: pd.DataFrame, name: str, cost: str, label: str, text: str = "") -> Iterator[Exhibit]:
     """A panel for each setup and scale."""
     panels, shown = [], []
     done = tables.finished(runs)
@@ -206,10 +185,11 @@ def _pareto(
     legend = {loss: {**style, "linestyle": "none"} for loss, style in loss_looks(*(part for _, part in shown)).items()}
     legend["the front"] = {"marker": "o", "markerfacecolor": "none", "color": INK, "linewidth": 1, "markersize": 7}
     caption = ex.sentences(
-        *text,
+        ex.intro(name),
+        text,
         "Ringed runs are on the Pareto front: no other is as good for as little.",
         "Runs of all sweeps, those with corrupted data or fewer negatives among them.",
         "" if ex.are_drawn(done) else "Runs off the front are too many to be drawn.",
         ex.stand_ins([key for key, _ in shown]),
     )
-    yield ex.figure(name, heading, panels, min(3, len(panels)), caption, legend)
+    yield ex.figure(name, panels, min(3, len(panels)), caption, legend)

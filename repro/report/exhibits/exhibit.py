@@ -1,10 +1,13 @@
 """An exhibit: one figure or table with its caption and its numbers; cells, and the sentences that captions share."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 
 from repro.config.spec import SCALES
@@ -52,34 +55,46 @@ class Study:
     metrics: those that the runs have, of which `metric` sums them up; none where no run has finished.
     """
 
-    def __init__(self, inputs: Inputs, number: str, setup: str = "") -> None:
+    def __init__(self, inputs: Inputs, number: str, setup: str = "", name: str = "") -> None:
         runs = inputs.of(number)
-        self.inputs, self.number, self.name = inputs, number, number.replace(" ", "-")
+        self.inputs, self.number, self.name = inputs, number, name or number.replace(" ", "-")
         self.runs = runs[runs["setup"] == setup] if setup else runs
         self.is_finished = len(tables.finished(self.runs)) > 0
         self.metrics = present_metrics(self.runs, inputs.metrics) if self.is_finished else []
         self.metric = main_metric(self.runs, inputs.metrics) if self.is_finished else ""
 
-    def caption(self, intro: str, *more: str, value: str = "", published: bool = True) -> str:
+    def caption(self, *more: str, value: str = "", published: bool = True, **values: str) -> str:
         """Intro, setup of our runs, more, how many have no result (`value`), and the paper's claim."""
         lacking = unfinished(self.runs, value or self.metric or "final_loss")
-        return sentences(intro, described(self.runs), *more, lacking, claim(self.inputs, self.number, published))
+        bears_on = claim(self.inputs, self.number, published)
+        return sentences(intro(self.name, **values), described(self.runs), *more, lacking, bears_on)
 
-    def table(self, title: str, frame: pd.DataFrame, data: pd.DataFrame, *caption: str, **options: str) -> Exhibit:
-        return Exhibit(self.name, title, self.caption(*caption, **options), data, frame)
+    def table(self, frame: pd.DataFrame, data: pd.DataFrame, *more: str, **options: str) -> Exhibit:
+        return Exhibit(self.name, declared()[self.name]["title"], self.caption(*more, **options), data, frame)
+
+
+@functools.cache
+def declared() -> dict[str, dict[str, str]]:
+    return yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
+
+
+def intro(name: str, **values: str) -> str:
+    """The beginning of an exhibit's caption, its {placeholders} filled in."""
+    return declared()[name]["caption"].format(**values)
 
 
 def figure(
     name: str,
-    title: str,
     panels: Sequence[Panel | None],
     columns: int,
     caption: str,
     legend: Mapping[str, Look] | None = None,
     row_cm: float = PANEL_CM,
     data: pd.DataFrame | None = None,
+    title: str = "",
 ) -> Exhibit:
     """An exhibit of panels, `columns` a row (None leaves a place empty). data: that of the panels where None."""
+    title = title or declared()[name]["title"]
     full, column = full_and_column([each and each.draw for each in panels], columns, legend, row_cm)
     parts = [each.data for each in panels if each]
     data = pd.concat(parts, ignore_index=True) if data is None and parts else data

@@ -56,15 +56,14 @@ def figure_8(inputs: Inputs) -> Iterator[Exhibit]:
             panels.append(Panel(draw, _with_language(ex.tidy(runs, [*metrics, mean], ()))))
             losses.add(loss)
     caption = ex.sentences(
-        "Retrieval in each language (grey) and on average: recall at 1, mean of images and texts, as in the paper's "
-        "figure 8 and table 9. Seeds are averaged.",
+        ex.intro("figure-8"),
         ex.described(ours),
         ex.unfinished(ours, ex.main_metric(ours)),
         "The paper's claim: retrieval falls beyond a batch size of 32k in nearly all languages.",
     )
     legend = {f"mean, {loss}": look(loss) for loss in sorted(losses)}
     legend["one language"] = {"color": OTHER_STYLE["color"], "linewidth": 0.8}
-    yield ex.figure("figure-8", "Retrieval in each language", panels, 3, caption, legend)
+    yield ex.figure("figure-8", panels, 3, caption, legend)
 
 
 def table_9(inputs: Inputs) -> Iterator[Exhibit]:
@@ -84,14 +83,11 @@ def table_9(inputs: Inputs) -> Iterator[Exhibit]:
         drawn.append(_with_language(ex.tidy(part, metrics, ())))
     codes = sorted({code for texts in cells.values() for code in texts} - {"mean"})
     text = ex.sentences(
-        "As in the paper's table 9: recall at 1 of image / text retrieval in percent, by language and batch size "
-        "(XM3600 in the paper).",
-        ex.described(ours),
-        "Languages and batch sizes that one of us lacks are empty.",
+        ex.intro("table-9"), ex.described(ours), "Languages and batch sizes that one of us lacks are empty."
     )
     data = pd.concat(drawn, ignore_index=True)
     frame = ex.crossed(cells, "language", [*codes, "mean"])
-    yield Exhibit("table-9", "Retrieval in each language by batch size", text, data, frame)
+    yield Exhibit("table-9", ex.declared()["table-9"]["title"], text, data, frame)
 
 
 def table_2(inputs: Inputs) -> Iterator[Exhibit]:
@@ -118,11 +114,7 @@ def table_2(inputs: Inputs) -> Iterator[Exhibit]:
     if not any(name.startswith("ours") for name, _ in cells):
         return
     frame = ex.crossed(cells, "metric (%)", list(dict.fromkeys(row for texts in cells.values() for row in texts)))
-    intro = (
-        "As in the paper's table 2: mSigLIP's 0-shot accuracy (the paper: ImageNet) and its retrieval averaged over "
-        "languages (the paper: XM3600, 36 languages)."
-    )
-    yield study.table("Multilingual models by batch size", frame, pd.concat(drawn, ignore_index=True), intro)
+    yield study.table(frame, pd.concat(drawn, ignore_index=True))
 
 
 def _with_language(data: pd.DataFrame) -> pd.DataFrame:

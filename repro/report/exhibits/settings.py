@@ -59,13 +59,9 @@ def table_1(inputs: Inputs) -> Iterator[Exhibit]:
         rows.append(("paper", row["setup"], *towers, size, f"{row['chips']:g} TPUv4", days, percent(row[IMAGENET]), ""))
     frame = pd.DataFrame(rows, columns=list(heads))
     frame = frame.loc[:, frame.any()] if not frame[heads[-1]].any() else frame
-    intro = (
-        f"As in the paper's table 1: what a few chips reach (ours on {dataset_title(study.metric)}, the paper on "
-        "ImageNet). Time is that of training alone."
-    )
     by = [column for column in settings if column != "batch_size"]
     data = tidy(study.runs, [study.metric], by, ("loss", "batch_size"))
-    yield study.table("Good accuracy on few chips", frame, data, intro)
+    yield study.table(frame, data, dataset=dataset_title(study.metric))
 
 
 def table_3(inputs: Inputs) -> Iterator[Exhibit]:
@@ -100,12 +96,8 @@ def table_3(inputs: Inputs) -> Iterator[Exhibit]:
     frame.columns = pd.MultiIndex.from_tuples(list(frame.columns))
     ours = tidy(given, [metric for metric in heads if metric in given], ("origin", "model", "pretrained"), ("loss",))
     papers = tidy(paper, list(PUBLIC_METRICS), ("origin", "model", "image_tower", "patches"), ("loss",))
-    intro = (
-        "As in the paper's table 3: public weights, evaluated and not trained; accuracy and recall at 1 in percent. "
-        "Rows without a number of ours were not evaluated."
-    )
     data = pd.concat([ours, papers]).reset_index(drop=True)
-    yield study.table("Released weights", frame, data, intro)
+    yield study.table(frame, data)
 
 
 def identity(model: str, pretrained: str) -> tuple[str, str, int] | None:
@@ -146,13 +138,9 @@ def table_4(inputs: Inputs) -> Iterator[Exhibit]:
     order = {"none": 0, "−10": 1, "0": 2}
     rows = {start for texts in cells.values() for start in texts}
     rows = sorted(rows, key=lambda start: (order.get(start[0], 3), start[0], -len(start[1]), start[1]))
-    intro = (
-        "As in the paper's table 4: 0-shot accuracy in percent by where the bias b and the log temperature t′ start; "
-        "prior is b = −log(B − 1)."
-    )
     frame = crossed(cells, "start", rows, lambda start: f"b {start[0]}, t′ {start[1]}")
     data = tidy(ours, metrics, by, ("b", "t", "loss"))
-    yield study.table("Where the bias starts", frame, data, intro, "± is the standard deviation over seeds.")
+    yield study.table(frame, data, "± is the standard deviation over seeds.")
 
 
 def table_6(inputs: Inputs) -> Iterator[Exhibit]:
@@ -178,11 +166,7 @@ def table_6(inputs: Inputs) -> Iterator[Exhibit]:
         texts[setting] = percent(row[IMAGENET]) + (" (best)" if best else "")
     frame = crossed(cells, "learning rate, weight decay", write=lambda setting: f"{setting[0]:g}, {setting[1]:g}")
     data = tidy(ours, [metric], by, ("loss", "batch_size", *grid))
-    intro = (
-        "As in the paper's table 6: 0-shot accuracy in percent by learning rate and weight decay at several batch "
-        "sizes, the best of each marked. Of its own grid the paper gives the default and the best."
-    )
-    yield study.table("Learning rate and weight decay", frame, data, intro)
+    yield study.table(frame, data)
 
 
 def table_7(inputs: Inputs) -> Iterator[Exhibit]:
@@ -205,16 +189,12 @@ def table_7(inputs: Inputs) -> Iterator[Exhibit]:
         rows.append({**setting, "ImageNet accuracy": number, "seeds": str(seeds)})
     frame = pd.DataFrame(rows).fillna("")
     frame = frame[[column for column in frame if column != "seeds"] + ["seeds"]]
-    intro = (
-        "As in the paper's table 7: 0-shot accuracy in percent, mean ± standard deviation over seeds, by loss, "
-        "optimizer and schedule. A difference within two standard deviations can be chance."
-    )
-    yield study.table("Spread over seeds, optimizers and schedules", frame, data, intro)
+    yield study.table(frame, data)
 
 
 def vocabulary(inputs: Inputs) -> Iterator[Exhibit]:
     """Vocabulary and columns of the bottleneck down (section 4.3)."""
-    study = Study(inputs, "section 4.3")
+    study = Study(inputs, "section 4.3", name="vocabulary")
     if not study.metrics:
         return
 
@@ -223,12 +203,8 @@ def vocabulary(inputs: Inputs) -> Iterator[Exhibit]:
         return {"text tower": _text(key["model"]), "token embedding": embedding}
 
     rows, data = _rows_of_settings(study, ["scale", "model", "token_bottleneck", "loss"], words)
-    caption = study.caption(
-        "Section 4.3: what a large multilingual vocabulary is worth, and what its token embedding costs when it is "
-        "squeezed through a few columns; in percent. The paper gives differences only."
-    )
     frame = pd.DataFrame(rows).drop(columns="seeds")
-    yield Exhibit("vocabulary", "Vocabulary and bottleneck", caption, data, frame)
+    yield study.table(frame, data)
 
 
 def _rows_of_settings(study: Study, settings: Sequence[str], words: Callable) -> tuple[list[dict], pd.DataFrame]:

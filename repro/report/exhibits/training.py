@@ -58,14 +58,9 @@ def figure_4(inputs: Inputs) -> Iterator[Exhibit]:
             panels.append(Panel(panel(accuracy_along_training, part, metric, heads=heads), data))
     if not panels:
         return
-    caption = study.caption(
-        "Accuracy along training of an image tower that was pretrained, with weight decay on all weights and without "
-        "it on the pretrained ones, and from scratch; the few-shot probe is linear, on frozen images.",
-        ex.points(runs, metrics[0], (), ("case", POINT)),
-        published=False,
-    )
+    points = ex.points(runs, metrics[0], (), ("case", POINT))
     legend = looks(dict.fromkeys(runs["case"]))
-    yield ex.figure("figure-4", "Fine-tuning a pretrained image tower", panels, 2, caption, legend)
+    yield ex.figure("figure-4", panels, 2, study.caption(points, published=False), legend)
 
 
 def _case(row: dict[str, object]) -> str:
@@ -82,11 +77,9 @@ def figure_5(inputs: Inputs) -> Iterator[Exhibit]:
     """Loss, norm of the gradient and of the update along training, by β2: a row of panels for each learning rate."""
     curves = _of_sweeps(inputs.curves, inputs.sweeps_of("figure 5"))
     rows = _in_words(column for column in _settings(curves) if column != "beta2")
-    intro = (
-        f"Along training by Adam's β2: {_in_words(CURVES)}{f', a row for each {rows}' if rows else ''}. A line a run."
-    )
-    caption = Study(inputs, "figure 5").caption(intro, value="final_loss", published=False)
-    yield from _curves("figure-5", "Stability against β2", curves, ["beta2"], caption)
+    rows = f", a row for each {rows}" if rows else ""
+    caption = Study(inputs, "figure 5").caption(rows=rows, value="final_loss", published=False)
+    yield from _curves("figure-5", curves, ["beta2"], caption)
 
 
 def curves_by_sweep(inputs: Inputs) -> Iterator[Exhibit]:
@@ -98,10 +91,10 @@ def curves_by_sweep(inputs: Inputs) -> Iterator[Exhibit]:
         rows = _in_words(column for column in settings if column not in by)
         caption = f"Sweep {sweep}: columns of the logs along training." + f" A row for each {rows}." * bool(rows)
         if sweep not in shown:
-            yield from _curves(f"figure-curves-{stem(sweep)}", f"{sweep}: along training", table, by, caption)
+            yield from _curves(f"figure-curves-{stem(sweep)}", table, by, caption, f"{sweep}: along training")
 
 
-def _curves(name: str, title: str, table: pd.DataFrame, by: Sequence[str], caption: str) -> Iterator[Exhibit]:
+def _curves(name: str, table: pd.DataFrame, by: Sequence[str], caption: str, title: str = "") -> Iterator[Exhibit]:
     """Panels of each curve for each setting beside `by`; none where the table is empty."""
     if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
         return
@@ -122,7 +115,7 @@ def _curves(name: str, title: str, table: pd.DataFrame, by: Sequence[str], capti
             panels.append(Panel(draw, data))
     legend = looks([tables.series_label(key) for key, _ in tables.split(table, by)])
     legend = {name: {k: v for k, v in style.items() if k != "marker"} for name, style in legend.items()}
-    yield ex.figure(name, title, panels, 3, caption, legend, row_cm=4.6, data=data)
+    yield ex.figure(name, panels, 3, caption, legend, 4.6, data, title)
 
 
 def _in_words(columns: Sequence[str]) -> str:
@@ -161,14 +154,9 @@ def figure_6(inputs: Inputs) -> Iterator[Exhibit]:
             panels.append(Panel(panel(by_ratio, part, value, **options), data.assign(metric=value)))
     if not panels:
         return
-    caption = study.caption(
-        "Negatives left out, by which are kept: at random, the hardest, the easiest, or the hardest with training "
-        "lengthened until as many pairs were seen (all negatives at the right).",
-        ex.points(runs, study.metric, (), ("kind", "ratio")),
-        published=False,
-    )
+    points = ex.points(runs, study.metric, (), ("kind", "ratio"))
     legend = {"all negatives": ALL_STYLE} | kind_styles(runs)
-    yield ex.figure("figure-6", "Fewer negatives", panels, 2, caption, legend, row_cm=4.8)
+    yield ex.figure("figure-6", panels, 2, study.caption(points, published=False), legend, 4.8)
 
 
 def figure_7(inputs: Inputs) -> Iterator[Exhibit]:
@@ -189,14 +177,9 @@ def figure_7(inputs: Inputs) -> Iterator[Exhibit]:
             draw = panel(by_noise, part, metric, kind, by=by, singles=ex.are_drawn(part, 2), heads=heads)
             panels.append(Panel(draw, drawn[-1]))
         panels += [None] * (-len(panels) % 3)
-    caption = study.caption(
-        "Accuracy of training on corrupted data, by what is corrupted and with which probability; p = 0 is the plain "
-        "run, whatever the kind. Both losses see the same corruption of the same samples.",
-        ex.points(runs, metric, (), within),
-        published=False,
-    )
+    caption = study.caption(ex.points(runs, metric, (), within), published=False)
     data = pd.concat(drawn, ignore_index=True)
-    made = ex.figure("figure-7", "Robustness to noisy data", panels, 3, caption, loss_looks(runs), 4.6, data)
+    made = ex.figure("figure-7", panels, 3, caption, loss_looks(runs), 4.6, data)
     for each in (made.figure, made.column):
         share_heights(each, len(each.axes))
     yield made
