@@ -30,7 +30,7 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     """
     from repro import results
     from repro.report import page, words
-    from repro.report.inputs import name_of, read, title_of
+    from repro.report.inputs import name_and_title, read
 
     inputs = read(names, runs, tables, metrics)
     command = ["repro", "report", *names]
@@ -38,9 +38,9 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     command += ["--out", str(out)] if out else []
     command += ["--metric", *metrics] if metrics else []
     command += ["--results", str(tables)] if tables != Path("results") else []
-    folder = out or Path("reports") / name_of(inputs, names)
+    name, title = name_and_title(inputs, names)
     shown = shlex.join(map(results.without_place, command))
-    file = page.write(inputs, folder, title_of(inputs, names), shown)
+    file = page.write(inputs, out or Path("reports") / name, title, shown)
     done = int((inputs.ours["status"] == "finished").sum())
     counts = [f"{done} of {len(inputs.ours)} runs finished"] if len(inputs.ours) else []
     counts += [words.count(len(inputs.imported), "imported row")] if len(inputs.imported) else []

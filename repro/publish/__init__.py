@@ -123,18 +123,12 @@ def _existing(file: Path) -> str | None:
     return text
 
 
-def _rows(text: str) -> "pd.DataFrame":
-    """Cells as they stand in the file."""
-    import pandas as pd
-
-    return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-
-
 def _together(texts: Iterator[str]) -> "pd.DataFrame":
     """The runs of all sweeps, cells as they stand in the tables."""
     import pandas as pd
 
-    table = pd.concat(map(_rows, texts), ignore_index=True).fillna("")
+    parts = [pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) for text in texts]
+    table = pd.concat(parts, ignore_index=True).fillna("")
     return table[sorted(table.columns, key=lambda column: ("/" in column, column if "/" in column else ""))]
 
 

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import pandas as pd
@@ -44,14 +45,21 @@ PAGE_COLOURS = {
 """A figure's colours on the page, which has a light and a dark theme."""
 
 
-def panel(function: Callable, *arguments: object, heads: Sequence[str], **options: object) -> Draw:
+class Panel(NamedTuple):
+    """A panel of a figure and the numbers that it shows."""
+
+    draw: Draw
+    data: pd.DataFrame
+
+
+def panel(data: pd.DataFrame, heads: Sequence[str], function: Callable, *arguments: object, **options: object) -> Panel:
     """A panel that a function of repro.report.draw draws, with one or two lines of a title."""
 
     def draw(axes: Axes) -> None:
         function(*arguments, ax=axes, **options)
         set_title(axes, *filter(None, heads))
 
-    return draw
+    return Panel(draw, data)
 
 
 @matplotlib.rc_context(STYLE)
@@ -84,25 +92,19 @@ def full_and_column(draws: Sequence[Draw | None], columns: int, *options: object
 
 def add_legend(figure: Figure, looks: Mapping[str, Look]) -> None:
     """Above all panels: the given lines, and the cross where there is one."""
-    handles = [Line2D([], [], **_marked(style), label=name) for name, style in looks.items()]
+    handles = []
+    for name, style in looks.items():
+        hollow = {"markeredgecolor": style["color"]} if style.get("markerfacecolor") == PAPER else {}
+        line = {key: value for key, value in style.items() if key != "shift"} | hollow
+        handles.append(Line2D([], [], **line, label=name))
     if any(line.get_marker() == "x" for axes in figure.axes for line in axes.lines):
         handles.append(Line2D([], [], **NO_RESULT, label="no result"))
     if handles:
-        columns = _legend_columns([str(handle.get_label()) for handle in handles], figure.get_figwidth() * 72)
+        # So many as fit beside each other: each as wide as the longest name at 8 pt, with its line.
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        fit = max(1, int(figure.get_figwidth() * 72 / (4.6 * longest + 34)))
+        columns = math.ceil(len(handles) / math.ceil(len(handles) / fit))
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1.2)
-
-
-def _legend_columns(names: Sequence[str], points: float) -> int:
-    """So many as fit beside each other: each as wide as the longest name at 8 pt, with its line."""
-    fit = int(points / (4.6 * max(map(len, names)) + 34))
-    rows = math.ceil(len(names) / max(1, fit))
-    return math.ceil(len(names) / rows)
-
-
-def _marked(style: Look) -> dict[str, object]:
-    style = {key: value for key, value in style.items() if key != "shift"}
-    hollow = {"markeredgecolor": style["color"]} if style.get("markerfacecolor") == PAPER else {}
-    return {**style, **hollow}
 
 
 def loss_looks(*parts: pd.DataFrame) -> dict[str, Look]:

@@ -46,22 +46,21 @@ DEFAULTS = {"negatives": "all", "negatives_share": 1.0, "corruption": "none", "c
 
 @dataclass(frozen=True)
 class Inputs:
-    """Tables that a report is made from; each but `runs` and `published` may be empty."""
+    """Tables that a report is made from; each but `runs` and `published` may be empty.
+
+    runs: of all sweeps, one a row; rows of other origin have its name in the column `origin`. evaluations: accuracy
+    during training (repro.results.load_evaluations). curves: columns of the logs that belong to a sweep's result
+    (load_curves); logs: more of them, for the page's view of a single run. published: the paper's numbers, one a row.
+    bench: tables of results/bench by name. metrics: those to draw, () for each data set's main one.
+    """
 
     runs: pd.DataFrame
-    """Runs of all sweeps, one a row; rows of other origin have its name in the column `origin`."""
     evaluations: pd.DataFrame
-    """Accuracy during training (repro.results.load_evaluations) of all sweeps."""
     curves: pd.DataFrame
-    """Columns of the logs that belong to a sweep's result (repro.results.load_curves)."""
     published: pd.DataFrame
-    """The paper's numbers, one a row (repro.results.published)."""
     bench: Mapping[str, pd.DataFrame]
-    """Tables of results/bench by name."""
     logs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """More columns of the logs, for the page's view of a single run."""
     metrics: tuple[str, ...] = ()
-    """Metrics to draw; () for each data set's main one."""
 
     @functools.cached_property
     def all(self) -> pd.DataFrame:
@@ -259,14 +258,11 @@ def stem(name: object) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in str(name)) or "runs"
 
 
-def name_of(inputs: Inputs, names: Sequence[str]) -> str:
+def name_and_title(inputs: Inputs, names: Sequence[str]) -> tuple[str, str]:
     """A report's folder: the sweep or table that was named, where it is one; else the scale of its runs, or 'all'."""
+    scales = sorted(set(inputs.ours["scale"]))
+    name = stem(scales[0] or "all") if len(scales) == 1 else "all"
+    title = f"{name} scale" if name != "all" else name
     if len(names) == 1:
-        return Path(names[0]).name.removesuffix(".csv")
-    scales = set(inputs.ours["scale"])
-    return stem(scales.pop() or "all") if len(scales) == 1 else "all"
-
-
-def title_of(inputs: Inputs, names: Sequence[str]) -> str:
-    name = name_of(inputs, names)
-    return f"SigLIP, reproduced: {name}" + (" scale" if len(names) != 1 and name != "all" else "")
+        name = title = Path(names[0]).name.removesuffix(".csv")
+    return name, f"SigLIP, reproduced: {title}"

@@ -51,7 +51,9 @@ def write(inputs: Inputs, folder: Path, title: str, command: str = "") -> Path:
     from jinja2.utils import htmlsafe_json_dumps
 
     judged = claims(inputs)
-    summary, growing, made, origin = _claims(judged), growth.exhibits(inputs), exhibits(inputs), _provenance(inputs)
+    summary, growing, made = _claims(judged), growth.exhibits(inputs), exhibits(inputs)
+    origin = words.provenance(inputs.all, inputs.published)
+    origin = Exhibit("provenance", "Where the numbers come from", "", origin)
     metrics = list(inputs.metrics) or tables.main_metrics(inputs.all)
     page = folder / "index.html"
     try:
@@ -128,10 +130,6 @@ def _claims(judged: Sequence[Claim]) -> Exhibit:
     )
     counted = words.verdict_counts(list(table["verdict"]))
     return Exhibit("claims", "The paper's claims", counted, table, table[["claim", "paper", "ours", "verdict"]])
-
-
-def _provenance(inputs: Inputs) -> Exhibit:
-    return Exhibit("provenance", "Where the numbers come from", "", words.provenance(inputs.all, inputs.published))
 
 
 def _write_exhibit(exhibit: Exhibit, folder: Path) -> Shown:

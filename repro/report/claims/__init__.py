@@ -1,4 +1,4 @@
-"""The paper's claims, declared in paper.yaml, with the verdicts that our runs bear."""
+"""The paper's claims, declared in claims.yaml, with the verdicts that our runs bear."""
 
 import functools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from repro.results.sources import ORIGIN
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of paper.yaml, which says what each field is, with our evidence."""
+    """An entry of claims.yaml, which says what each field is, with our evidence."""
 
     name: str
     text: str
@@ -45,7 +45,7 @@ class Claim:
 
 @functools.cache
 def declared() -> list[Claim]:
-    entries = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
+    entries = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
     return [Claim(name, **entry) for name, entry in entries.items()]
 
 

@@ -209,7 +209,7 @@ def by_ratio(
         if singles and len(done):
             several = bool(done["ratio"].duplicated().any())
             draw_runs(axes, done, "ratio", value, factor, style, several, style["shift"])
-    ax_.label_ratios(axes, table["ratio"].dropna())
+    ax_.label_examples(axes, table["ratio"].dropna(), "positives : negatives", ax_.format_ratio)
     ax_.label_rows(axes, label or value.replace("_", " "))
     return finish(axes, table, value, "ratio", factor)
 

@@ -55,11 +55,6 @@ def label_examples_evenly(axes: Axes) -> None:
     axes.set_xlabel("examples seen")
 
 
-def label_ratios(axes: Axes, ratios: Iterable[float]) -> None:
-    """A log axis of negatives for each positive, written as the paper does: 1:16, 1:1.6k."""
-    label_examples(axes, ratios, "positives : negatives", lambda ratio: f"1:{_short(ratio)}")
-
-
 def label_rows(axes: Axes, label: str, write: Callable[[float], str] | None = None) -> None:
     """The vertical axis: its label, few ticks, numbers without exponents."""
     axes.set_ylabel(textwrap.fill(label, 28))
@@ -176,8 +171,8 @@ def _powers(axes: Axes, sizes: Sequence[int], most: int) -> list[float]:
     return [2**power for power in range(first, last + 1, math.ceil((last - first + 1) / min(5, most)))]
 
 
-def _short(count: float) -> str:
-    """16,383 → 16k, 25.5 → 26, 2.55 → 2.6."""
+def format_ratio(count: float) -> str:
+    """Negatives for each positive, as the paper writes them: 16,383 → 1:16k, 25.5 → 1:26, 2.55 → 1:2.6."""
     if count >= 1000:
-        return f"{count / 1024:.2g}k"
-    return f"{count:.0f}" if count >= 10 else f"{count:.2g}"
+        return f"1:{count / 1024:.2g}k"
+    return f"1:{count:.0f}" if count >= 10 else f"1:{count:.2g}"

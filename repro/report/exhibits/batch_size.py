@@ -8,8 +8,8 @@ from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import accuracy_by_batch_size
 from repro.report.exhibits import exhibit as ex
-from repro.report.exhibits.exhibit import PLACE, SETUPS, Exhibit, Panel, Study
-from repro.report.figures import Look, loss_looks, panel, share_heights
+from repro.report.exhibits.exhibit import PLACE, SETUPS, Exhibit, Study
+from repro.report.figures import Look, Panel, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
 from repro.report.style import INK, PAPER, look
 
@@ -194,8 +194,8 @@ def _curves(
     within: Sequence[str] = PLACE,
 ) -> Panel:
     heads = (head, ex.dataset_title(metric), second)
-    draw = panel(accuracy_by_batch_size, part, metric, singles=singles, origins=origins, heads=heads)
-    return Panel(draw, ex.tidy(part, [metric], ex.series_of(part), within))
+    data = ex.tidy(part, [metric], ex.series_of(part), within)
+    return panel(data, heads, accuracy_by_batch_size, part, metric, singles=singles, origins=origins)
 
 
 def _row_head(part: pd.DataFrame, scale: str) -> str:

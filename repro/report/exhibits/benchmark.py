@@ -7,8 +7,8 @@ import pandas as pd
 from repro.config.units import format_bytes
 from repro.report import draw
 from repro.report.draw.benchmark import LIMIT, in_order, styles
-from repro.report.exhibits.exhibit import Exhibit, Panel, figure, intro, listed, sentences
-from repro.report.figures import Look, panel
+from repro.report.exhibits.exhibit import Exhibit, figure, intro, listed, sentences
+from repro.report.figures import Look, Panel, panel
 from repro.report.inputs import Inputs
 
 PANELS_BY = ["ranks", "dim", "dtype", "device", "threads"]
@@ -22,7 +22,7 @@ def capacity(inputs: Inputs) -> Iterator[Exhibit]:
     if table.empty:
         return
     panels = [
-        Panel(panel(draw.capacity, part, heads=(f"{loss}, {model}", f"in {_memory(limit)}")), part)
+        panel(part, (f"{loss}, {model}", f"in {_memory(limit)}"), draw.capacity, part)
         for (limit, model, loss), part in table.groupby(["memory_limit_bytes", "model", "loss"])
     ]
     caption = sentences(
@@ -50,8 +50,8 @@ def loss(inputs: Inputs) -> Iterator[Exhibit]:
         for value, label in (("seconds", "forward + backward"), ("peak_memory_bytes", "peak extra memory")):
             for name in losses:
                 part = block[block["loss"] == name]
-                made = panel(draw.loss_cost, part, value, order=names, label=label, heads=(name, key))
-                panels.append(Panel(made, part) if len(part) else None)
+                made = panel(part, (name, key), draw.loss_cost, part, value, order=names, label=label)
+                panels.append(made if len(part) else None)
     caption = sentences(intro("cost-loss"), _machine(shown))
     legend = _legend(names) | {"the products by torch.mm": LIMIT}
     yield figure("cost-loss", panels, len(losses), caption, legend, 5.0, shown)
@@ -71,9 +71,7 @@ def exchange(inputs: Inputs) -> Iterator[Exhibit]:
         for what, label in (("exchange", "the exchange alone"), ("loss", "forward + backward")):
             seconds = {f"seconds{end}": block[f"{what}_seconds{end}"] for end in ("", "_least", "_most")}
             part = block.assign(**seconds)
-            panels.append(
-                Panel(panel(draw.loss_cost, part, "seconds", order=names, label=label, heads=(label, key)), part)
-            )
+            panels.append(panel(part, (label, key), draw.loss_cost, part, "seconds", order=names, label=label))
     caption = sentences(
         intro("cost-exchange"),
         _machine(table),

@@ -16,8 +16,8 @@ from repro.report import tables
 from repro.report.draw import STEP_PARTS, by_batch_size, pareto, pareto_front, parts_of, step_parts, step_time
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.batch_size import MOST_SERIES
-from repro.report.exhibits.exhibit import Exhibit, Panel
-from repro.report.figures import loss_looks, panel
+from repro.report.exhibits.exhibit import Exhibit
+from repro.report.figures import Panel, loss_looks, panel
 from repro.report.inputs import Inputs
 from repro.report.style import INK, PAPER
 
@@ -81,12 +81,11 @@ def _against_batch_size(runs: pd.DataFrame, name: str, value: str, factor: float
         if tables.column(tables.finished(part), value).isna().all():
             continue
         by = tables.series_columns(part, SPLITS)
-        options = {"by": by, "singles": ex.are_drawn(runs), "from_zero": True, "heads": [ex.panel_name(key)]}
+        options = {"by": by, "singles": ex.are_drawn(runs), "from_zero": True}
         means = tables.summarise(part, value, ["setup", "scale", *(c for c in by if c not in key)])
         scaled = {column: factor * means[column] for column in ("mean", "std", "low", "high")}
-        panels.append(
-            Panel(panel(by_batch_size, part, value, factor, label, **options), means.assign(what=label, **scaled))
-        )
+        data = means.assign(what=label, **scaled)
+        panels.append(panel(data, [ex.panel_name(key)], by_batch_size, part, value, factor, label, **options))
     if not panels:
         return
     machines = ", ".join(map(str, tables.values_of(runs, "machine")))
@@ -108,8 +107,8 @@ def step_split(inputs: Inputs) -> Iterator[Exhibit]:
         for key, part in tables.split(same_place, tables.series_columns(same_place, SPLITS)):
             means = step_parts(part) if parts_of(part) else pd.DataFrame()
             if len(means) and len(panels) < MOST_SERIES:
-                draw = panel(step_time, part, heads=(ex.panel_name(place), tables.series_label(key)))
-                panels.append(Panel(draw, means.assign(**place, **key)))
+                heads = (ex.panel_name(place), tables.series_label(key))
+                panels.append(panel(means.assign(**place, **key), heads, step_time, part))
     if not panels:
         return
     caption = ex.sentences(ex.intro("cost-step-time"), ex.described(runs))
@@ -178,8 +177,7 @@ def _pareto(inputs: Inputs, runs: pd.DataFrame, name: str, cost: str, label: str
         data = kept[["run_id", "setup", "scale", "loss", "batch_size", "examples_seen"]].assign(**numbers)
         shown.append((key, given))
         heads = (ex.panel_name(key), ex.dataset_title(metric))
-        draw = panel(pareto, given, cost, metric, label=label, singles=ex.are_drawn(done), heads=heads)
-        panels.append(Panel(draw, data))
+        panels.append(panel(data, heads, pareto, given, cost, metric, label=label, singles=ex.are_drawn(done)))
     if not panels:
         return
     legend = {loss: {**style, "linestyle": "none"} for loss, style in loss_looks(*(part for _, part in shown)).items()}

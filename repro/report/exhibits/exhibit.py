@@ -4,7 +4,6 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import yaml
@@ -14,7 +13,7 @@ from repro.config.spec import SCALES
 from repro.config.sweep import stands_in
 from repro.config.units import format_examples
 from repro.report import tables
-from repro.report.figures import PANEL_CM, Draw, Look, full_and_column
+from repro.report.figures import PANEL_CM, Look, Panel, full_and_column
 from repro.report.inputs import Inputs
 from repro.report.style import MOST_POINTS
 
@@ -27,26 +26,19 @@ PLACE = ("origin", "loss", "batch_size")
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One figure or table of the report; what is None is left out. name: stem of its files: 'figure-2', 'table-5'."""
+    """One figure or table of the report; what is None is left out.
+
+    name: stem of its files: 'figure-2', 'table-5'. data: the numbers behind it, tidy. table: as it is read, strings in
+    cells. figure: at full width, 17 cm or less; column: for one column of 8 cm.
+    """
 
     name: str
     title: str
     caption: str
     data: pd.DataFrame
-    """The numbers behind it, tidy."""
     table: pd.DataFrame | None = None
-    """As it is read: strings in cells."""
     figure: Figure | None = None
-    """At full width, 17 cm or less."""
     column: Figure | None = None
-    """For one column of 8 cm; None where `figure` is narrow enough itself."""
-
-
-class Panel(NamedTuple):
-    """A panel of a figure and the numbers that it shows."""
-
-    draw: Draw
-    data: pd.DataFrame
 
 
 class Study:
@@ -75,7 +67,7 @@ class Study:
 
 @functools.cache
 def declared() -> dict[str, dict[str, str]]:
-    return yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
+    return yaml.safe_load((Path(__file__).parent / "exhibits.yaml").read_text())
 
 
 def intro(name: str, **values: str) -> str:

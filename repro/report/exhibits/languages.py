@@ -8,7 +8,7 @@ from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import by_language, language
 from repro.report.exhibits import exhibit as ex
-from repro.report.exhibits.exhibit import Exhibit, Panel, Study
+from repro.report.exhibits.exhibit import Exhibit, Study
 from repro.report.figures import panel
 from repro.report.inputs import Inputs
 from repro.report.style import OTHER_STYLE, look
@@ -52,8 +52,9 @@ def figure_8(inputs: Inputs) -> Iterator[Exhibit]:
             runs = part[part["loss"] == loss]
             metrics = [f"{dataset}_{code}/{RECALL}" for code in languages_of(part, dataset)]
             mean = f"{dataset}_mean/{RECALL}"
-            draw = panel(by_language, runs, metrics, mean, heads=(f"{loss}, {name}", ex.dataset_title(mean)))
-            panels.append(Panel(draw, _with_language(ex.tidy(runs, [*metrics, mean], ()))))
+            data = _with_language(ex.tidy(runs, [*metrics, mean], ()))
+            heads = (f"{loss}, {name}", ex.dataset_title(mean))
+            panels.append(panel(data, heads, by_language, runs, metrics, mean))
             losses.add(loss)
     caption = ex.sentences(
         ex.intro("figure-8"),

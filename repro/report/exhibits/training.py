@@ -17,8 +17,8 @@ from repro.report.draw import (
 )
 from repro.report.draw.axes import metric_label
 from repro.report.exhibits import exhibit as ex
-from repro.report.exhibits.exhibit import Exhibit, Panel, Study
-from repro.report.figures import loss_looks, panel, share_heights
+from repro.report.exhibits.exhibit import Exhibit, Study
+from repro.report.figures import Panel, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
 from repro.report.style import looks
 
@@ -55,7 +55,7 @@ def figure_4(inputs: Inputs) -> Iterator[Exhibit]:
             head = "0-shot" if name == "acc1" else f"{name.partition('_')[0].replace('shot', '-shot')} linear probe"
             heads = (head, f"{ex.dataset_title(metric)}, {scale} scale")
             data = ex.tidy(part, [metric], ("scale",), ("case", POINT))
-            panels.append(Panel(panel(accuracy_along_training, part, metric, heads=heads), data))
+            panels.append(panel(data, heads, accuracy_along_training, part, metric))
     if not panels:
         return
     points = ex.points(runs, metrics[0], (), ("case", POINT))
@@ -111,8 +111,7 @@ def _curves(name: str, table: pd.DataFrame, by: Sequence[str], caption: str, tit
     for key, part in tables.split(table, rows):
         for column in columns:
             heads = (column.replace("_", " "), tables.series_label(key))
-            draw = panel(training_curves, part, column, by, log=column != "training_loss", heads=heads)
-            panels.append(Panel(draw, data))
+            panels.append(panel(data, heads, training_curves, part, column, by, log=column != "training_loss"))
     legend = looks([tables.series_label(key) for key, _ in tables.split(table, by)])
     legend = {name: {k: v for k, v in style.items() if k != "marker"} for name, style in legend.items()}
     yield ex.figure(name, panels, 3, caption, legend, 4.6, data, title)
@@ -147,11 +146,11 @@ def figure_6(inputs: Inputs) -> Iterator[Exhibit]:
         for value, (factor, label, heads) in values.items():
             if tables.column(tables.finished(part), value).isna().all():
                 continue
-            options = {"factor": factor, "label": label, "singles": ex.are_drawn(part, 4), "heads": heads}
+            options = {"factor": factor, "label": label, "singles": ex.are_drawn(part, 4)}
             within = (("scale",), ("kind", "ratio"))
             percent = value == metric
             data = ex.tidy(part, [value], *within) if percent else tables.summarise(part, value, *within)
-            panels.append(Panel(panel(by_ratio, part, value, **options), data.assign(metric=value)))
+            panels.append(panel(data.assign(metric=value), heads, by_ratio, part, value, **options))
     if not panels:
         return
     points = ex.points(runs, study.metric, (), ("kind", "ratio"))
@@ -174,8 +173,8 @@ def figure_7(inputs: Inputs) -> Iterator[Exhibit]:
         drawn.append(ex.tidy(part, [metric], by, ("scale", *within)))
         for kind in kinds:
             heads = (CORRUPTED.get(kind, kind), f"{ex.dataset_title(metric)}, {scale} scale")
-            draw = panel(by_noise, part, metric, kind, by=by, singles=ex.are_drawn(part, 2), heads=heads)
-            panels.append(Panel(draw, drawn[-1]))
+            singles = ex.are_drawn(part, 2)
+            panels.append(panel(drawn[-1], heads, by_noise, part, metric, kind, by=by, singles=singles))
         panels += [None] * (-len(panels) % 3)
     caption = study.caption(ex.points(runs, metric, (), within), published=False)
     data = pd.concat(drawn, ignore_index=True)
