@@ -106,7 +106,7 @@ def caption(runs: pd.DataFrame) -> str:
 
 
 def bibtex(runs: Tables, mark: str = "") -> str:
-    """How to cite these results, and the paper."""
+    """BibTeX entries of these results, and of the paper."""
     together = _together(runs)
     commits = [text[:12] for text in distinct(together, "git_commit")]
     many = f"{len(commits)} commits of the code, which the data card names"

@@ -1,4 +1,4 @@
-"""Where growing stops paying, in our runs and the paper's: saturation points in one figure, and the losses compared."""
+"""Saturation points (where growing stops paying) of our runs and the paper's in one figure, and the losses compared."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import textwrap
 import unicodedata
 
 import pandas as pd
@@ -12,7 +13,7 @@ MARKUP = re.compile(
     r"|(?<![^\W_])_|_(?![^\W_])"  # and so is an underscore within a word
     r"|^>|&(?=#?\w+;)"
 )
-"""What Markdown, that of GitHub too, would take for markup."""
+"""Characters that Markdown, that of GitHub too, would take for markup."""
 
 ESCAPES = {
     **{character: f"\\{character}" for character in "%$&#_{}"},
@@ -31,7 +32,7 @@ LONG_ROWS = 45
 WIDE_COLUMNS = 9
 """A table of more columns is scaled to the width of the text."""
 NUMBER = re.compile(r"[+−-]?(\d|\.\d)[\d.,]*( ± [\d.]+)?[%kM]?$")
-LONG_CELL = 48
+LONG_CELL, HEAD_LETTERS = 48, 16
 """Characters: longer ones are sentences."""
 
 
@@ -94,9 +95,11 @@ def _column_format(frame: pd.DataFrame) -> str:
 
 
 def _latex_head(text: object) -> str:
-    """A head, whose line feeds break its line."""
-    lines = r" \\ ".join(map(latex_text, str(text).split("\n")))
-    return rf"\shortstack{{{lines}}}" if "\n" in str(text) else lines
+    """A head in one line, or in short ones where it has a line feed."""
+    if "\n" not in (text := str(text)):
+        return latex_text(text)
+    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, HEAD_LETTERS)]
+    return r"\shortstack{" + r" \\ ".join(map(latex_text, lines)) + "}"
 
 
 def latex_text(text: str) -> str:

@@ -16,7 +16,7 @@ from repro.report.inputs import LOGGED
 from repro.report.words import is_number
 
 MOST_POINTS = 40
-"""Of a training curve: more than its drawing's width can show apart is left out."""
+"""Points of a training curve: its drawing is too narrow to show more."""
 
 
 def payload(runs: pd.DataFrame, metrics: Sequence[str], curves: pd.DataFrame) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def metric_title(metric: str) -> tuple[str, str]:
 
 
 def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> bool:
-    """Whether these runs were to have the metric: not where they have others and none of them has it."""
+    """Tell whether these runs were to have the metric: not where they have others and none of them has it."""
     done = finished(runs)
     return done[metric].notna().any() or not done[list(metrics)].notna().any(axis=None)
 

@@ -22,7 +22,7 @@ VERDICTS = {
 
 
 def summary(runs: pd.DataFrame) -> str:
-    """What was run, in a sentence or two, counted from the table; imported rows are no runs of ours."""
+    """Say what was run, in a sentence or two, counted from the table; imported rows are no runs of ours."""
     imported = _imported(runs)
     rows = count(int(imported.sum()), "imported row")
     if imported.any() and not imported.all():

@@ -35,7 +35,7 @@ class Claim:
         return self.exhibit or self.source.partition(",")[0].replace(" ", "-")
 
     def parts(self, inputs: Inputs) -> Iterator[Part | None]:
-        """What our runs say of it."""
+        """Yield the parts of our evidence."""
         if not self.cells:
             yield from {**vars(batch_size), **vars(experiments)}[self.name.replace("-", "_")](inputs)
         for group in groups(inputs, self.source) if self.cells else ():

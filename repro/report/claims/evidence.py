@@ -26,7 +26,7 @@ NEVER_COMPARED = ("scale", "data_fingerprint")
 
 
 class Verdict(StrEnum):
-    """What our runs say of a claim. Only the first four are verdicts; the last two say that none can be given."""
+    """Verdict of our runs on a claim. Only the first four are verdicts; the last two say that none can be given."""
 
     AGREES = "agrees"
     MIXED = "mixed"
@@ -239,10 +239,10 @@ def weigh(parts: Iterable[Part | None]) -> Evidence:
     known = [each for each in parts if each is not None]
     judges = [each.judge for each in known if each.judge is not None]
     verdicts = {judged(len(judges)) for judged in judges}
-    told = verdicts - {Verdict.TOO_FEW}
+    known_verdicts = verdicts - {Verdict.TOO_FEW}
     verdict = next(iter(verdicts), Verdict.NOT_RUN)
-    if told:
-        verdict = Verdict.MIXED if {Verdict.AGREES, Verdict.CONTRADICTS} <= told else weakest(told)
+    if known_verdicts:
+        verdict = Verdict.MIXED if {Verdict.AGREES, Verdict.CONTRADICTS} <= known_verdicts else weakest(known_verdicts)
     runs = frozenset().union(*(each.runs for each in known))
     return Evidence(verdict, "; ".join(each.text for each in known), len(runs))
 

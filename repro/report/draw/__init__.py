@@ -24,10 +24,10 @@ from repro.report.draw.series import draw_intervals, draw_runs, draw_series, fin
 from repro.report.style import INK, OTHER_STYLE, PAPER, look, looks
 
 MOST_LANGUAGES = 8
-"""So many are all named at their lines' ends; of more only a few."""
+"""Up to so many are all named at their lines' ends, of more only a few."""
 MOST_TICKS = 4
 MOST_CURVES = 12
-"""Of more runs of one setting their median is drawn."""
+"""For more runs of one setting their median is drawn."""
 MOST_LINES = 400
 """Points of one curve: a figure 8 cm wide shows no more."""
 STEP_PARTS = {
@@ -245,7 +245,7 @@ def by_noise(
 
 
 def pareto_front(table: pd.DataFrame, cost: str, metric: str) -> pd.Series:
-    """Whether each run is on the front: none is as good or better that cost as little or less."""
+    """Mark the runs on the front: no other is as good or better that cost as little or less."""
     order = pd.DataFrame({"cost": tables.numbers(table[cost]), "worse": -tables.numbers(table[metric])})
     order = order.dropna().sort_values(["cost", "worse"])
     best_before = (-order["worse"]).cummax().shift(fill_value=-math.inf)

@@ -131,7 +131,7 @@ def _make_room(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
 
 
 def every_nth(axes: Axes, labels: Sequence[str]) -> int:
-    """Of evenly spaced labels, every so many-th has room."""
+    """Step between those of evenly spaced labels that have room."""
     needed = sum(4.6 * len(label) + 5 for label in labels)
     return max(1, math.ceil(needed / _points_wide(axes)))
 

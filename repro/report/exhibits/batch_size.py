@@ -206,7 +206,7 @@ def _row_head(part: pd.DataFrame, scale: str) -> str:
 
 
 def _points_of_most_seeds(shown: Sequence[tuple[pd.DataFrame, str]]) -> str:
-    """What points mean, in the panel whose points stand for most seeds."""
+    """Explain points as in the panel whose points stand for most seeds."""
     own = [(part[part["origin"] == ""], metric) for part, metric in shown]
     own = [(part, metric) for part, metric in own if len(tables.placed(part))]
     part, metric = max(own, key=lambda each: each[0]["seed"].nunique(), default=(pd.DataFrame(), ""))

@@ -148,7 +148,7 @@ def training_flops_of(runs: pd.DataFrame) -> pd.Series:
 
 
 def _flops(run: pd.Series) -> float:
-    """By repro.estimate.needs, which asks of a spec these fields only: absent ones have their defaults."""
+    """Ask repro.estimate.needs, which reads these fields of a spec only: absent ones have their defaults."""
     given = run[list(COUNTED)].dropna().to_dict()
     given |= {name: int(given[name]) for name in WHOLE if name in given}
     given = {"micro_batch": given.get("batch_size"), **given}

@@ -114,10 +114,10 @@ def described(runs: pd.DataFrame) -> str:
     if placed.empty:
         return ""
     kinds = [key for key, _ in tables.split(placed, ["setup", "scale"])]
-    told = [f"{key['setup'] or 'unknown setup'} at {key['scale'] or 'unknown'} scale" for key in kinds]
+    setups = [f"{key['setup'] or 'unknown setup'} at {key['scale'] or 'unknown'} scale" for key in kinds]
     lengths = sorted(count for count in tables.numbers(placed["examples_seen"]).dropna().unique() if count > 0)
     data = tables.values_of(placed, "data")
-    text = f"Ours: {listed(told)}"
+    text = f"Ours: {listed(setups)}"
     text += f", {listed([format_examples(length) for length in lengths[:4]])} examples seen" if lengths else ""
     text += f", data {listed([str(name) for name in data[:3]])}" if data else ""
     return f"{text}. {stand_ins(kinds)}".strip()
@@ -133,7 +133,7 @@ def stand_ins(kinds: Sequence[Mapping[str, object]]) -> str:
 def points(
     runs: pd.DataFrame, value: str, by: Sequence[str] = (), within: Sequence[str] = ("loss", "batch_size")
 ) -> str:
-    """What points and bars mean, for these runs."""
+    """Explain points and bars, for these runs."""
     if value not in runs or any(column not in runs for column in (*by, *within)):
         return ""
     most = int(max(tables.summarise(runs, value, by, within)["seeds"], default=0))
@@ -144,12 +144,12 @@ def points(
 
 
 def are_drawn(runs: pd.DataFrame, panels: int = 1) -> bool:
-    """Whether single runs are drawn, and not only their means."""
+    """Tell whether single runs are drawn, and not only their means."""
     return len(runs) * panels <= MOST_POINTS
 
 
 def unfinished(runs: pd.DataFrame, value: str) -> str:
-    """How many runs have no number, by status."""
+    """Count the runs that have no number, by status."""
     placed = tables.placed(runs)
     counts = tables.missing(placed if value in placed else placed.assign(**{value: None}), value)
     total = sum(counts.values())
