@@ -19,7 +19,7 @@ from repro.config.files import write_text
 from repro.report import figures, growth, markup, rows, tables, words
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits
-from repro.report.inputs import Inputs
+from repro.report.inputs import DEFAULTS, Inputs
 from repro.results import write_csv
 
 HERE = Path(__file__).parent
@@ -54,7 +54,8 @@ def write(inputs: Inputs, folder: Path, title: str, command: str = "") -> Path:
     summary, growing, made = _claims(judged), growth.exhibits(inputs), exhibits(inputs)
     origin = words.provenance(inputs.all, inputs.published)
     origin = Exhibit("provenance", "Where the numbers come from", "", origin)
-    metrics = list(inputs.metrics) or tables.main_metrics(inputs.all)
+    runs = inputs.all.drop(columns=set(DEFAULTS) - set(inputs.runs))
+    metrics = list(inputs.metrics) or tables.main_metrics(runs)
     page = folder / "index.html"
     try:
         for name in ("figures", "tables"):
@@ -80,7 +81,7 @@ def write(inputs: Inputs, folder: Path, title: str, command: str = "") -> Path:
             "maker": f"siglip-repro {version('siglip-repro')}",
             "style": Markup((HERE / "page.css").read_text()),  # noqa: S704 (ours)
             "script": Markup((HERE / "page.js").read_text()),  # noqa: S704 (ours)
-            "data": htmlsafe_json_dumps(rows.payload(inputs.all, metrics, inputs.logs), separators=(",", ":")),
+            "data": htmlsafe_json_dumps(rows.payload(runs, metrics, inputs.logs), separators=(",", ":")),
             "counting": words.count,
         }
         write_text(folder / "report.md", _render("report.md.j2", context))
