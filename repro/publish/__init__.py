@@ -5,17 +5,17 @@ left alone: a file in the place of one of ours that carries no mark of ours is r
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from repro import results
 from repro.config.errors import InputError, nearest
 from repro.config.files import write_text
-
-if TYPE_CHECKING:
-    import pandas as pd
+from repro.publish import card, sweep_tables
+from repro.report import markup
 
 MARK = "written by repro publish"
 NEEDS = "needs booktabs, graphicx, longtable, multirow"
@@ -53,10 +53,6 @@ def prepare(folder: Path, runs: Path, sweeps: Sequence[str] = ()) -> Publication
 
     sweeps: whose tables are rebuilt from their runs; all that have any by default. Raises InputError.
     """
-    import pandas as pd
-
-    from repro.publish import card
-
     texts, sources = _tables(folder, runs, sweeps)
     try:
         tables = {name: pd.read_csv(io.StringIO(text), low_memory=False) for name, text in texts.items()}
@@ -123,20 +119,15 @@ def _existing(file: Path) -> str | None:
     return text
 
 
-def _together(texts: Iterator[str]) -> "pd.DataFrame":
+def _together(texts: Iterator[str]) -> pd.DataFrame:
     """The runs of all sweeps, cells as they stand in the tables."""
-    import pandas as pd
-
     parts = [pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) for text in texts]
     table = pd.concat(parts, ignore_index=True).fillna("")
     return table[sorted(table.columns, key=lambda column: ("/" in column, column if "/" in column else ""))]
 
 
-def _readable(tables: "Mapping[str, pd.DataFrame]", of_runs: "Mapping[str, pd.DataFrame]") -> dict[str, str]:
+def _readable(tables: card.Tables, of_runs: card.Tables) -> dict[str, str]:
     """tables/<name>.md and .tex of each sweep and each measurement."""
-    from repro.publish import card, sweep_tables
-    from repro.report import markup
-
     files = {}
     for name, table in tables.items():
         shown = sweep_tables.summary(table) if name in of_runs else sweep_tables.measurement(table)
@@ -148,5 +139,5 @@ def _readable(tables: "Mapping[str, pd.DataFrame]", of_runs: "Mapping[str, pd.Da
     return files
 
 
-def _csv(table: "pd.DataFrame") -> str:
+def _csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")
