@@ -66,7 +66,7 @@ class Inputs:
     def all(self) -> pd.DataFrame:
         """Every row with the columns that exhibits count on, and numbers where numbers belong."""
         runs = self.runs.reset_index(drop=True)
-        columns = {name: _scalars(column) for name, column in runs.items()}
+        columns = dict(runs.items())
         columns |= {name: pd.Series(value, runs.index) for name, value in NEEDED.items() if name not in runs}
         columns |= {name: tables.numbers(columns[name]) for name in NUMBERS}
         columns |= {name: columns[name].fillna("").astype(str) for name in TEXTS}
@@ -241,11 +241,6 @@ def _sweep(name: str) -> Sweep | None:
         return load_sweep(name)
     except InputError:
         return None
-
-
-def _scalars(column: pd.Series) -> pd.Series:
-    """Lists and the like, which can be neither counted nor compared, as text."""
-    return column.map(lambda value: str(value) if isinstance(value, list | dict | tuple | set) else value)
 
 
 def _without_empty_metrics(table: pd.DataFrame) -> pd.DataFrame:

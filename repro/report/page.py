@@ -120,11 +120,11 @@ def _claims(judged: Sequence[Claim]) -> Exhibit:
         {
             "claim": claim.text,
             "paper": claim.paper,
-            "ours": claim.evidence.ours or "–",
-            "verdict": str(claim.evidence.verdict),
+            "ours": claim.ours or "–",
+            "verdict": str(claim.verdict),
             "source": claim.source,
-            "runs": claim.evidence.runs,
-            "how": claim.how if claim.evidence.ours else "",
+            "runs": claim.runs,
+            "how": claim.how if claim.ours else "",
             "name": claim.name,
         }
         for claim in judged

@@ -18,7 +18,7 @@ ACCURACY = "wds_shapes_objects/acc1"
 
 
 def verdicts(rows, **more):
-    return {claim.name: claim.evidence for claim in claims(inputs_of(pd.DataFrame(rows), **more))}
+    return {claim.name: claim for claim in claims(inputs_of(pd.DataFrame(rows), **more))}
 
 
 def grid(lead=0.0, seeds=(0, 1, 2), sizes=(64, 128, 256), noise=0.005, curve=lambda size: 0.5, **changed):

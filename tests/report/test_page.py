@@ -258,7 +258,6 @@ def broken_tables():
         "another loss": sweep_table().assign(loss="triplet"),
         "other sweeps, failed": pd.DataFrame([run_row(status="failed", sweep=sweep) for sweep in SWEEPS]),
         "other sweeps, columns of an older version": pd.DataFrame([run_row(sweep=sweep) for sweep in SWEEPS]),
-        "a list in a cell": sweep_table().assign(machine=[["one", "two"]] * 14, learning_rate=[[1e-3]] * 14),
         "ours and imported": pd.concat([sweep_table(), imported], ignore_index=True),
     }
 
@@ -270,7 +269,7 @@ def test_no_table_stops_a_report(name, write):
     text = write(table, curves=pd.DataFrame({"sweep": ["beta2"]}))
 
     ours = table[table["origin"].isna()] if "origin" in table else table
-    assert (f"{len(ours)} run" if len(ours) else "14 imported rows, no runs of ours.") in text
+    assert (f"{len(ours)} run" if len(ours) or table.empty else "14 imported rows, no runs of ours.") in text
     assert json.loads(Page(text).scripts["data"])["count"] == len(table)
     if not len(tables.finished(table)):
         assert "No run has finished" in text

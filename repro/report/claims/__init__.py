@@ -10,14 +10,17 @@ import yaml
 
 from repro.config.spec import RunSpec
 from repro.report.claims import batch_size, experiments
-from repro.report.claims.evidence import NOT_RUN, Evidence, Part, groups, weigh, where
+from repro.report.claims.evidence import Part, Verdict, groups, weigh, where
 from repro.report.inputs import Inputs
 from repro.results.sources import ORIGIN
+
+JUDGES = vars(batch_size) | vars(experiments)
+"""Functions by name: of each claim that is no comparison of cells, the one that is called as it is."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of claims.yaml, which says what each field is, with our evidence."""
+    """An entry of claims.yaml, which says what each field is, with our verdict, numbers in words, and their runs."""
 
     name: str
     text: str
@@ -28,7 +31,9 @@ class Claim:
     of: str = "run"
     expected: str = ""
     cells: dict[str, list[dict[str, object]]] = field(default_factory=dict)
-    evidence: Evidence = NOT_RUN
+    verdict: Verdict = Verdict.NOT_RUN
+    ours: str = ""
+    runs: int = 0
 
     @property
     def anchor(self) -> str:
@@ -37,7 +42,7 @@ class Claim:
     def parts(self, inputs: Inputs) -> Iterator[Part | None]:
         """Yield the parts of our evidence."""
         if not self.cells:
-            yield from {**vars(batch_size), **vars(experiments)}[self.name.replace("-", "_")](inputs)
+            yield from JUDGES[self.name.replace("-", "_")](inputs)
         for group in groups(inputs, self.source) if self.cells else ():
             for label, pair in self.cells.items():
                 yield group.part(label, [where(group.runs, **cell) for cell in pair], self.expected)
@@ -52,7 +57,8 @@ def declared() -> list[Claim]:
 def claims(inputs: Inputs) -> list[Claim]:
     """All of the paper's claims in the order of its sections, with our evidence."""
     inputs = replace(inputs, runs=columns_of_claims(inputs.runs))
-    return [replace(claim, evidence=weigh(claim.parts(inputs))) for claim in declared()]
+    judged = [(claim, weigh(claim.parts(inputs))) for claim in declared()]
+    return [replace(claim, verdict=verdict, ours=ours, runs=runs) for claim, (verdict, ours, runs) in judged]
 
 
 def columns_of_claims(runs: pd.DataFrame) -> pd.DataFrame:

@@ -37,18 +37,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """ours: our numbers in words. runs: how many runs (or measurements) they are of."""
-
-    verdict: Verdict = Verdict.NOT_RUN
-    ours: str = ""
-    runs: int = 0
-
-
-NOT_RUN = Evidence()
-
-
-@dataclass(frozen=True)
 class Difference:
     """Two means' difference in points, by Student's t. error: its standard error; freedom: 0 where it is unknown."""
 
@@ -234,8 +222,11 @@ def weakest(verdicts: Iterable[Verdict]) -> Verdict:
     return next(v for v in (Verdict.CONTRADICTS, Verdict.NOT_SHOWN, Verdict.AGREES) if v in verdicts)
 
 
-def weigh(parts: Iterable[Part | None]) -> Evidence:
-    """Parts → one evidence: agreement needs all that are judged, contradiction one; some of each are mixed."""
+def weigh(parts: Iterable[Part | None]) -> tuple[Verdict, str, int]:
+    """Parts → verdict, our numbers in words, and how many runs they are of.
+
+    Agreement needs all that are judged, contradiction one; some of each are mixed.
+    """
     known = [each for each in parts if each is not None]
     judges = [each.judge for each in known if each.judge is not None]
     verdicts = {judged(len(judges)) for judged in judges}
@@ -244,7 +235,7 @@ def weigh(parts: Iterable[Part | None]) -> Evidence:
     if known_verdicts:
         verdict = Verdict.MIXED if {Verdict.AGREES, Verdict.CONTRADICTS} <= known_verdicts else weakest(known_verdicts)
     runs = frozenset().union(*(each.runs for each in known))
-    return Evidence(verdict, "; ".join(each.text for each in known), len(runs))
+    return verdict, "; ".join(each.text for each in known), len(runs)
 
 
 def where(runs: pd.DataFrame, **conditions: object) -> pd.DataFrame:
