@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from repro import results
 from repro.config.errors import InputError
@@ -246,6 +247,12 @@ def _sweep(name: str) -> Sweep | None:
 def _without_empty_metrics(table: pd.DataFrame) -> pd.DataFrame:
     """Leave out metrics that none of these rows has: other sweeps' data sets."""
     return table.drop(columns=[c for c in table.columns if "/" in c and not table[c].notna().any()])
+
+
+@functools.cache
+def declared() -> dict[str, dict[str, dict]]:
+    """The paper's claims and exhibits, as paper.yaml declares them."""
+    return yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
 
 
 def stem(name: object) -> str:

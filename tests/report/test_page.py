@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import figures, page, rows, tables, words
+from repro.report import figures, page, tables, words
 from tests.report.conftest import inputs_of, run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -156,18 +156,18 @@ def test_the_pages_data_are_the_table_and_so_is_runs_csv(folder):
     ],
 )
 def test_a_column_travels_small(values, packed):
-    assert rows._packed("x", values) == packed
+    assert page._packed("x", values) == packed
 
 
 def test_a_training_curve_is_thinned_and_keeps_its_end(table):
     steps = range(1, 1001)
     lines = {"sweep": "batch-size", "run_id": table["run_id"][3], "examples_seen_at": steps}
 
-    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
+    curve = page.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
         3
     ]
 
-    assert len(curve["examples"]) == rows.MOST_POINTS
+    assert len(curve["examples"]) == page.MOST_POINTS
     assert (curve["examples"][-1], curve["training_loss"][-1]) == (1000, 0.001)
 
 

@@ -1,17 +1,14 @@
-"""The paper's claims, declared in claims.yaml, with the verdicts that our runs bear."""
+"""The paper's claims, declared in paper.yaml, with the verdicts that our runs bear."""
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from repro.config.spec import RunSpec
 from repro.report.claims import batch_size, experiments
 from repro.report.claims.evidence import Part, Verdict, groups, weigh, where
-from repro.report.inputs import Inputs
+from repro.report.inputs import Inputs, declared
 from repro.results.sources import ORIGIN
 
 JUDGES = vars(batch_size) | vars(experiments)
@@ -20,7 +17,7 @@ JUDGES = vars(batch_size) | vars(experiments)
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of claims.yaml, which says what each field is, with our verdict, numbers in words, and their runs."""
+    """An entry of paper.yaml, which says what each field is, with our verdict, numbers in words, and their runs."""
 
     name: str
     text: str
@@ -48,16 +45,11 @@ class Claim:
                 yield group.part(label, [where(group.runs, **cell) for cell in pair], self.expected)
 
 
-@functools.cache
-def declared() -> list[Claim]:
-    entries = yaml.safe_load((Path(__file__).parent / "claims.yaml").read_text())
-    return [Claim(name, **entry) for name, entry in entries.items()]
-
-
 def claims(inputs: Inputs) -> list[Claim]:
     """All of the paper's claims in the order of its sections, with our evidence."""
     inputs = replace(inputs, runs=columns_of_claims(inputs.runs))
-    judged = [(claim, weigh(claim.parts(inputs))) for claim in declared()]
+    entries = [Claim(name, **entry) for name, entry in declared()["claims"].items()]
+    judged = [(claim, weigh(claim.parts(inputs))) for claim in entries]
     return [replace(claim, verdict=verdict, ours=ours, runs=runs) for claim, (verdict, ours, runs) in judged]
 
 

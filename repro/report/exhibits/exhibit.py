@@ -1,12 +1,9 @@
 """An exhibit: one figure or table with its caption and its numbers; cells, and the sentences that captions share."""
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 
 from repro.config.spec import SCALES
@@ -14,7 +11,7 @@ from repro.config.sweep import stands_in
 from repro.config.units import format_examples
 from repro.report import tables
 from repro.report.figures import PANEL_CM, Look, Panel, full_and_column
-from repro.report.inputs import Inputs
+from repro.report.inputs import Inputs, declared
 from repro.report.style import MOST_POINTS
 
 UNPUBLISHED = "The paper shows this as a figure whose numbers are not published"
@@ -62,17 +59,16 @@ class Study:
         return sentences(intro(self.name, **values), described(self.runs), *more, lacking, bears_on)
 
     def table(self, frame: pd.DataFrame, data: pd.DataFrame, *more: str, **options: str) -> Exhibit:
-        return Exhibit(self.name, declared()[self.name]["title"], self.caption(*more, **options), data, frame)
+        return Exhibit(self.name, title_of(self.name), self.caption(*more, **options), data, frame)
 
 
-@functools.cache
-def declared() -> dict[str, dict[str, str]]:
-    return yaml.safe_load((Path(__file__).parent / "exhibits.yaml").read_text())
+def title_of(name: str) -> str:
+    return declared()["exhibits"][name]["title"]
 
 
 def intro(name: str, **values: str) -> str:
     """The beginning of an exhibit's caption, its {placeholders} filled in."""
-    return declared()[name]["caption"].format(**values)
+    return declared()["exhibits"][name]["caption"].format(**values)
 
 
 def figure(
@@ -86,7 +82,7 @@ def figure(
     title: str = "",
 ) -> Exhibit:
     """An exhibit of panels, `columns` a row (None leaves a place empty). data: that of the panels where None."""
-    title = title or declared()[name]["title"]
+    title = title or title_of(name)
     full, column = full_and_column([each and each.draw for each in panels], columns, legend, row_cm)
     parts = [each.data for each in panels if each]
     data = pd.concat(parts, ignore_index=True) if data is None and parts else data

@@ -88,7 +88,7 @@ def table_9(inputs: Inputs) -> Iterator[Exhibit]:
     )
     data = pd.concat(drawn, ignore_index=True)
     frame = ex.crossed(cells, "language", [*codes, "mean"])
-    yield Exhibit("table-9", ex.declared()["table-9"]["title"], text, data, frame)
+    yield Exhibit("table-9", ex.title_of("table-9"), text, data, frame)
 
 
 def table_2(inputs: Inputs) -> Iterator[Exhibit]:
