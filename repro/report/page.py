@@ -174,8 +174,8 @@ def _remove_stale(folder: Path, before: str, after: str) -> None:
 def payload(runs: pd.DataFrame, metrics: Sequence[str], curves: pd.DataFrame) -> dict[str, Any]:
     """Data of the page's script: {count, shown: [{name, by, …}], columns, curves by the row's number}.
 
-    runs: with the columns that exhibits count on (Inputs.all). Columns travel one by one, constant ones as one value and
-    repeated words as numbers of a list, so that 500 runs take some 200 KB; numbers keep six digits.
+    runs: with the columns that exhibits count on (Inputs.all). Columns travel one by one, constant ones as one value
+    and repeated words as numbers of a list, so that 500 runs take some 200 KB; numbers keep six digits.
     """
     columns = [_packed(str(name), runs[name].tolist()) for name in runs.columns if runs[name].notna().any()]
     return {
