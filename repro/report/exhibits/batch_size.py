@@ -63,6 +63,7 @@ def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
         f"No runs of {ex.listed(lacking)} yet." if lacking else "",
         "Vertical axes do not start at zero.",
         _points_of_most_seeds(shown),
+        value=ex.main_metric(study.runs) or "none",
     )
     panels, legend = [each for row in rows for each in row], _legend(inputs, [part for part, _ in shown])
     yield ex.figure("figure-2", panels, 3, caption, legend)
