@@ -28,26 +28,21 @@ def publish(sweeps: tuple[str, ...], runs: Path, out: Path, repo: str | None, dr
     """
     from repro import publish as publishing
     from repro.publish import hub
-    from repro.publish.changes import told
 
     if repo:
         hub.check_name(repo)
     publication = publishing.prepare(out, runs, sweeps)
-    for source in publication.sources:
-        click.echo(source)
-    for line in told(publication.changed):
+    for line in [*publication.sources, *publication.changes()]:
         click.echo(line)
     for note in publication.notes:
         click.echo(f"note: {note}", err=True)
-    unchanged = len(publication.changes) - len(publication.changed)
-    said = (
-        f"{unchanged} of {len(publication.changes)} files unchanged" if publication.changed else "nothing has changed"
-    )
+    count, changed = len(publication.files), len(publication.changed)
+    unchanged = f"{count - changed} of {count} files unchanged" if changed else "nothing has changed"
     if dry_run:
         pushed = f", nothing pushed to {repo}" if repo else ""
-        click.echo(f"{out}: {said}; nothing was written{pushed} (--dry-run)")
+        click.echo(f"{out}: {unchanged}; nothing was written{pushed} (--dry-run)")
         return
     publishing.write(publication)
-    click.echo(f"{out}: {said}")
+    click.echo(f"{out}: {unchanged}")
     if repo:
         click.echo(f"pushed: {hub.push(repo, out, sorted(publication.files))}")

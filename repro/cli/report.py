@@ -29,19 +29,20 @@ def report(names: tuple[str, ...], runs: Path, out: Path | None, metrics: tuple[
     such as wds_shapes_objects/acc1.
     """
     from repro import results
-    from repro.report import inputs, page, words
+    from repro.report import page, words
+    from repro.report.inputs import name_and_title, read
 
-    found = inputs.read(names, runs, tables, metrics)
-    name = inputs.name_of(found, names)
+    inputs = read(names, runs, tables, metrics)
     command = ["repro", "report", *names]
     command += ["--runs", str(runs)] if runs != Path("runs") else []
     command += ["--out", str(out)] if out else []
     command += ["--metric", *metrics] if metrics else []
     command += ["--results", str(tables)] if tables != Path("results") else []
-    told = shlex.join(map(results.without_place, command))
-    file = page.write(found, out or Path("reports") / name, inputs.title_of(found, names), told)
-    done = int((found.ours["status"] == "finished").sum())
-    counts = [f"{done} of {len(found.ours)} runs finished"] if len(found.ours) else []
-    counts += [words.count(len(found.imported), "imported row")] if len(found.imported) else []
+    name, title = name_and_title(inputs, names)
+    shown = shlex.join(map(results.without_place, command))
+    file = page.write(inputs, out or Path("reports") / name, title, shown)
+    done = int((inputs.ours["status"] == "finished").sum())
+    counts = [f"{done} of {len(inputs.ours)} runs finished"] if len(inputs.ours) else []
+    counts += [words.count(len(inputs.imported), "imported row")] if len(inputs.imported) else []
     click.echo(f"{', and '.join(counts) or 'no runs'}; figures and tables in {file.parent}")
     click.echo(f"Open {file}")

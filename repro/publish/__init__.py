@@ -1,25 +1,24 @@
 """results/ as a folder to publish: tables as CSV, Markdown and LaTeX, how to cite them, and a data card.
 
-What is written is a function of the tables alone, so that publishing twice changes nothing. Files of others in the
-folder are left alone: a file in the place of one of ours that carries no mark of ours is refused.
+Files are a function of the tables alone, so that publishing twice changes nothing. Files of others in the folder are
+left alone: a file in the place of one of ours that carries no mark of ours is refused.
 """
 
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from repro import results
 from repro.config.errors import InputError, nearest
 from repro.config.files import write_text
-from repro.publish.changes import Change, compare
-
-if TYPE_CHECKING:
-    import pandas as pd
+from repro.publish import card, sweep_tables
+from repro.report import markup
 
 MARK = "written by repro publish"
+NEEDS = "needs booktabs, graphicx, longtable, multirow"
 ALL = "all"
 """The table of the runs of all sweeps, all.csv."""
 KINDS = ("-evaluations", "-curves")
@@ -28,85 +27,81 @@ RUNS, RESULTS = Path("runs"), Path("results")
 
 @dataclass(frozen=True)
 class Publication:
-    """A folder to publish: every file's text, by its name below the folder, and what of it would change."""
+    """A folder to publish: every file's text, by its name below the folder, and the one that it replaces."""
 
     folder: Path
     files: dict[str, str]
-    changes: list[Change]
+    before: dict[str, str | None]
     sources: list[str]
     """Which tables were rebuilt, and which are as they were."""
     notes: list[str]
 
     @property
-    def changed(self) -> list[Change]:
-        return [change for change in self.changes if change.what != "unchanged"]
+    def changed(self) -> list[str]:
+        return [name for name, text in sorted(self.files.items()) if self.before[name] != text]
+
+    def changes(self) -> Iterator[str]:
+        """A line for each file that changes; git diff shows which rows."""
+        for name in self.changed:
+            old, new = (set((text or "").splitlines()) for text in (self.before[name], self.files[name]))
+            state = "new" if self.before[name] is None else "updated"
+            yield f"{state:<9} {name}: {len(new - old):,} lines added, {len(old - new):,} removed"
 
 
 def prepare(folder: Path, runs: Path, sweeps: Sequence[str] = ()) -> Publication:
-    """What publishing would write: tables of runs/ where it has the sweep, and those already in the folder.
+    """Texts that publishing would write: tables of runs/ where it has the sweep, and those already in the folder.
 
     sweeps: whose tables are rebuilt from their runs; all that have any by default. Raises InputError.
     """
-    from repro.publish import card
-
     texts, sources = _tables(folder, runs, sweeps)
-    tables = {name: _read(text, folder / f"{name}.csv") for name, text in texts.items()}
-    runs_tables = {name: table for name, table in tables.items() if _is_runs(name, table)}
+    try:
+        tables = {name: pd.read_csv(io.StringIO(text), low_memory=False) for name, text in texts.items()}
+    except ValueError as error:
+        raise InputError(f"{folder}: a table cannot be read as CSV: {error}") from None
+    first = set(results.FIRST_COLUMNS)
+    of_runs = {name: t for name, t in tables.items() if not name.endswith(KINDS) and first <= set(t.columns)}
     files = {f"{name}.csv": text for name, text in texts.items()}
-    if runs_tables:
-        tables[ALL] = _together(runs_tables, texts)
+    notes = card.cautions(tables)
+    files |= _readable(tables, of_runs)
+    if of_runs:
+        tables[ALL] = _together(texts[name] for name in of_runs)
         files[f"{ALL}.csv"] = _csv(tables[ALL])
-    files |= _readable(tables, runs_tables)
-    files["citation.bib"] = card.bibtex(runs_tables, MARK)
-    files["README.md"] = card.render(tables, runs_tables, MARK)
-    changes = [compare(name, _existing(folder / name), text) for name, text in sorted(files.items())]
-    return Publication(folder, files, changes, sources, card.cautions({n: t for n, t in tables.items() if n != ALL}))
+    files["citation.bib"] = card.bibtex(of_runs, MARK)
+    files["README.md"] = card.render(tables, of_runs, MARK)
+    return Publication(folder, files, {name: _existing(folder / name) for name in files}, sources, notes)
 
 
 def write(publication: Publication) -> None:
     """Write what changes, each file in one piece. Raises InputError."""
-    for change in publication.changed:
-        file = publication.folder / change.file
+    for name in publication.changed:
         try:
-            write_text(file, publication.files[change.file])
+            write_text(publication.folder / name, publication.files[name])
         except OSError as error:
-            raise InputError(f"{file}: cannot be written: {error.strerror}") from None
+            raise InputError(f"{publication.folder / name}: cannot be written: {error.strerror}") from None
 
 
 def _tables(folder: Path, runs: Path, sweeps: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """CSV texts by name: those of sweeps with runs rebuilt, others as they are in the folder; and which is which."""
     if not runs.is_dir() and runs != RUNS:
-        raise InputError(
-            f"--runs {runs}: no such folder; expected the folder of all runs, or none for tables as they are"
-        )
+        raise InputError(f"--runs {runs}: no such folder; expected that of all runs, or none for tables as they are")
     with_runs = results.sweeps(runs)
-    found, source = _in_folder(folder), folder
-    if not found and not with_runs and folder != RESULTS:
-        found, source = _in_folder(RESULTS), RESULTS
-    known = {*with_runs, *(name for name in found if not name.endswith(KINDS))}
+    source = folder if with_runs or any(folder.glob("*.csv")) else RESULTS
+    files = {file.stem: _existing(file) for file in sorted(source.glob("*.csv")) if file.stem != ALL}
+    known = {*with_runs, *(name for name in files if not name.endswith(KINDS))}
     for name in sweeps:
         if name not in known:
             raise InputError(f"no runs of a sweep '{name}' in {runs}, no table of it in {folder}{nearest(name, known)}")
-    anew = sorted(name for name in with_runs if not sweeps or name in sweeps)
-    for name in anew:
-        for kind in KINDS:
-            found.pop(name + kind, None)
-    as_they_are = sorted(found.keys() - set(anew))
-    for name in anew:
-        found |= {name + kind: _csv(table) for kind, table in results.tables_of(runs, name).items()}
-    if not found:
+    rebuilt = sorted(name for name in with_runs if not sweeps or name in sweeps)
+    kept = {n: text for n, text in files.items() if n not in {r + kind for r in rebuilt for kind in ("", *KINDS)}}
+    new = {name + kind: _csv(t) for name in rebuilt for kind, t in results.tables_of(runs, name).items()}
+    if not kept | new:
         raise InputError(
             f"nothing to publish: no runs in {runs}, and no tables in {folder}; make some with: repro sweep batch-size "
             "--loss sigmoid softmax"
         )
-    sources = [f"rebuilt from {runs}: {', '.join(anew)}"] if anew else []
-    sources += [f"as they are in {source}: {', '.join(as_they_are)}"] if as_they_are else []
-    return dict(sorted(found.items())), sources
-
-
-def _in_folder(folder: Path) -> dict[str, str]:
-    files = sorted(folder.glob("*.csv")) if folder.is_dir() else []
-    return {file.stem: text for file in files if file.stem != ALL and (text := _existing(file)) is not None}
+    sources = [f"rebuilt from {runs}: {', '.join(rebuilt)}"] if rebuilt else []
+    sources += [f"as they are in {source}: {', '.join(kept)}"] if kept else []
+    return dict(sorted((kept | new).items())), sources
 
 
 def _existing(file: Path) -> str | None:
@@ -124,51 +119,25 @@ def _existing(file: Path) -> str | None:
     return text
 
 
-def _read(text: str, file: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        return pd.read_csv(io.StringIO(text), low_memory=False)
-    except ValueError as error:
-        raise InputError(f"{file}: cannot be read as a CSV table: {error}") from None
-
-
-def _is_runs(name: str, table: "pd.DataFrame") -> bool:
-    return not name.endswith(KINDS) and set(results.FIRST_COLUMNS) <= set(table.columns)
-
-
-def _together(tables: "Mapping[str, pd.DataFrame]", texts: Mapping[str, str]) -> "pd.DataFrame":
+def _together(texts: Iterator[str]) -> pd.DataFrame:
     """The runs of all sweeps, cells as they stand in the tables."""
-    import pandas as pd
-
-    parts = [pd.read_csv(io.StringIO(texts[name]), dtype=str, keep_default_na=False) for name in tables]
-    columns = list(dict.fromkeys(column for part in parts for column in part.columns))
-    metrics = sorted(column for column in columns if "/" in column)
-    others = [column for column in columns if column not in metrics]
-    return pd.concat(parts, ignore_index=True).reindex(columns=[*others, *metrics]).fillna("")
+    parts = [pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) for text in texts]
+    table = pd.concat(parts, ignore_index=True).fillna("")
+    return table[sorted(table.columns, key=lambda column: ("/" in column, column if "/" in column else ""))]
 
 
-def _readable(tables: "Mapping[str, pd.DataFrame]", runs: "Mapping[str, pd.DataFrame]") -> dict[str, str]:
+def _readable(tables: card.Tables, of_runs: card.Tables) -> dict[str, str]:
     """tables/<name>.md and .tex of each sweep and each measurement."""
-    from repro.publish import card, latex
-    from repro.publish import tables as summaries
-
     files = {}
     for name, table in tables.items():
-        if name == ALL or name.endswith(KINDS):
+        shown = sweep_tables.summary(table) if name in of_runs else sweep_tables.measurement(table)
+        if name.endswith(KINDS) or shown.empty:
             continue
-        shown = summaries.summary(table) if name in runs else summaries.measurement(table)
-        if shown.empty:
-            continue
-        title = card.title(name)
-        caption = f"{title}. {card.caption(table)}" if name in runs else f"{title}."
-        heads, rows = list(shown.columns), [list(map(str, row)) for row in shown.itertuples(index=False)]
-        files[f"tables/{name}.tex"] = latex.table(
-            heads, rows, caption, f"tab:{re.sub(r'[^A-Za-z0-9-]', '-', name)}", MARK
-        )
-        files[f"tables/{name}.md"] = f"<!-- {MARK} -->\n{caption}\n\n{card.markdown(shown)}"
+        caption = f"{card.title(name)}. {card.caption(table)}" if name in of_runs else f"{card.title(name)}."
+        files[f"tables/{name}.md"] = f"<!-- {MARK} -->\n{caption}\n\n{markup.markdown_table(shown)}"
+        files[f"tables/{name}.tex"] = f"% {MARK}; {NEEDS}\n" + markup.latex_table(shown, caption, f"tab:{name}")
     return files
 
 
-def _csv(table: "pd.DataFrame") -> str:
+def _csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""How every figure of a report looks: colours, type, widths, and which look belongs to which series.
+"""Look of every figure of a report: colours, type, widths, and which look belongs to which series.
 
 A loss has one colour, marker and line everywhere. Ours are filled marks and the paper's hollow ones, so that they can
 share a panel. Text is 8 pt at the width at which a figure is made: 17 cm, or 8 cm for one column of a page.

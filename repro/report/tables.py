@@ -1,31 +1,26 @@
-"""Metrics of a table of runs: which there are, which sum a data set up, how they are called.
+"""Metrics of a table of runs: which there are, which sums a data set up, how they are called.
 
-Beside them stands what repro.results.series says of a table's series, so that the report takes both from here.
+Beside them stand the functions of repro.results.series, so that the report takes both from here.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from repro.config.errors import InputError, nearest
 from repro.data.eval_sets import but_languages
-from repro.results.series import (
-    MACHINE,
-    finished,
-    lacks,
-    missing,
-    numbers,
-    part_of,
-    placed,
-    series_columns,
-    series_label,
-    signed,
-    split,
-    summarise,
-)
-
-__all__ = ["MACHINE", "finished", "lacks", "missing", "numbers", "part_of", "placed", "series_columns", "series_label"]
-__all__ += ["signed", "split", "summarise"]
+from repro.results.series import MACHINE as MACHINE
+from repro.results.series import finished, numbers
+from repro.results.series import lacks as lacks
+from repro.results.series import missing as missing
+from repro.results.series import part_of as part_of
+from repro.results.series import placed as placed
+from repro.results.series import series_columns as series_columns
+from repro.results.series import series_label as series_label
+from repro.results.series import signed as signed
+from repro.results.series import split as split
+from repro.results.series import summarise as summarise
 
 RETRIEVALS = ("image_retrieval_recall", "text_retrieval_recall")
 LOSSES = ("sigmoid", "softmax")
@@ -37,10 +32,9 @@ def with_mean_recall(table: pd.DataFrame) -> pd.DataFrame:
     for column in table.columns:
         dataset, _, name = column.rpartition("/")
         metric, _, k = name.partition("@")
-        other = f"{dataset}/{RETRIEVALS[1]}@{k}"
-        name = f"{dataset}/mean_recall@{k}"
-        if dataset and metric == RETRIEVALS[0] and other in table and name not in table:
-            added[name] = (numbers(table[column]) + numbers(table[other])) / 2
+        other, mean = f"{dataset}/{RETRIEVALS[1]}@{k}", f"{dataset}/mean_recall@{k}"
+        if dataset and metric == RETRIEVALS[0] and other in table and mean not in table:
+            added[mean] = (numbers(table[column]) + numbers(table[other])) / 2
     return pd.concat([table, pd.DataFrame(added, index=table.index)], axis=1) if added else table
 
 
@@ -53,14 +47,13 @@ def main_metrics(table: pd.DataFrame) -> list[str]:
 
     Of a data set in several languages their mean.
     """
+    chosen: dict[str, str] = {}
+    wanted = ("acc1", "mean_recall@1", f"{RETRIEVALS[0]}@1", "mean_recall@5", f"{RETRIEVALS[0]}@5")
     columns = but_languages(metric_columns(table))
-    chosen = []
     for dataset in dict.fromkeys(column.rpartition("/")[0] for column in columns):
-        metrics = [column for column in columns if column.rpartition("/")[0] == dataset]
-        wanted = ("acc1", "mean_recall@1", f"{RETRIEVALS[0]}@1", "mean_recall@5", f"{RETRIEVALS[0]}@5")
-        found = [f"{dataset}/{name}" for name in wanted if f"{dataset}/{name}" in metrics]
-        chosen.append((found or metrics)[0])
-    return chosen
+        names = [column.rpartition("/")[2] for column in columns if column.rpartition("/")[0] == dataset]
+        chosen[dataset] = next((name for name in wanted if name in names), names[0])
+    return [f"{dataset}/{name}" for dataset, name in chosen.items()]
 
 
 def check_metrics(table: pd.DataFrame, metrics: Sequence[str]) -> None:
@@ -80,9 +73,14 @@ def metric_title(metric: str) -> tuple[str, str]:
 
 
 def is_evaluated_on(runs: pd.DataFrame, metric: str, metrics: Sequence[str]) -> bool:
-    """Whether these runs were to have the metric: not where they have others and none of them has it."""
+    """Tell whether these runs were to have the metric: not where they have others and none of them has it."""
     done = finished(runs)
     return done[metric].notna().any() or not done[list(metrics)].notna().any(axis=None)
+
+
+def column(runs: pd.DataFrame, name: str) -> pd.Series:
+    """A column as numbers; NaN where the table lacks it."""
+    return numbers(runs[name]) if name in runs else pd.Series(np.nan, runs.index)
 
 
 def values_of(runs: pd.DataFrame, column: str) -> list[object]:

@@ -51,21 +51,13 @@ def test_a_file_with_the_token_in_it_is_not_sent(folder, hub):
     assert hub.heard == []
 
 
-@pytest.mark.parametrize(
-    ("status", "message"),
-    [
-        (401, "the token is not accepted"),
-        (403, "the token may not write there"),
-        (404, "there is no such repository"),
-        (400, "the hub refused"),
-    ],
-)
-def test_what_the_hub_refuses_is_a_message_and_the_folder_stays_written(folder, hub, status, message):
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_what_the_hub_refuses_is_a_message_and_the_folder_stays_written(folder, hub, status):
     hub.refuse = status
     result = push()
 
     assert result.exit_code == 2
-    assert message in result.output and f"(HTTP {status})" in result.output
+    assert f"(HTTP {status}); expected a token that may write there" in result.output
     assert TOKEN not in result.output
     assert (folder / "README.md").exists()
 

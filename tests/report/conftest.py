@@ -6,6 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from repro import results
+from repro.report import tables
+from repro.report.inputs import Inputs
+
 
 def run_row(loss="sigmoid", batch_size=64, seed=0, accuracy=0.5, status="finished", **changed):
     """One run's row. A run that is not finished has no metrics."""
@@ -74,8 +78,7 @@ def table():
     return sweep_table()
 
 
-@pytest.fixture
-def published():
-    from repro import results
-
-    return results.published()
+def inputs_of(runs, **others):
+    """Inputs of a report: a table of runs and, unless more are given, nothing else but the paper."""
+    empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}, "published": results.published()}
+    return Inputs(runs=tables.with_mean_recall(runs), **{**empty, **others})

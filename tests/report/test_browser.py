@@ -7,10 +7,8 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from repro import results
-from repro.report import figures, page, tables
-from repro.report.found import Found
-from tests.report.conftest import run_row, sweep_table
+from repro.report import figures, page
+from tests.report.conftest import inputs_of, run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -52,10 +50,7 @@ def report(tmp_path_factory):
     """(page file, its table) of 500 runs with training curves."""
     table = table_of_500_runs()
     folder = tmp_path_factory.mktemp("report")
-    found = Found(
-        tables.with_mean_recall(table), pd.DataFrame(), pd.DataFrame(), results.published(), {}, curves_of(table)
-    )
-    return page.write(found, folder, "test"), table
+    return page.write(inputs_of(table, logs=curves_of(table)), folder, "test"), table
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +196,7 @@ def test_of_a_run_in_two_sweeps_each_link_leads_to_its_own_row(opened, tmp_path,
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
     table = pd.concat([sweep_table((64, 128)), sweep_table((64, 128), sweep="an/other")], ignore_index=True)
     logs = pd.concat([curves_of(table.head(4)), curves_of(table.head(4)).assign(sweep="an/other", training_loss=7.0)])
-    found = Found(table, pd.DataFrame(), pd.DataFrame(), results.published(), {}, logs)
-    file = page.write(found, tmp_path, "test")
+    file = page.write(inputs_of(table, logs=logs), tmp_path, "test")
 
     for sweep, loss in (("batch-size", "0.125 to 5"), ("an/other", "7 to 7")):
         tab = opened(file=file, address=f"#run-{quote(sweep, safe='')}/{table['run_id'][0]}")

@@ -6,29 +6,21 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from repro import results
 from repro.config.spec import RunSpec
 from repro.estimate.counts import training_flops
 from repro.models.sizes import known_size
-from repro.report import draw, figures, tables, written
+from repro.report import draw, figures, markup
 from repro.report.exhibits import Exhibit, exhibits
-from repro.report.exhibits.compute import training_flops_of
-from repro.report.exhibits.released import identity
-from repro.report.found import Found, reproduced
-from tests.report.conftest import run_row, sweep_table
+from repro.report.exhibits.cost import training_flops_of
+from repro.report.exhibits.settings import identity
+from repro.report.inputs import reproduced
+from tests.report.conftest import inputs_of, run_row, sweep_table
 
 RESULTS = Path(__file__).parents[2] / "results"
 ACCURACY = "wds_shapes_objects/acc1"
 SWEEPS = ("batch-size", "beta2", "bias", "finetune", "four-chips", "hyperparameters", "negatives", "noise", "released")
 SWEEPS += ("seeds", "vocabulary")
 BENCH = ("loss", "capacity", "exchange")
-
-
-def found_of(runs, published=None, **others):
-    """Found of a table of runs and, unless they are given, nothing else but the paper."""
-    empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}}
-    published = results.published() if published is None else published
-    return Found(runs=tables.with_mean_recall(runs), published=published, **{**empty, **others})
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +30,8 @@ def runs():
 
 
 @pytest.fixture(scope="module")
-def found(runs):
-    return found_of(
+def inputs(runs):
+    return inputs_of(
         runs,
         evaluations=pd.read_csv(RESULTS / "finetune-evaluations.csv"),
         curves=pd.read_csv(RESULTS / "beta2-curves.csv"),
@@ -48,13 +40,13 @@ def found(runs):
 
 
 @pytest.fixture(scope="module")
-def made(found):
+def made(inputs):
     """{name: exhibit} of our published runs."""
-    return {exhibit.name: exhibit for exhibit in exhibits(found)}
+    return {exhibit.name: exhibit for exhibit in exhibits(inputs)}
 
 
-def by_name(found) -> dict[str, Exhibit]:
-    return {exhibit.name: exhibit for exhibit in exhibits(found)}
+def by_name(inputs) -> dict[str, Exhibit]:
+    return {exhibit.name: exhibit for exhibit in exhibits(inputs)}
 
 
 def panels_of(figure):
@@ -91,11 +83,11 @@ def test_figures_fit_a_page_or_a_column_and_nothing_in_them_is_smaller_than_seve
             assert min(text.get_fontsize() for text in texts_of(figure)) >= 7
 
 
-def test_each_point_of_one_run_links_to_a_row(made, found):
-    rows = {f"#run-{sweep}/{run}" for sweep, run in zip(found.runs["sweep"], found.runs["run_id"], strict=True)}
+def test_each_point_of_one_run_links_to_a_row(made, inputs):
+    rows = {f"#run-{sweep}/{run}" for sweep, run in zip(inputs.runs["sweep"], inputs.runs["run_id"], strict=True)}
     linked = urls_of(made["figure-2"].figure)
     assert set(linked) <= rows
-    assert len(linked) == (found.runs["sweep"] == "batch-size").sum()  # each once; the paper's points have no row
+    assert len(linked) == (inputs.runs["sweep"] == "batch-size").sum()  # each once; the paper's points have no row
     for exhibit in made.values():
         assert exhibit.figure is None or set(urls_of(exhibit.figure)) <= rows
 
@@ -118,17 +110,17 @@ def test_figure_2_has_ours_in_one_row_and_the_papers_curves_below_and_its_data_a
 def test_the_paper_shares_our_panel_where_data_set_and_metric_are_the_same():
     runs = sweep_table(batch_sizes=(512, 1024, 2048), scale="paper", examples_seen=int(3e9))
     runs = runs.rename(columns={ACCURACY: "imagenet1k/acc1"})
-    figure = by_name(found_of(runs))["figure-2"].figure
+    figure = by_name(inputs_of(runs))["figure-2"].figure
     (axes,) = (axes for head, axes in panels_of(figure).items() if head.startswith("SigLIP"))
     assert axes.get_title(loc="left").startswith("SigLIP, ours (paper scale), paper's")
     assert {"sigmoid", "softmax", "sigmoid, 3B", "softmax, 9B"} <= set(lines_of(axes))
 
 
-def test_imported_rows_are_series_of_their_own_with_a_colour_and_a_name(found):
+def test_imported_rows_are_series_of_their_own_with_a_colour_and_a_name(inputs):
     theirs = sweep_table(batch_sizes=(64, 128)).assign(origin="their trainer", sweep="theirs")
     theirs["run_id"] = "their-" + theirs["run_id"]
     runs = pd.concat([sweep_table(batch_sizes=(64, 128, 256)), theirs], ignore_index=True)
-    figure = by_name(found_of(runs))["figure-2"].figure
+    figure = by_name(inputs_of(runs))["figure-2"].figure
     axes = next(axes for head, axes in panels_of(figure).items() if head.startswith("SigLIP, ours"))
     assert len([line for line in axes.lines if line.get_label() == "sigmoid"]) == 2
     assert len({line.get_color() for line in axes.lines if line.get_label() == "sigmoid"}) == 2
@@ -139,7 +131,7 @@ def test_runs_without_a_result_are_crosses_at_their_batch_size_and_counted_in_th
     runs = sweep_table()
     runs.loc[len(runs)] = run_row("softmax", 4096, status="oom")
     runs.loc[len(runs)] = run_row("sigmoid", 4096, status="diverged")
-    exhibit = by_name(found_of(runs))["figure-2"]
+    exhibit = by_name(inputs_of(runs))["figure-2"]
     axes = next(axes for head, axes in panels_of(exhibit.figure).items() if head.startswith("SigLIP, ours"))
     crosses = [line for line in axes.lines if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[4096], [4096]]
@@ -149,14 +141,14 @@ def test_runs_without_a_result_are_crosses_at_their_batch_size_and_counted_in_th
 
 def test_of_many_runs_only_means_are_drawn_and_the_caption_says_so():
     runs = sweep_table(batch_sizes=(32, 64, 128, 256, 512), seeds=range(210))
-    exhibit = by_name(found_of(runs.assign(run_id=[f"r{n}" for n in range(len(runs))])))["figure-2"]
+    exhibit = by_name(inputs_of(runs.assign(run_id=[f"r{n}" for n in range(len(runs))])))["figure-2"]
     assert urls_of(exhibit.figure) == []
     assert "up to 210 seeds" in exhibit.caption and "too many to be drawn" in exhibit.caption
 
 
 def test_figure_3_has_a_line_for_each_length_in_a_panel_for_each_loss():
     runs = pd.concat([sweep_table(setup="siglit", examples_seen=n) for n in (65536, 131072)], ignore_index=True)
-    panels = panels_of(by_name(found_of(runs))["figure-3"].figure)
+    panels = panels_of(by_name(inputs_of(runs))["figure-3"].figure)
     assert [head.split("\n")[0] for head in panels] == [
         *("sigmoid, ours (laptop scale)", "softmax, ours (laptop scale)", "sigmoid, paper", "softmax, paper")
     ]
@@ -165,12 +157,12 @@ def test_figure_3_has_a_line_for_each_length_in_a_panel_for_each_loss():
     assert {"sigmoid, 450M", "sigmoid, 18B"} <= set(lines_of(paper))
 
 
-def test_figure_4_tells_decay_on_pretrained_weights_from_none_and_from_scratch(made, found):
+def test_figure_4_tells_decay_on_pretrained_weights_from_none_and_from_scratch(made, inputs):
     zero_shot, probe = made["figure-4"].figure.axes
     cases = {"pretrained, decay on all weights", "pretrained, no decay on it", "from scratch"}
     assert set(lines_of(zero_shot)) == set(lines_of(probe)) == cases
     assert probe.get_ylabel() == "10-shot accuracy (%)"
-    ends = found.evaluations[found.evaluations["examples_seen_at"] == found.evaluations["examples_seen"]]
+    ends = inputs.evaluations[inputs.evaluations["examples_seen_at"] == inputs.evaluations["examples_seen"]]
     scratch = ends[ends["setup"] == "siglip"]["wds_shapes_objects/10shot_acc1"]
     assert lines_of(probe)["from scratch"].get_ydata()[-1] == pytest.approx(100 * scratch.mean())
     assert "numbers are not published; its claim: Pretrained" in made["figure-4"].caption
@@ -183,8 +175,8 @@ def test_figure_5_has_a_row_for_each_learning_rate_and_a_line_for_each_run(made)
     assert {line.get_label() for line in axes[0].lines} == {"β2 0.95", "β2 0.999"}
 
 
-def test_figure_6_is_drawn_by_ratio_and_pairs_matched_by_longer_training_are_a_kind_of_their_own(found, made):
-    runs = draw.with_ratios(found.of("figure 6"))
+def test_figure_6_is_drawn_by_ratio_and_pairs_matched_by_longer_training_are_a_kind_of_their_own(inputs, made):
+    runs = draw.with_ratios(inputs.of("figure 6"))
     assert sorted(runs["ratio"].round(2).unique()) == [2.55, 25.5, 255]
     assert set(runs["kind"]) == {"all", "random", "hard", "easy", "hard, matched pairs"}
     accuracy, bias, positive, negative = made["figure-6"].figure.axes
@@ -247,7 +239,7 @@ def test_a_public_model_is_found_in_the_papers_table(model, pretrained, row):
 def test_released_weights_stand_beside_the_papers_row_of_the_same():
     own = run_row(setup="released", sweep="released", model="ViT-B-16-SigLIP", batch_size=32768, pretrained="webli")
     own = {name: value for name, value in own.items() if "/" not in name} | {"imagenet1k/acc1": 0.7601}
-    table = by_name(found_of(pd.DataFrame([own])))["table-3"].table
+    table = by_name(inputs_of(pd.DataFrame([own])))["table-3"].table
     (row,) = (row for _, row in table.iterrows() if row["", "model"] == "SigLIP" and row["", "patches"] == "196")
     assert (row["ours", "ImageNet"], row["paper", "ImageNet"]) == ("76.0", "76.2")
     assert len(table) == 20
@@ -255,16 +247,16 @@ def test_released_weights_stand_beside_the_papers_row_of_the_same():
 
 def test_a_step_is_stacked_of_the_parts_that_runs_have():
     parts = {"towers_seconds": 0.3, "loss_seconds": 0.1, "optimizer_seconds": 0.05}
-    made = by_name(found_of(sweep_table(batch_sizes=(64, 128), step_seconds=0.5, **parts)))
+    made = by_name(inputs_of(sweep_table(batch_sizes=(64, 128), step_seconds=0.5, **parts)))
     axes = made["cost-step-time"].figure.axes[0]
     assert max(bar.get_y() + bar.get_height() for bar in axes.patches) == pytest.approx(0.45)
     share = lines_of(made["cost-loss-share"].figure.axes[0])["sigmoid"]
     assert list(share.get_ydata()) == pytest.approx([20, 20])
-    assert "cost-step-time" not in by_name(found_of(sweep_table(batch_sizes=(64, 128))))
+    assert "cost-step-time" not in by_name(inputs_of(sweep_table(batch_sizes=(64, 128))))
 
 
-def test_compute_is_counted_as_the_planner_counts_it(found):
-    runs = found.ours[found.ours["sweep"] == "batch-size"]
+def test_compute_is_counted_as_the_planner_counts_it(inputs):
+    runs = inputs.ours[inputs.ours["sweep"] == "batch-size"]
     flops = training_flops_of(runs)
     row = runs.iloc[0]
     spec = RunSpec.model_construct(
@@ -283,7 +275,7 @@ def test_on_the_pareto_front_are_runs_that_none_beats_for_as_little():
 
 
 def test_a_sweep_of_the_persons_own_is_drawn_against_batch_size():
-    made = by_name(found_of(sweep_table(sweep="my sweep")))
+    made = by_name(inputs_of(sweep_table(sweep="my sweep")))
     assert "figure-accuracy-my-sweep" in made and "figure-2" not in made
     assert set(lines_of(made["figure-accuracy-my-sweep"].figure.axes[0])) == {"sigmoid", "softmax"}
 
@@ -292,36 +284,12 @@ def test_a_name_with_slashes_leaves_no_folder():
     lines = pd.DataFrame(
         {"run_id": "a", "sweep": "../a/b", "seed": [0, 1], "examples_seen_at": 64, "training_loss": 5.0}
     )
-    made = by_name(found_of(sweep_table(sweep="../a/b"), curves=lines))
+    made = by_name(inputs_of(sweep_table(sweep="../a/b"), curves=lines))
     assert {"figure-accuracy----a-b", "figure-curves----a-b"} <= set(made)
 
 
 def test_what_a_sweep_reproduces_is_read_from_its_words():
     assert reproduced("figures 2 and 8, tables 5; section 4.3") == {"figure 2", "figure 8", "table 5", "section 4.3"}
-
-
-def broken_tables():
-    table = sweep_table()
-    odd = table.astype(object)
-    odd.iloc[0, :] = "not a number"
-    corrupt = pd.DataFrame([{"run_id": "x", "sweep": "batch-size", "status": "corrupt", "reason": "no JSON"}])
-    return {
-        "no rows": table[:0],
-        "no columns": pd.DataFrame({"run_id": ["a"]}),
-        "all corrupt": corrupt.reindex(columns=results.FIRST_COLUMNS),
-        "one corrupt": pd.concat([table, corrupt]),
-        "text for numbers": odd,
-        "older, with less columns": table[["run_id", "sweep", "setup", "loss", "batch_size", ACCURACY]],
-        "no evaluation": table[[column for column in table if "/" not in column]],
-        "none finished": table.assign(status="failed", **{ACCURACY: float("nan")}),
-        "another loss": table.assign(loss="triplet"),
-    }
-
-
-@pytest.mark.parametrize("name", broken_tables())
-def test_no_table_stops_the_exhibits(name):
-    for exhibit in exhibits(found_of(broken_tables()[name], curves=pd.DataFrame({"sweep": ["beta2"]}))):
-        assert exhibit.caption and isinstance(exhibit.data, pd.DataFrame)
 
 
 def test_a_figure_is_saved_in_three_formats_with_links_and_the_same_bytes(made, tmp_path):
@@ -346,10 +314,10 @@ def test_a_notebook_draws_without_giving_axes():
 
 
 def test_latex_has_booktabs_and_spanning_heads_and_escapes_what_is_latex(made):
-    text = written.latex(made["table-5"].table, "50% of a_b", "tab:5")
+    text = markup.latex_table(made["table-5"].table, "50% of a_b", "tab:5")
     assert all(f"\\{rule}" in text for rule in ("toprule", "midrule", "bottomrule", "multicolumn{2}{c}{paper, 9B}"))
     assert "50\\% of a\\_b" in text and "\\label{tab:5}" in text
     hostile = pd.DataFrame({"a&b": ["\\input{x}", "1 ± 2", None]})
-    assert "a\\&b" in written.latex(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in written.latex(
+    assert "a\\&b" in markup.latex_table(hostile, "", "t") and "\\textbackslash{}input\\{x\\}" in markup.latex_table(
         hostile, "", "t"
     )

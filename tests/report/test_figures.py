@@ -5,8 +5,9 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from repro.report import draw, figures, tables
+from repro.report import draw, tables
 from repro.report.draw.axes import label_batch_sizes
+from repro.report.exhibits.cost import memory_unit
 from repro.report.style import look
 from tests.report.conftest import run_row, sweep_table
 
@@ -124,14 +125,15 @@ def test_lengths_have_lines_of_their_own():
 def test_speed_of_two_machines_is_not_averaged():
     table = pd.concat([sweep_table(), sweep_table(machine="Another CPU, 64 cores")], ignore_index=True)
 
-    axes = draw.by_batch_size(table, "examples_per_second", 1, "speed (examples/s)", also=tables.MACHINE)
+    by = tables.series_columns(table, tables.MACHINE)
+    axes = draw.by_batch_size(table, "examples_per_second", 1, "speed (examples/s)", by=by)
 
     assert len(lines_of(axes)) == 4
 
 
 @pytest.mark.parametrize(("gibibytes", "unit"), [(0.5, "MiB"), (40, "GiB")])
 def test_memory_is_in_the_unit_that_people_would_use(gibibytes, unit):
-    assert figures.memory_unit(sweep_table(peak_memory_bytes=gibibytes * 2**30))[0] == unit
+    assert memory_unit(sweep_table(peak_memory_bytes=gibibytes * 2**30))[0] == unit
 
 
 def test_a_figure_without_any_result_says_so():

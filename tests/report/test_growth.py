@@ -4,14 +4,13 @@ import pandas as pd
 import pytest
 
 from repro.report import growth
-from tests.report.conftest import run_row, sweep_table
-from tests.report.test_exhibits import found_of
+from tests.report.conftest import inputs_of, run_row, sweep_table
 
 
 @pytest.fixture(scope="module")
 def made():
     """{name: exhibit} of a sweep of a person's own whose name begins as the paper's rows do."""
-    return {each.name: each for each in growth.exhibits(found_of(sweep_table(sweep="paper-scale")))}
+    return {each.name: each for each in growth.exhibits(inputs_of(sweep_table(sweep="paper-scale")))}
 
 
 def test_a_sweep_is_ours_whatever_its_name(made):
@@ -37,12 +36,12 @@ def test_an_arrow_points_beyond_the_grid_only_where_accuracy_still_rises(slope, 
     rows = [
         run_row(batch_size=32 * 2**n, seed=s, accuracy=0.5 + slope * n + s / 1000) for n in range(4) for s in (0, 1)
     ]
-    (points, *_) = growth.exhibits(found_of(pd.DataFrame(rows), metrics=("wds_shapes_objects/acc1",)))
+    (points, *_) = growth.exhibits(inputs_of(pd.DataFrame(rows), metrics=("wds_shapes_objects/acc1",)))
     texts = points.figure.axes[0].texts
     ours = len(points.table) - points.table["series"].str.startswith("paper, ").sum()
     assert len([text for text in texts if text.arrow_patch and text.xy[1] > len(points.table) - ours]) == arrows
 
 
 def test_a_length_that_is_no_number_is_left_out_of_names():
-    (points, *_) = growth.exhibits(found_of(sweep_table().assign(examples_seen="x")))
+    (points, *_) = growth.exhibits(inputs_of(sweep_table().assign(examples_seen="x")))
     assert points.table["series"][0] == "siglip, sigmoid, shapes_objects"

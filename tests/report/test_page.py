@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import figures, page, rows, tables, words
-from repro.report.found import Found
-from tests.report.conftest import run_row, sweep_table
+from repro.report import figures, page, tables, words
+from tests.report.conftest import inputs_of, run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
+SWEEPS = ("bias", "noise", "negatives", "batch-size", "vocabulary", "finetune", "seeds")
 
 
 class Page(HTMLParser):
@@ -36,16 +36,11 @@ class Page(HTMLParser):
             self.scripts[self.in_script] = self.scripts.get(self.in_script, "") + data
 
 
-def found_in(table, **more):
-    empty = {"evaluations": pd.DataFrame(), "curves": pd.DataFrame(), "bench": {}}
-    return Found(tables.with_mean_recall(table), published=results.published(), **(empty | more))
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The report of fourteen finished runs with one seed."""
     folder = tmp_path_factory.mktemp("report")
-    page.write(found_in(sweep_table()), folder, "batch-size", "repro report batch-size")
+    page.write(inputs_of(sweep_table()), folder, "batch-size", "repro report batch-size")
     return folder
 
 
@@ -55,7 +50,7 @@ def write(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "FORMATS", ("svg",))
 
     def write_page(table, **options):
-        return page.write(found_in(table, **options), tmp_path, "test").read_text()
+        return page.write(inputs_of(table, **options), tmp_path, "test").read_text()
 
     return write_page
 
@@ -96,7 +91,7 @@ def test_ids_are_unique_though_figures_share_a_page(folder):
 
 
 def test_the_same_runs_give_the_same_bytes(folder, tmp_path):
-    page.write(found_in(sweep_table()), tmp_path, "batch-size", "repro report batch-size")
+    page.write(inputs_of(sweep_table()), tmp_path, "batch-size", "repro report batch-size")
 
     for file in folder.rglob("*.*"):
         assert (tmp_path / file.relative_to(folder)).read_bytes() == file.read_bytes(), file
@@ -104,7 +99,7 @@ def test_the_same_runs_give_the_same_bytes(folder, tmp_path):
 
 def test_nothing_of_a_run_is_markup_in_the_document(tmp_path):
     table = sweep_table(setup="*a* [b](http://c) `d` <e> &amp; # ~~f~~", machine="| `x` _y_ ![z](w)")
-    page.write(found_in(table.head(1)), tmp_path, "*1*", "repro report `1``2`")
+    page.write(inputs_of(table.head(1)), tmp_path, "*1*", "repro report `1``2`")
 
     text = (tmp_path / "report.md").read_text()
 
@@ -161,18 +156,18 @@ def test_the_pages_data_are_the_table_and_so_is_runs_csv(folder):
     ],
 )
 def test_a_column_travels_small(values, packed):
-    assert rows._packed("x", values) == packed
+    assert page._packed("x", values) == packed
 
 
 def test_a_training_curve_is_thinned_and_keeps_its_end(table):
     steps = range(1, 1001)
     lines = {"sweep": "batch-size", "run_id": table["run_id"][3], "examples_seen_at": steps}
 
-    curve = rows.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
+    curve = page.payload(table, [ACCURACY], pd.DataFrame(lines).assign(training_loss=[1 / s for s in steps]))["curves"][
         3
     ]
 
-    assert len(curve["examples"]) == rows.MOST_POINTS
+    assert len(curve["examples"]) == page.MOST_POINTS
     assert (curve["examples"][-1], curve["training_loss"][-1]) == (1000, 0.001)
 
 
@@ -258,7 +253,11 @@ def broken_tables():
         "only imported": imported,
         "only loss, batch size and metric": sweep_table()[["loss", "batch_size", ACCURACY]],
         "status without reason": sweep_table().drop(columns="reason"),
-        "a list in a cell": sweep_table().assign(machine=[["one", "two"]] * 14, learning_rate=[[1e-3]] * 14),
+        "no rows": sweep_table()[:0],
+        "older, with less columns": sweep_table()[["run_id", "sweep", "setup", "loss", "batch_size", ACCURACY]],
+        "another loss": sweep_table().assign(loss="triplet"),
+        "other sweeps, failed": pd.DataFrame([run_row(status="failed", sweep=sweep) for sweep in SWEEPS]),
+        "other sweeps, columns of an older version": pd.DataFrame([run_row(sweep=sweep) for sweep in SWEEPS]),
         "ours and imported": pd.concat([sweep_table(), imported], ignore_index=True),
     }
 
@@ -267,10 +266,10 @@ def broken_tables():
 def test_no_table_stops_a_report(name, write):
     table = broken_tables()[name]
 
-    text = write(table)
+    text = write(table, curves=pd.DataFrame({"sweep": ["beta2"]}))
 
     ours = table[table["origin"].isna()] if "origin" in table else table
-    assert (f"{len(ours)} run" if len(ours) else "14 imported rows, no runs of ours.") in text
+    assert (f"{len(ours)} run" if len(ours) or table.empty else "14 imported rows, no runs of ours.") in text
     assert json.loads(Page(text).scripts["data"])["count"] == len(table)
     if not len(tables.finished(table)):
         assert "No run has finished" in text
@@ -279,3 +278,22 @@ def test_no_table_stops_a_report(name, write):
 def test_what_stands_in_for_what_is_private_is_said(write):
     assert "WebLI, which the paper trains on, is private" in html.unescape(write(sweep_table(scale="paper")))
     assert "is private" not in write(sweep_table())
+
+
+def test_provenance_names_commits_versions_machines_and_data(table):
+    table.loc[0, ["git_dirty", "git_commit"]] = [True, "fedcba9876543210" + 24 * "0"]
+    theirs = sweep_table(batch_sizes=(64,), origin="theirs", sweep="theirs", source_file="theirs.json")
+    both = pd.concat([table, theirs], ignore_index=True)
+    inputs = inputs_of(both)
+
+    ours, imported, paper = sorted(
+        words.provenance(inputs.all, inputs.published).to_dict("records"), key=lambda row: row["series"]
+    )[:3]
+
+    assert ours["series"] == "batch-size, siglip, laptop"
+    assert ours["source"] == "14 runs, 14 finished"
+    assert ours["commits"] == "0123456789ab, fedcba987654 (some with uncommitted changes)"
+    assert "torch 2.9.0" in ours["versions"]
+    assert ours["data fingerprints"] == "5f3a9c0d1e2b4a67"
+    assert (imported["series"], imported["files"]) == ("imported: theirs, siglip, laptop", "theirs.json")
+    assert paper["source"].startswith("arXiv 2303.15343; 688 numbers")

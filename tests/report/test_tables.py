@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from repro.config.errors import InputError
-from repro.report import tables, written
+from repro.report import markup, tables
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -71,7 +71,7 @@ def test_an_unknown_metric_names_the_nearest(table):
 
 
 def test_markdown_escapes_what_would_break_the_table():
-    text = written.markdown(pd.DataFrame({"reason": ["a|b\nc", None], "value": [0.25, math.nan]}))
+    text = markup.markdown_table(pd.DataFrame({"reason": ["a|b\nc", None], "value": [0.25, math.nan]}))
 
     assert text.splitlines() == ["| reason | value |", "| --- | --- |", "| a\\|b c | 0.25 |", "|  |  |"]
 

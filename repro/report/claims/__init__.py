@@ -1,35 +1,56 @@
-"""The paper's claims as a list: what it says, its number, ours, and the verdict that our runs bear.
+"""The paper's claims, declared in paper.yaml, with the verdicts that our runs bear."""
 
-Each claim is a function of what the report has found. The paper's numbers are looked up in its tables (`published`);
-where it published a curve only, the claim stands in words.
-"""
-
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from repro.config.spec import RunSpec
-from repro.report.claims import batch_size, negatives, settings, systems, training
-from repro.report.claims.claim import Claim
-from repro.report.found import Found
+from repro.report.claims import batch_size, experiments
+from repro.report.claims.evidence import Part, Verdict, groups, weigh, where
+from repro.report.inputs import Inputs, declared
 from repro.results.sources import ORIGIN
 
-CLAIMS: tuple[Callable[[Found], Claim], ...] = (
-    *batch_size.CLAIMS,
-    *training.CLAIMS,
-    *negatives.CLAIMS,
-    *settings.BIAS,
-    *training.NOISE,
-    *settings.CLAIMS,
-    *systems.CLAIMS,
-)
+JUDGES = vars(batch_size) | vars(experiments)
+"""Functions by name: of each claim that is no comparison of cells, the one that is called as it is."""
 
 
-def claims(found: Found) -> list[Claim]:
-    """All of the paper's claims, in the order of its sections."""
-    told = replace(found, runs=columns_of_claims(found.runs))
-    return [claim(told) for claim in CLAIMS]
+@dataclass(frozen=True)
+class Claim:
+    """An entry of paper.yaml, which says what each field is, with our verdict, numbers in words, and their runs."""
+
+    name: str
+    text: str
+    source: str
+    paper: str
+    exhibit: str = ""
+    how: str = ""
+    of: str = "run"
+    expected: str = ""
+    cells: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    verdict: Verdict = Verdict.NOT_RUN
+    ours: str = ""
+    runs: int = 0
+
+    @property
+    def anchor(self) -> str:
+        return self.exhibit or self.source.partition(",")[0].replace(" ", "-")
+
+    def parts(self, inputs: Inputs) -> Iterator[Part | None]:
+        """Yield the parts of our evidence."""
+        if not self.cells:
+            yield from JUDGES[self.name.replace("-", "_")](inputs)
+        for group in groups(inputs, self.source) if self.cells else ():
+            for label, pair in self.cells.items():
+                yield group.part(label, [where(group.runs, **cell) for cell in pair], self.expected)
+
+
+def claims(inputs: Inputs) -> list[Claim]:
+    """All of the paper's claims in the order of its sections, with our evidence."""
+    inputs = replace(inputs, runs=columns_of_claims(inputs.runs))
+    entries = [Claim(name, **entry) for name, entry in declared()["claims"].items()]
+    judged = [(claim, weigh(claim.parts(inputs))) for claim in entries]
+    return [replace(claim, verdict=verdict, ours=ours, runs=runs) for claim, (verdict, ours, runs) in judged]
 
 
 def columns_of_claims(runs: pd.DataFrame) -> pd.DataFrame:

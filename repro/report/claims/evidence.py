@@ -1,12 +1,13 @@
-"""What runs say of a claim: differences of means with intervals, and the verdicts that they bear.
+"""Evidence for a claim: differences of means with intervals, and the verdicts that they bear.
 
 Seed noise is pooled over all cells of a group of runs that have several seeds, so that two or three seeds a cell say
 something: a difference of two cells then has the degrees of freedom of the whole group. Where no cell has two seeds
 there is no noise, and so no verdict. Rows of the same cell and seed are one draw.
 """
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -14,14 +15,18 @@ import numpy as np
 import pandas as pd
 
 from repro.report import tables
+from repro.report.inputs import Inputs
 
 MARGIN = 0.5
 """Points within which accuracies count as the same, where a claim is that they are."""
+SMALL_COST = 1.0
+"""Points: the paper's small cost (half a percent), to one digit."""
 LEVEL = 0.05
+NEVER_COMPARED = ("scale", "data_fingerprint")
 
 
 class Verdict(StrEnum):
-    """What our runs say of a claim. Only the first four are verdicts; the last two say that none can be given."""
+    """Verdict of our runs on a claim. Only the first four are verdicts; the last two say that none can be given."""
 
     AGREES = "agrees"
     MIXED = "mixed"
@@ -32,22 +37,8 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """ours: our numbers in words. runs: how many runs (or what `of` says) they are of. detail: how it was judged."""
-
-    verdict: Verdict
-    ours: str = ""
-    runs: int = 0
-    detail: str = ""
-    of: str = "run"
-
-
-NOTHING = Evidence(Verdict.NOT_RUN)
-
-
-@dataclass(frozen=True)
 class Difference:
-    """Of two means, in points, by Student's t. error: its standard error; freedom: of the noise, 0 where unknown."""
+    """Two means' difference in points, by Student's t. error: its standard error; freedom: 0 where it is unknown."""
 
     points: float
     error: float
@@ -63,12 +54,17 @@ class Difference:
         half = float(stdtrit(self.freedom, 1 - LEVEL / 2 / comparisons)) * self.error
         return self.points - half, self.points + half
 
-    def told(self, comparisons: int = 1) -> str:
+    def text(self, comparisons: int = 1) -> str:
         """'+1.2 (+0.3 to +2.1)'."""
         if not self.freedom:
             return f"{tables.signed(self.points)} (one seed)"
         low, high = self.interval(comparisons)
         return f"{tables.signed(self.points)} ({tables.signed(low)} to {tables.signed(high)})"
+
+    def minus(self, other: "Difference") -> "Difference":
+        """The difference of two differences with the same noise."""
+        error = math.hypot(self.error, other.error)
+        return Difference(self.points - other.points, error, self.freedom, self.runs | other.runs)
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,56 @@ class Part:
     text: str
     judge: Callable[[int], Verdict] | None
     runs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may be compared: one scale, one data set. label: '' where there is but one group."""
+
+    label: str
+    runs: pd.DataFrame
+
+    @functools.cached_property
+    def accuracy(self) -> str:
+        return self._metric("acc1")
+
+    @functools.cached_property
+    def retrieval(self) -> str:
+        return self._metric("mean_recall@1")
+
+    def _metric(self, name: str) -> str:
+        """The metric of this name that these runs have, ImageNet's first; '' for none. Of languages it is the mean."""
+        done = tables.finished(self.runs)
+        metrics = [m for m in tables.main_metrics(self.runs) if m.rpartition("/")[2] == name]
+        metrics = [m for m in metrics if tables.numbers(done[m]).notna().any()]
+        return next((m for m in metrics if m == "imagenet1k/acc1"), next(iter(metrics), ""))
+
+    def of(self, **conditions: object) -> pd.DataFrame:
+        return where(self.runs, **conditions)
+
+    def named(self, text: str) -> str:
+        return ", ".join(filter(None, [self.label, text]))
+
+    def difference(
+        self, first: pd.DataFrame, second: pd.DataFrame, metric: str = "", on: tuple[str, ...] = ()
+    ) -> Difference | None:
+        """Difference of accuracy, or the given metric, with the noise of the whole group; None where a run lacks."""
+        metric = metric or self.accuracy
+        return difference(first, second, metric, self.runs, on) if metric and len(first) and len(second) else None
+
+    def part(
+        self, label: str, pair: Sequence[pd.DataFrame], expected: str, metric: str = "", on: tuple = (), **how: float
+    ) -> "Part | None":
+        """The difference as a part of a claim (see `part`)."""
+        return part(self.named(label), self.difference(*pair, metric, on), expected, **how)
+
+
+def groups(inputs: Inputs, *exhibits: str) -> Iterator[Group]:
+    """Our runs of the sweeps that reproduce these exhibits ('table 4')."""
+    runs = tables.placed(inputs.of(*exhibits))
+    by = [column for column in NEVER_COMPARED if column in runs and runs[column].nunique(dropna=False) > 1]
+    for key, part in tables.split(runs, by) if len(runs) else ():
+        yield Group(tables.series_label(key), part)
 
 
 def seed_noise(pool: pd.DataFrame, metric: str, scale: float = 100) -> tuple[float, int]:
@@ -115,24 +161,23 @@ def difference(
     noise, freedom = seed_noise(pool, metric, scale)
     variances = noise**2 * (1 / both["count_first"] + 1 / both["count_second"])
     error = math.sqrt(variances.sum()) / len(both) if freedom else math.nan
-    return Difference(points, error, freedom, _ids(first, metric) | _ids(second, metric))
+    runs = pd.concat([_measured(first, metric), _measured(second, metric)])["run_id"]
+    return Difference(points, error, freedom, frozenset(runs.astype(str)))
+
+
+def _measured(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    done = tables.finished(runs)
+    return done.assign(value=tables.numbers(done[metric])).dropna(subset=["value"])
 
 
 def _draws(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """One value for each cell and seed, of the finished runs that have one."""
-    done = tables.finished(runs)
-    done = done.assign(value=tables.numbers(done[metric])).dropna(subset=["value"])
     keys = list(dict.fromkeys([*by, "seed"]))
-    return done.groupby(keys, dropna=False)["value"].mean().reset_index()
-
-
-def _ids(runs: pd.DataFrame, metric: str) -> frozenset[str]:
-    done = tables.finished(runs)
-    return frozenset(done.loc[tables.numbers(done[metric]).notna(), "run_id"].astype(str))
+    return _measured(runs, metric).groupby(keys, dropna=False)["value"].mean().reset_index()
 
 
 def part(
-    label: str, found: Difference | None, expected: str, margin: float = MARGIN, comparisons: int = 1
+    label: str, measured: Difference | None, expected: str, margin: float = MARGIN, comparisons: int = 1
 ) -> Part | None:
     """A difference as a part of a claim; None of none.
 
@@ -140,28 +185,28 @@ def part(
     lower' (above −margin), '' (shown and not judged). comparisons: among how many this one was chosen by looking at
     the same runs.
     """
-    if found is None:
+    if measured is None:
         return None
-    text = f"{label}: {found.told(comparisons)}" if label else found.told(comparisons)
 
     def judged(parts: int) -> Verdict:
-        if not found.freedom:
+        if not measured.freedom:
             return Verdict.TOO_FEW
-        verdict = judge(found.interval(comparisons), expected, margin)
+        verdict = judge(measured.interval(comparisons), expected, margin)
         if verdict == Verdict.CONTRADICTS:  # of several parts one by chance would do
-            verdict = judge(found.interval(comparisons * parts), expected, margin)
+            verdict = judge(measured.interval(comparisons * parts), expected, margin)
         return verdict
 
-    return Part(text, judged if expected else None, found.runs)
+    text = measured.text(comparisons)
+    return Part(f"{label}: {text}" if label else text, judged if expected else None, measured.runs)
 
 
-def said(text: str, verdict: Verdict, runs: Iterable[str] = ()) -> Part:
-    """A part whose verdict is no matter of an interval."""
-    return Part(text, lambda parts: verdict, frozenset(runs))
+def fixed(text: str, verdict: Verdict | None, runs: Iterable[object] = ()) -> Part:
+    """A part whose verdict does not depend on an interval; None: shown and not judged."""
+    return Part(text, verdict and (lambda parts: verdict), frozenset(map(str, runs)))
 
 
 def judge(interval: tuple[float, float], expected: str, margin: float = MARGIN) -> Verdict:
-    """What an interval says of an expectation (see `part`)."""
+    """Verdict that an interval bears on an expectation (see `part`)."""
     low, high = interval if expected != "lower" else (-interval[1], -interval[0])
     if expected == "equal":
         agrees, contradicts = low > -margin and high < margin, low > margin or high < -margin
@@ -172,25 +217,25 @@ def judge(interval: tuple[float, float], expected: str, margin: float = MARGIN) 
     return Verdict.AGREES if agrees else Verdict.CONTRADICTS if contradicts else Verdict.NOT_SHOWN
 
 
-def weigh(parts: Iterable[Part | None], detail: str = "", of: str = "run") -> Evidence:
-    """Parts → one evidence: agreement needs all that are judged, contradiction one; some of each are mixed."""
+def weakest(verdicts: Iterable[Verdict]) -> Verdict:
+    """Agreement needs all, contradiction one."""
+    return next(v for v in (Verdict.CONTRADICTS, Verdict.NOT_SHOWN, Verdict.AGREES) if v in verdicts)
+
+
+def weigh(parts: Iterable[Part | None]) -> tuple[Verdict, str, int]:
+    """Parts → verdict, our numbers in words, and how many runs they are of.
+
+    Agreement needs all that are judged, contradiction one; some of each are mixed.
+    """
     known = [each for each in parts if each is not None]
-    if not known:
-        return NOTHING
-    runs = frozenset().union(*(each.runs for each in known))
     judges = [each.judge for each in known if each.judge is not None]
-    verdicts = [judged(len(judges)) for judged in judges]
-    return Evidence(together(verdicts), "; ".join(each.text for each in known), len(runs), detail, of)
-
-
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """All that can be told agree: that; some agree and some contradict: mixed; else the weaker of them."""
-    told = {verdict for verdict in verdicts if verdict not in (Verdict.NOT_RUN, Verdict.TOO_FEW)}
-    if not told:
-        return Verdict.TOO_FEW if Verdict.TOO_FEW in verdicts else Verdict.NOT_RUN
-    if {Verdict.AGREES, Verdict.CONTRADICTS} <= told:
-        return Verdict.MIXED
-    return next(v for v in (Verdict.CONTRADICTS, Verdict.NOT_SHOWN, Verdict.AGREES) if v in told)
+    verdicts = {judged(len(judges)) for judged in judges}
+    known_verdicts = verdicts - {Verdict.TOO_FEW}
+    verdict = next(iter(verdicts), Verdict.NOT_RUN)
+    if known_verdicts:
+        verdict = Verdict.MIXED if {Verdict.AGREES, Verdict.CONTRADICTS} <= known_verdicts else weakest(known_verdicts)
+    runs = frozenset().union(*(each.runs for each in known))
+    return verdict, "; ".join(each.text for each in known), len(runs)
 
 
 def where(runs: pd.DataFrame, **conditions: object) -> pd.DataFrame:

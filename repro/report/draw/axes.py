@@ -34,10 +34,17 @@ def label_batch_sizes(axes: Axes, sizes: Iterable[int], most: int = 7) -> None:
         axes.set_xlabel("batch size")
 
 
-def label_examples(axes: Axes, counts: Iterable[float], label: str = "examples seen") -> None:
-    """A log₂ axis of examples: 4.1k, 450M, 3B."""
+def label_examples(
+    axes: Axes, counts: Iterable[float], label: str = "examples seen", write: Callable[[float], str] = format_examples
+) -> None:
+    """A log₂ axis of examples: 4.1k, 450M, 3B; labels where they have room beside each other, from the largest."""
     counts = sorted({float(count) for count in counts if count > 0})
-    _label_log(axes, counts, _apart(axes, counts, format_examples), format_examples)
+    room = _points_wide(axes) / (math.log2(counts[-1] / counts[0]) + 1) if counts else 0  # points of a doubling
+    ticks: list[float] = []
+    for count in reversed(counts):
+        if not ticks or room * math.log2(ticks[-1] / count) > 4.6 * len(write(count)) + 6:
+            ticks.append(count)
+    _label_log(axes, counts, ticks[::-1], write)
     axes.set_xlabel(label)
 
 
@@ -48,22 +55,11 @@ def label_examples_evenly(axes: Axes) -> None:
     axes.set_xlabel("examples seen")
 
 
-def label_ratios(axes: Axes, ratios: Iterable[float]) -> None:
-    """A log axis of negatives for each positive, written as the paper does: 1:16, 1:1.6k."""
-    counts = sorted({float(ratio) for ratio in ratios if ratio > 0})
-
-    def write(ratio: float) -> str:
-        return f"1:{_short(ratio)}"
-
-    _label_log(axes, counts, _apart(axes, counts, write), write)
-    axes.set_xlabel("positives : negatives")
-
-
-def label_rows(axes: Axes, label: str, write: Callable[[float], str] | None = None, wide: int = 28) -> None:
+def label_rows(axes: Axes, label: str, write: Callable[[float], str] | None = None) -> None:
     """The vertical axis: its label, few ticks, numbers without exponents."""
-    axes.set_ylabel(textwrap.fill(label, wide))
+    axes.set_ylabel(textwrap.fill(label, 28))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else _number(number)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: (write or _number)(number)))
     axes.grid(False, which="minor")
 
 
@@ -75,7 +71,7 @@ def label_log_rows(axes: Axes, label: str, write: Callable[[float], str] | None 
     subs = (1.0,) if decades > 2 or base != 10 else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(LogLocator(base=base, subs=subs, numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: write(number) if write else _number(number)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda number, _: (write or _number)(number)))
     axes.set_ylabel(textwrap.fill(label, 28))
     axes.grid(False, which="minor")
 
@@ -91,17 +87,6 @@ def title(axes: Axes, *lines: str) -> None:
     """At the left, one line or two, cut where they would leave the panel."""
     most = TITLE_CHARACTERS
     axes.set_title("\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in lines), loc="left")
-
-
-def say(axes: Axes, text: str) -> None:
-    """Words in the place of a panel's content."""
-    axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", va="center")
-
-
-def keep_empty(axes: Axes, text: str) -> None:
-    """A panel that has a place in the figure and nothing to show: words, and no axes."""
-    axes.set_axis_off()
-    say(axes, text)
 
 
 def name_lines(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
@@ -121,7 +106,9 @@ def piled(axes: Axes, heights: Sequence[float]) -> list[float]:
     What is left of each height when the words below it are taken away must not fall: averaged where it does.
     """
     low, high = axes.get_ylim()
-    apart = 9.5 / (0.62 * 72 * axes.figure.get_figheight() / _rows(axes)) * (high - low)
+    place = axes.get_subplotspec()
+    rows = place.get_gridspec().nrows if place else 1
+    apart = 9.5 / (0.62 * 72 * axes.figure.get_figheight() / rows) * (high - low)
     blocks: list[tuple[float, int]] = []
     for place, height in enumerate(heights):
         level, size = height - place * apart, 1
@@ -134,11 +121,6 @@ def piled(axes: Axes, heights: Sequence[float]) -> list[float]:
     return [max(low + apart / 2, min(level, highest)) + place * apart for place, level in enumerate(levels)]
 
 
-def _rows(axes: Axes) -> int:
-    place = axes.get_subplotspec()
-    return place.get_gridspec().nrows if place else 1
-
-
 def _make_room(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
     """Move the left limit of a log axis so that the names fit."""
     low, high = (math.log2(limit) for limit in axes.get_xlim())
@@ -149,7 +131,7 @@ def _make_room(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
 
 
 def every_nth(axes: Axes, labels: Sequence[str]) -> int:
-    """Of evenly spaced labels, every so many-th has room."""
+    """Step between those of evenly spaced labels that have room."""
     needed = sum(4.6 * len(label) + 5 for label in labels)
     return max(1, math.ceil(needed / _points_wide(axes)))
 
@@ -177,20 +159,6 @@ def _label_log(axes: Axes, values: Sequence[float], ticks: Sequence[float], writ
     axes.set_xlim(values[0] / 1.4, values[-1] * 1.4)
 
 
-def _apart(axes: Axes, values: Sequence[float], write: Callable[[float], str]) -> list[float]:
-    """Those of the values whose labels have room beside each other, from the largest."""
-    found: list[float] = []
-    for value in reversed(values):
-        if not found or _room(axes, values) * math.log2(found[-1] / value) > 4.6 * len(write(value)) + 6:
-            found.append(value)
-    return found[::-1]
-
-
-def _room(axes: Axes, values: Sequence[float]) -> float:
-    """Points of a doubling."""
-    return _points_wide(axes) / (math.log2(values[-1] / values[0]) + 1)
-
-
 def _powers(axes: Axes, sizes: Sequence[int], most: int) -> list[float]:
     """The sizes themselves where they have room, else powers of two at even distances."""
     if not sizes:
@@ -203,8 +171,8 @@ def _powers(axes: Axes, sizes: Sequence[int], most: int) -> list[float]:
     return [2**power for power in range(first, last + 1, math.ceil((last - first + 1) / min(5, most)))]
 
 
-def _short(count: float) -> str:
-    """16,383 → 16k, 25.5 → 26, 2.55 → 2.6."""
+def format_ratio(count: float) -> str:
+    """Negatives for each positive, as the paper writes them: 16,383 → 1:16k, 25.5 → 1:26, 2.55 → 1:2.6."""
     if count >= 1000:
-        return f"{count / 1024:.2g}k"
-    return f"{count:.0f}" if count >= 10 else f"{count:.2g}"
+        return f"1:{count / 1024:.2g}k"
+    return f"1:{count:.0f}" if count >= 10 else f"1:{count:.2g}"

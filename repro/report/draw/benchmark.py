@@ -1,4 +1,4 @@
-"""Drawn from tables of results/bench: loss implementations beside each other.
+"""Panels of tables of results/bench: loss implementations beside each other.
 
 A family of implementations (ours, the plain formula, each peer) has one colour; its variants differ in marker.
 """
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from repro.config.units import format_batch_size
-from repro.report.draw.axes import label_batch_sizes, new_axes
+from repro.config.units import format_batch_size, format_bytes
+from repro.report.draw.axes import label_batch_sizes, label_log_rows, new_axes
 from repro.report.style import INK, PAPER
 
 FAMILIES = {
@@ -32,18 +32,15 @@ def family(name: str) -> str:
 
 def styles(names: Sequence[str]) -> dict[str, dict]:
     """Colour by family, marker and line by the place within the family."""
-    found: dict[str, dict] = {}
-    seen: dict[str, int] = {}
-    for name in names:
-        own = family(name)
-        place = seen[own] = seen.get(own, -1) + 1
-        line = LINES[place % len(LINES)]
-        marker = MARKERS[place % len(MARKERS)]
-        found[name] = {"color": FAMILIES.get(own, INK), "marker": marker, "linestyle": line}
+    looks: dict[str, dict] = {}
+    families = [family(name) for name in names]
+    for number, (name, own) in enumerate(zip(names, families, strict=True)):
+        place = families[:number].count(own) % len(LINES)
+        looks[name] = {"color": FAMILIES.get(own, INK), "marker": MARKERS[place], "linestyle": LINES[place]}
         # Lines often coincide: the plain formula's is broad, below; ours is above all.
-        found[name] |= {"plain": {"linewidth": 3.5, "alpha": 0.55, "zorder": 2.5}}.get(own, {"zorder": 3})
-        found[name] |= {"zorder": 4} if own == "repro" else {}
-    return found
+        broad = {"plain": {"linewidth": 3.5, "alpha": 0.55, "zorder": 2.5}, "repro": {"zorder": 4}}
+        looks[name] |= broad.get(own, {"zorder": 3})
+    return looks
 
 
 def in_order(names: Sequence[str]) -> list[str]:
@@ -52,7 +49,9 @@ def in_order(names: Sequence[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (order.index(family(name)) if family(name) in order else 99, name))
 
 
-def loss_cost(table: pd.DataFrame, value: str, ax: Axes | None = None, order: Sequence[str] = ()) -> Axes:
+def loss_cost(
+    table: pd.DataFrame, value: str, ax: Axes | None = None, order: Sequence[str] = (), label: str = ""
+) -> Axes:
     """`seconds` or `peak_memory_bytes` of each implementation of a loss against the batch of a rank.
 
     table: of results/bench/loss.csv, one loss, ranks, dim, dtype and device. Bars are the least and the most that was
@@ -76,6 +75,8 @@ def loss_cost(table: pd.DataFrame, value: str, ax: Axes | None = None, order: Se
     label_batch_sizes(axes, given["local_batch"], most=5)
     axes.set_xlabel("batch size of a rank")
     axes.grid(False, which="minor")
+    if label:
+        label_log_rows(axes, label, *((format_seconds, 10) if value == "seconds" else (format_bytes, 4)))
     return axes
 
 
@@ -87,12 +88,9 @@ def capacity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     places = range(len(rows))
     axes.barh(places, rows["batch_size"], 0.6, color=colours)
     axes.set_yticks(places, list(rows["implementation"]))
+    beside = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7.5}
     for place, row in zip(places, rows.itertuples(), strict=True):
-        more = "≥ " if row.status == "at least" else ""
-        axes.annotate(
-            more + format_batch_size(int(row.batch_size)), (row.batch_size, place), (3, 0),
-            textcoords="offset points", va="center", fontsize=7.5,
-        )  # fmt: skip
+        axes.annotate(largest_size(row.batch_size, row.status), (row.batch_size, place), **beside)
     axes.set_xscale("log", base=2)
     smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
     label_batch_sizes(axes, [smallest // 2, smallest, largest])
@@ -100,6 +98,11 @@ def capacity(table: pd.DataFrame, ax: Axes | None = None) -> Axes:
     axes.set_xlabel("largest batch size")
     axes.grid(False, axis="y")
     return axes
+
+
+def largest_size(batch_size: float, status: str) -> str:
+    """'≥ 4k' where larger ones were not tried."""
+    return ("≥ " if status == "at least" else "") + format_batch_size(int(batch_size))
 
 
 def format_seconds(value: float) -> str:

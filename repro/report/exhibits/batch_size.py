@@ -1,288 +1,221 @@
-"""Accuracy against batch size: figure 2, figure 3, and the same for any sweep whose batch size varies."""
+"""Accuracy against batch size: figures 2 and 3, tables 5 and 8, and the same for any sweep whose batch size varies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
-from matplotlib.axes import Axes
 
-from repro.config.spec import SCALES
+from repro.config.units import format_batch_size
 from repro.report import tables
 from repro.report.draw import accuracy_by_batch_size
-from repro.report.draw.axes import title
-from repro.report.exhibits.exhibit import (
-    Exhibit,
-    are_drawn,
-    claim,
-    listed,
-    main_metric,
-    points,
-    sentences,
-    stem,
-    tidy,
-    unfinished,
-    whose,
-)
-from repro.report.figures import Draw, full_and_column, loss_looks, share_heights
-from repro.report.found import Found
+from repro.report.exhibits import exhibit as ex
+from repro.report.exhibits.exhibit import PLACE, SETUPS, Exhibit, Study
+from repro.report.figures import Look, Panel, loss_looks, panel, share_heights
+from repro.report.inputs import Inputs, stem
 from repro.report.style import INK, PAPER, look
 
-SETUPS = {
-    "siglit": ("SigLiT", "table-8", "imagenet1k/acc1"),
-    "siglip": ("SigLIP", "table-5", "imagenet1k/acc1"),
-    "msiglip": ("mSigLIP", "table-9", "crossmodal3600_mean/mean_recall@1"),
+IMAGENET = "imagenet1k/acc1"
+PAPER_CURVES = {
+    "siglit": ("table-8", IMAGENET),
+    "siglip": ("table-5", IMAGENET),
+    "msiglip": ("table-9", "crossmodal3600_mean/mean_recall@1"),
 }
-"""Figure 2's panels, from left to right: name, table of the paper, its metric there."""
-DATASETS = {"imagenet1k": "ImageNet", "crossmodal3600_mean": "XM3600, 36 languages"}
+"""Figure 2's panels, from left to right: table of the paper, its metric there."""
 MOST_SERIES = 6
 """A sweep with more series than this is no study of the batch size, and its table says more."""
 
 
-def figure_2(found: Found) -> Iterator[Exhibit]:
+def figure_2(inputs: Inputs) -> Iterator[Exhibit]:
     """Three panels a row: a row for each of our scales, and one of the paper's curves."""
-    ours = found.of("figure 2")
-    given = pd.concat([ours, found.imported]) if len(found.imported) else ours
+    study = Study(inputs, "figure 2")
+    given = pd.concat([study.runs, inputs.imported]) if len(inputs.imported) else study.runs
     if tables.placed(given).empty:
         return
-    draws: list[Draw | None] = []
-    shown, drawn, in_ours = [], [], set()
-    for scale in scales_of(given):
-        row: list[Draw | None] = []
-        for setup, (name, source, paper_metric) in SETUPS.items():
-            part = given[(given["setup"] == setup) & (given["scale"] == scale)]
-            metric = main_metric(part, found.metrics)
+    rows: list[list[Panel | None]] = []
+    shown: list[tuple[pd.DataFrame, str]] = []
+    beside_ours = set()
+    for scale, runs in ex.by_scale(given):
+        row: list[Panel | None] = []
+        for setup, (source, paper_metric) in PAPER_CURVES.items():
+            part = runs[runs["setup"] == setup]
+            metric = ex.main_metric(part, inputs.metrics)
             if tables.placed(part).empty:
                 row.append(None)
                 continue
             if metric == paper_metric:
-                part = pd.concat([part, curves_of(found, source)])
-                in_ours.add(setup)
-            drawn.append(tidy(part, [metric], series_of(part), ("origin", "loss", "batch_size")))
+                part = pd.concat([part, inputs.paper_curves(source)])
+                beside_ours.add(setup)
             shown.append((part, metric))
-            heads = (f"{name}, {whose_row(part, scale)}", dataset_title(metric))
-            row.append(panel(part, metric, heads, are_drawn(given), found.origins))
-        draws += row if any(row) else []
-    paper_row: list[Draw | None] = []
-    for setup, (name, source, metric) in SETUPS.items():
-        curves = curves_of(found, source)
-        if setup in in_ours or curves.empty:
-            paper_row.append(None)
-            continue
-        drawn.append(tidy(curves, [metric], series_of(curves), ("origin", "loss", "batch_size")))
-        heads = (f"{name}, paper ({source.replace('-', ' ')})", f"{dataset_title(metric)}")
-        paper_row.append(panel(curves, metric, heads))
-    draws = _with_paper_row(draws, paper_row)
-    lacking = [name for setup, (name, *_) in SETUPS.items() if setup not in set(given["setup"])]
-    full, column = full_and_column(draws, 3, legend_of(found, [part for part, _ in shown]))
-    yield Exhibit(
-        "figure-2",
-        "Accuracy against batch size",
-        sentences(
-            "As in the paper's figure 2: SigLiT and SigLIP by 0-shot accuracy, mSigLIP by the mean recall of all "
-            "languages; the paper's curves (hollow marks, by examples seen) from its tables 8, 5 and 9.",
-            whose(ours),
-            f"{listed(found.origins)}: imported." if found.origins else "",
-            f"No runs of {listed(lacking)} yet." if lacking else "",
-            "Vertical axes do not start at zero.",
-            _points(shown),
-            unfinished(ours, main_metric(ours) or "none"),
-            claim(found.claim("figure 2")),
-        ),
-        full,
-        column,
-        None,
-        pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame(),
+            head = f"{SETUPS[setup]}, {_row_head(part, scale)}"
+            row.append(_curves(part, metric, head, ex.are_drawn(given), inputs.origins))
+        rows += [row] if any(row) else []
+    paper: list[Panel | None] = []
+    for setup, (source, metric) in PAPER_CURVES.items():
+        head = f"{SETUPS[setup]}, paper ({source.replace('-', ' ')})"
+        curves = inputs.paper_curves(source)
+        paper.append(None if setup in beside_ours or curves.empty else _curves(curves, metric, head))
+    if rows and not any(a and b for a, b in zip(rows[-1], paper, strict=True)):  # the paper's fit in our last row
+        rows[-1] = [a or b for a, b in zip(rows[-1], paper, strict=True)]
+    else:
+        rows += [paper] if any(paper) else []
+    lacking = [name for setup, name in SETUPS.items() if setup not in set(given["setup"])]
+    caption = study.caption(
+        f"{ex.listed(inputs.origins)}: imported." if inputs.origins else "",
+        f"No runs of {ex.listed(lacking)} yet." if lacking else "",
+        "Vertical axes do not start at zero.",
+        _points_of_most_seeds(shown),
+        value=ex.main_metric(study.runs) or "none",
     )
-    yield from _figure_2_retrieval(found, given)
+    panels, legend = [each for row in rows for each in row], _legend(inputs, [part for part, _ in shown])
+    yield ex.figure("figure-2", panels, 3, caption, legend)
+    yield from _figure_2_retrieval(inputs, given)
 
 
-def _with_paper_row(draws: list[Draw | None], paper: list[Draw | None]) -> list[Draw | None]:
-    """The paper's curves below ours, or in ours' last row where that has room for all of them."""
-    if not any(paper):
-        return draws
-    last = draws[-len(paper) :]
-    fits = bool(last) and all(own is None or theirs is None for own, theirs in zip(last, paper, strict=True))
-    if not fits:
-        return draws + paper
-    return [*draws[: -len(paper)], *(own or theirs for own, theirs in zip(last, paper, strict=True))]
-
-
-def _points(shown: Sequence[tuple[pd.DataFrame, str]]) -> str:
-    """What points mean, said of the panel whose points stand for most seeds."""
-    own = [(part[part["origin"] == ""], metric) for part, metric in shown]
-    own = [(part, metric) for part, metric in own if len(tables.placed(part))]
-    if not own:
-        return ""
-    part, metric = max(own, key=lambda each: each[0]["seed"].nunique())
-    return points(part, metric, tables.series_columns(part))
-
-
-def _figure_2_retrieval(found: Found, given: pd.DataFrame) -> Iterator[Exhibit]:
-    """What figure 2 leaves out: our other data sets, and the paper's ImageNet accuracy of mSigLIP (table 2)."""
-    draws, drawn, shown = [], [], []
-    for scale in scales_of(given):
-        for setup, (name, *_) in SETUPS.items():
-            part = given[(given["setup"] == setup) & (given["scale"] == scale)]
-            for metric in further_metrics(part, found.metrics):
-                shown.append(part)
-                drawn.append(tidy(part, [metric], series_of(part), ("origin", "loss", "batch_size")))
-                heads = (f"{name}, {whose_row(part, scale)}", dataset_title(metric))
-                draws.append(panel(part, metric, heads, are_drawn(given, 2), found.origins))
-    if not draws:
+def _figure_2_retrieval(inputs: Inputs, given: pd.DataFrame) -> Iterator[Exhibit]:
+    """Further metrics: our other data sets, and the paper's ImageNet accuracy of mSigLIP (table 2)."""
+    panels, shown = [], []
+    for scale, runs in ex.by_scale(given):
+        for setup, name in SETUPS.items():
+            part = runs[runs["setup"] == setup]
+            main = ex.main_metric(part, inputs.metrics)
+            for metric in ex.present_metrics(part, inputs.metrics) if len(tables.placed(part)) else ():
+                if metric != main and (metric in inputs.metrics or not inputs.metrics):
+                    shown.append(part)
+                    head = f"{name}, {_row_head(part, scale)}"
+                    panels.append(_curves(part, metric, head, ex.are_drawn(given, 2), inputs.origins))
+    if not panels:
         return
-    curves = curves_of(found, "table-2")
-    if len(curves) and "msiglip" in set(given["setup"]):
-        drawn.append(tidy(curves, ["imagenet1k/acc1"], series_of(curves), ("origin", "loss", "batch_size")))
-        draws.append(panel(curves, "imagenet1k/acc1", ("mSigLIP, paper (table 2)", "ImageNet")))
-    full, column = full_and_column(draws, 3, legend_of(found, shown))
-    text = sentences(
-        "What figure 2 does not show: retrieval as the mean recall at 1 of images and texts, and mSigLIP's accuracy "
-        "on English classes (the paper's: table 2).",
-        whose(pd.concat(shown)[lambda rows: rows["origin"] == ""]),
-    )
-    data = pd.concat(drawn, ignore_index=True)
-    yield Exhibit("figure-2-retrieval", "Further metrics against batch size", text, full, column, None, data)
+    curves = inputs.paper_curves("table-2")
+    if "msiglip" in set(given["setup"]):
+        panels.append(_curves(curves, IMAGENET, "mSigLIP, paper (table 2)"))
+    ours = ex.described(pd.concat(shown)[lambda rows: rows["origin"] == ""])
+    caption = ex.sentences(ex.intro("figure-2-retrieval"), ours)
+    yield ex.figure("figure-2-retrieval", panels, 3, caption, _legend(inputs, shown))
 
 
-def figure_3(found: Found) -> Iterator[Exhibit]:
+def figure_3(inputs: Inputs) -> Iterator[Exhibit]:
     """A panel for each loss, a line for each number of examples seen: ours, and table 8."""
-    ours = found.of("figure 3")
-    ours = ours[ours["setup"] == "siglit"]
-    if tables.finished(ours).empty:
+    study = Study(inputs, "figure 3", "siglit")
+    if not study.is_finished:
         return
-    parts, drawn = [], []
-    for scale in scales_of(ours):
-        part = ours[ours["scale"] == scale]
-        if tables.finished(part)["examples_seen"].nunique() > 1:
-            parts.append((part, main_metric(part, found.metrics), f"ours ({scale} scale)"))
-    has_ours = bool(parts)
-    parts.append((curves_of(found, "table-8"), "imagenet1k/acc1", "paper"))
-    draws = []
-    for part, metric, name in (each for each in parts if each[1] and len(each[0])):
-        drawn.append(tidy(part, [metric], series_of(part), ("origin", "loss", "batch_size")))
+    parts = [
+        (part, ex.main_metric(part, inputs.metrics), f"ours ({scale} scale)")
+        for scale, part in ex.by_scale(study.runs)
+        if tables.finished(part)["examples_seen"].nunique() > 1
+    ]
+    alone = "All our SigLiT runs have one length, so they are in figure 2 alone."
+    parts = [*(each for each in parts if each[1]), (inputs.paper_curves("table-8"), IMAGENET, "paper")]
+    panels = []
+    for part, metric, name in parts:
         for loss in sorted(tables.placed(part)["loss"].unique()):
-            of_loss = part[part["loss"] == loss]
-            draws.append(panel(of_loss, metric, (f"{loss}, {name}", dataset_title(metric)), are_drawn(of_loss)))
-    if not draws:
-        return
-    full, column = full_and_column(draws, 2, loss_looks(*(part for part, *_ in parts)))
-    share_heights(full, 2)
-    text = sentences(
-        "SigLiT by the number of examples seen, as in the paper's figure 3; its own from table 8.",
-        whose(ours) if has_ours else "All our SigLiT runs have one length, so they are in figure 2 alone.",
+            runs = part[part["loss"] == loss]
+            panels.append(_curves(runs, metric, f"{loss}, {name}", ex.are_drawn(runs)))
+    data = pd.concat([ex.tidy(part, [metric], ex.series_of(part)) for part, metric, _ in parts], ignore_index=True)
+    caption = ex.sentences(
+        ex.intro("figure-3"),
+        ex.described(study.runs) if len(parts) > 1 else alone,
         "The paper's claim: larger batches need longer training; with 450M examples accuracy falls early.",
     )
-    data = pd.concat(drawn, ignore_index=True)
-    yield Exhibit("figure-3", "SigLiT: batch size and training length", text, full, column, None, data)
+    legend = loss_looks(*(part for part, *_ in parts))
+    made = ex.figure("figure-3", panels, 2, caption, legend, data=data)
+    share_heights(made.figure, 2)
+    yield made
 
 
-def by_sweep(found: Found, covered: Sequence[str]) -> Iterator[Exhibit]:
+def by_sweep(inputs: Inputs, covered: Sequence[str]) -> Iterator[Exhibit]:
     """For each sweep that has no exhibit of its own: each metric against batch size."""
-    for sweep, runs in found.ours.groupby("sweep", sort=True):
+    for sweep, runs in inputs.ours.groupby("sweep", sort=True):
         placed = tables.placed(runs)
         if placed.empty or sweep in covered:
             continue
-        metrics = [m for m in found.metrics if m in runs and runs[m].notna().any()]
-        metrics = metrics or [m for m in tables.main_metrics(runs) if runs[m].notna().any()]
-        metrics = metrics or ["no evaluation/accuracy"]
+        metrics = ex.present_metrics(runs, inputs.metrics) or ["no evaluation/accuracy"]
         runs = runs if metrics[0] in runs else runs.assign(**{metrics[0]: float("nan")})
-        draws, drawn = [], []
-        for metric in metrics:
-            for key, part in tables.split(tables.placed(runs), ["setup", "scale"]):
-                if tables.is_evaluated_on(part, metric, metrics):
-                    heads = (dataset_title(metric), panel_name(key))
-                    draws.append(panel(part, metric, heads, are_drawn(runs, len(metrics))))
-                    drawn.append(tidy(part, [metric], series_of(part), ("loss", "batch_size")))
-        series = series_of(runs)
-        names = listed([column.replace("_", " ") for column in series])
+        panels = [
+            _curves(part, metric, "", ex.are_drawn(runs, len(metrics)), second=ex.panel_name(key), within=PLACE[1:])
+            for metric in metrics
+            for key, part in tables.split(tables.placed(runs), ["setup", "scale"])
+            if tables.is_evaluated_on(part, metric, metrics)
+        ]
+        series = ex.series_of(runs)
+        names = ex.listed([column.replace("_", " ") for column in series])
         crowded = len(placed.drop_duplicates(series)) > MOST_SERIES if series else False
-        full, column = full_and_column(draws, min(3, max(2, len(draws))), loss_looks(runs))
-        text = sentences(
+        caption = ex.sentences(
             f"Sweep {sweep}." * bool(sweep),
-            whose(runs),
+            ex.described(runs),
             f"A line for each {names}; they are too many to be named here." if crowded else "",
-            points(runs, metrics[0], series),
-            unfinished(runs, metrics[0]),
+            ex.points(runs, metrics[0], series),
+            ex.unfinished(runs, metrics[0]),
         )
-        data = pd.concat(drawn, ignore_index=True) if drawn else pd.DataFrame()
-        name = f"figure-accuracy-{stem(sweep)}"
-        yield Exhibit(name, f"{sweep or 'runs'}: accuracy against batch size", text, full, column, None, data)
+        name, title = f"figure-accuracy-{stem(sweep)}", f"{sweep or 'runs'}: accuracy against batch size"
+        yield ex.figure(name, panels, min(3, max(2, len(panels))), caption, loss_looks(runs), title=title)
 
 
-def varies(runs: pd.DataFrame) -> bool:
-    """Whether a series of these runs has several batch sizes, and there are few enough series to be drawn."""
-    series = tables.series_columns(runs)
-    groups = runs.groupby(series, dropna=False) if series else [((), runs)]
-    sizes = [part["batch_size"].nunique() for _, part in groups]
-    return max(sizes, default=0) > 1
+def table_5(inputs: Inputs) -> Iterator[Exhibit]:
+    yield from _by_batch_size(Study(inputs, "table 5", "siglip"))
 
 
-def panel(
-    part: pd.DataFrame, metric: str, heads: Sequence[str], singles: bool = True, origins: tuple[str, ...] = ()
-) -> Draw:
-    def draw(axes: Axes) -> None:
-        accuracy_by_batch_size(part, metric, axes, singles=singles, origins=origins)
-        title(axes, *heads)
-
-    return draw
+def table_8(inputs: Inputs) -> Iterator[Exhibit]:
+    yield from _by_batch_size(Study(inputs, "table 8", "siglit"))
 
 
-def curves_of(found: Found, source: str) -> pd.DataFrame:
-    """One of the paper's tables; of table 9 without the model that was scaled up."""
-    curves = found.paper_table(source)
-    return curves[curves["note"].isna()] if "note" in curves else curves
+def _by_batch_size(study: Study) -> Iterator[Exhibit]:
+    """Batch sizes down; across, under a head for each series of ours and each length of the paper's, the losses."""
+    if not study.is_finished:
+        return
+    inputs, ours = study.inputs, study.runs
+    imported = inputs.imported[inputs.imported["setup"] == ours["setup"].iloc[0]]
+    parts = [(part, f"ours, {scale} scale") for scale, part in ex.by_scale(ours)]
+    parts += [(part, str(origin)) for origin, part in imported.groupby("origin")]
+    measured = [(part, name, metric) for part, name in parts if (metric := ex.main_metric(part, inputs.metrics))]
+    if not measured:
+        return
+    main = measured[0][2]
+    measured.append((inputs.paper_curves(study.name).assign(origin="paper"), "paper", IMAGENET))
+    cells: dict[tuple[str, str], dict[int, str]] = {}
+    drawn = []
+    for part, name, metric in measured:
+        by = list(dict.fromkeys(["examples_seen", *tables.series_columns(part)]))
+        drawn.append(ex.tidy(part, [metric], by))
+        for key, runs in tables.split(tables.placed(part), [*by, "loss", "batch_size"]):
+            loss, size = key.pop("loss"), key.pop("batch_size")
+            cells.setdefault((f"{name}, {tables.series_label(key)}", loss), {})[int(size)] = ex.cell(runs, metric)
+    frame = ex.crossed(cells, "batch size", write=format_batch_size)
+    rows = "Rows where one column is empty are batch sizes of the others."
+    heads = {"number": study.number, "dataset": ex.dataset_title(main)}
+    yield study.table(frame, pd.concat(drawn, ignore_index=True), rows, value=main, **heads)
 
 
-def series_of(part: pd.DataFrame) -> list[str]:
-    """The columns that tell the series of any of its origins apart."""
-    if "origin" not in part:
-        return tables.series_columns(part)
-    found = [tables.series_columns(rows) for _, rows in part.groupby("origin")]
-    return list(dict.fromkeys(column for columns in found for column in columns))
+def _curves(
+    part: pd.DataFrame,
+    metric: str,
+    head: str,
+    singles: bool = True,
+    origins: tuple[str, ...] = (),
+    second: str = "",
+    within: Sequence[str] = PLACE,
+) -> Panel:
+    heads = (head, ex.dataset_title(metric), second)
+    data = ex.tidy(part, [metric], ex.series_of(part), within)
+    return panel(data, heads, accuracy_by_batch_size, part, metric, singles=singles, origins=origins)
 
 
-def further_metrics(part: pd.DataFrame, chosen: Sequence[str] = ()) -> list[str]:
-    """The metrics that are drawn beside the main one."""
-    if tables.placed(part).empty:
-        return []
-    main = main_metric(part, chosen)
-    wanted = chosen or tables.main_metrics(part)
-    return [metric for metric in wanted if metric != main and metric in part and part[metric].notna().any()]
-
-
-def scales_of(table: pd.DataFrame) -> list[str]:
-    """Scales that have runs, the smallest first, others after them."""
-    found = set(tables.placed(table)["scale"].astype(str))
-    return [scale for scale in SCALES if scale in found] + sorted(found - set(SCALES))
-
-
-def dataset_title(metric: str) -> str:
-    """imagenet1k → ImageNet; shapes_retrieval_mean → 'shapes_retrieval, all languages'."""
-    dataset = tables.metric_title(metric)[0]
-    plain = dataset.removesuffix("_mean")
-    return DATASETS.get(dataset, dataset if plain == dataset else f"{plain}, all languages")
-
-
-def panel_name(key: Mapping[str, object]) -> str:
-    """{'setup': 'siglip', 'scale': 'laptop'} → 'SigLIP, laptop scale'."""
-    scale = f"{key['scale']} scale" if key.get("scale") else ""
-    return ", ".join(filter(None, [setup_name(key.get("setup", "")), scale]))
-
-
-def setup_name(setup: object) -> str:
-    """siglip → SigLIP; others as they are called."""
-    return SETUPS[str(setup)][0] if setup in SETUPS else str(setup)
-
-
-def whose_row(part: pd.DataFrame, scale: str) -> str:
-    """Of a panel: whose rows it shows."""
+def _row_head(part: pd.DataFrame, scale: str) -> str:
+    """'ours (laptop scale), paper's': the origin of a panel's rows."""
     ours, paper = (bool((part["origin"] == origin).any()) for origin in ("", "paper"))
     name = f"ours ({scale} scale)" if ours else "imported"
     return f"{name}, paper's" if paper else name
 
 
-def legend_of(found: Found, parts: Sequence[pd.DataFrame]) -> dict[str, dict[str, object]]:
+def _points_of_most_seeds(shown: Sequence[tuple[pd.DataFrame, str]]) -> str:
+    """Explain points as in the panel whose points stand for most seeds."""
+    own = [(part[part["origin"] == ""], metric) for part, metric in shown]
+    own = [(part, metric) for part, metric in own if len(tables.placed(part))]
+    part, metric = max(own, key=lambda each: each[0]["seed"].nunique(), default=(pd.DataFrame(), ""))
+    return ex.points(part, metric, tables.series_columns(part)) if len(part) else ""
+
+
+def _legend(inputs: Inputs, parts: Sequence[pd.DataFrame]) -> Mapping[str, Look]:
     """The losses, the paper's hollow mark, and each imported series."""
-    looks = loss_looks(*parts) or loss_looks(found.paper)
+    looks = loss_looks(*parts) or loss_looks(inputs.paper)
     looks["the paper"] = {"color": INK, "marker": "o", "markerfacecolor": PAPER, "linestyle": "-", "linewidth": 1.1}
-    imported = {str(origin) for part in parts for origin in part["origin"].unique()} & set(found.origins)
-    return looks | {origin: look("sigmoid", origin, found.origins) for origin in sorted(imported)}
+    imported = {str(origin) for part in parts for origin in part["origin"].unique()} & set(inputs.origins)
+    return looks | {origin: look("sigmoid", origin, inputs.origins) for origin in sorted(imported)}

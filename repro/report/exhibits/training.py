@@ -1,157 +1,184 @@
-"""What happens along training: figure 4 (a pretrained tower that goes on learning), figure 5 (β2), curves of others."""
+"""Along training: figure 4 (fine-tuning), figure 5 (β2), other curves. Robustness: figure 6 (negatives), 7 (noise)."""
 
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
-from matplotlib.axes import Axes
 
-from repro.config.spec import RunSpec
+from repro.config.spec import CORRUPTIONS, RunSpec
 from repro.report import tables
-from repro.report.draw import accuracy_along_training, training_curves
-from repro.report.draw.axes import title
-from repro.report.exhibits.batch_size import dataset_title
-from repro.report.exhibits.exhibit import Exhibit, claim, listed, points, sentences, stem, tidy, unfinished, whose
-from repro.report.figures import Draw, full_and_column
-from repro.report.found import Found
+from repro.report.draw import (
+    ALL_STYLE,
+    accuracy_along_training,
+    by_noise,
+    by_ratio,
+    kind_styles,
+    training_curves,
+    with_ratios,
+)
+from repro.report.draw.axes import metric_label
+from repro.report.exhibits import exhibit as ex
+from repro.report.exhibits.exhibit import Exhibit, Study
+from repro.report.figures import Panel, loss_looks, panel, share_heights
+from repro.report.inputs import Inputs, stem
 from repro.report.style import looks
 
 POINT = "examples_seen_at"
 CURVES = ("training_loss", "gradient_norm", "update_norm")
+LOGITS = {
+    "final_logit_bias": ("final bias", "b"),
+    "final_positive_logit": ("mean logit of positives", "logit"),
+    "final_negative_logit": ("mean logit of negatives", "logit"),
+}
+CORRUPTED = {
+    "image": "image: uniform noise",
+    "text": "text: random tokens",
+    "batch": "batch: shuffled pairs",
+    "image-text": "image and text",
+    "image-text-batch": "image, text and batch",
+}
 
 
-def figure_4(found: Found) -> Iterator[Exhibit]:
+def figure_4(inputs: Inputs) -> Iterator[Exhibit]:
     """0-shot and few-shot accuracy along training: with decay on the pretrained weights, without, from scratch."""
-    names = found.sweeps_of("figure 4")
-    evaluations = _of(found.evaluations, names)
-    if evaluations.empty or POINT not in evaluations:
+    study = Study(inputs, "figure 4")
+    runs = _of_sweeps(inputs.evaluations, inputs.sweeps_of("figure 4"))
+    if runs.empty or POINT not in runs:
         return
-    evaluations = tables.with_mean_recall(evaluations)
-    evaluations = evaluations.assign(**{POINT: tables.numbers(evaluations[POINT])}).dropna(subset=[POINT])
-    evaluations = evaluations if "scale" in evaluations else evaluations.assign(scale="")
-    evaluations = evaluations.assign(case=[_case(row) for row in evaluations.to_dict("records")])
-    metrics = [m for m in tables.metric_columns(evaluations) if m.endswith("acc1") and evaluations[m].notna().any()]
+    runs = runs.assign(**{POINT: tables.numbers(runs[POINT])}).dropna(subset=[POINT])
+    runs = runs.assign(case=[_case(row) for row in runs.to_dict("records")], scale=runs.get("scale", ""))
+    metrics = [m for m in tables.metric_columns(runs) if m.endswith("acc1") and runs[m].notna().any()]
     metrics = sorted(metrics, key=lambda metric: ("shot" in metric, metric))
-    draws: list[Draw] = []
-    drawn = []
-    for scale, part in evaluations.groupby("scale"):
+    panels = []
+    for scale, part in runs.groupby("scale"):
         for metric in metrics:
-            draws.append(_along(part, metric, (_metric_title(metric), f"{dataset_title(metric)}, {scale} scale")))
-            drawn.append(tidy(part, [metric], ("scale",), ("case", POINT)))
-    if not draws:
+            name = metric.rpartition("/")[2]
+            head = "0-shot" if name == "acc1" else f"{name.partition('_')[0].replace('shot', '-shot')} linear probe"
+            heads = (head, f"{ex.dataset_title(metric)}, {scale} scale")
+            data = ex.tidy(part, [metric], ("scale",), ("case", POINT))
+            panels.append(panel(data, heads, accuracy_along_training, part, metric))
+    if not panels:
         return
-    ours = found.of("figure 4")
-    legend = looks(dict.fromkeys(evaluations["case"]))
-    full, column = full_and_column(draws, 2, legend)
-    text = sentences(
-        "Accuracy along training of an image tower that was pretrained, with weight decay on all weights and without "
-        "it on the pretrained ones, and from scratch; the few-shot probe is linear, on frozen images.",
-        whose(ours),
-        points(evaluations, metrics[0], (), ("case", POINT)),
-        unfinished(ours, metrics[0]),
-        claim(found.claim("figure 4"), published=False),
-    )
-    data = pd.concat(drawn, ignore_index=True)
-    yield Exhibit("figure-4", "Fine-tuning a pretrained image tower", text, full, column, None, data)
-
-
-def figure_5(found: Found) -> Iterator[Exhibit]:
-    """Loss, norm of the gradient and of the update along training, by β2: a row of panels for each learning rate."""
-    names = found.sweeps_of("figure 5")
-    made = _curves(_of(found.curves, names), ["beta2"])
-    if made is None:
-        return
-    draws, legend, data, settings = made
-    full, column = full_and_column(draws, 3, legend, row_cm=4.6)
-    ours = found.of("figure 5")
-    text = sentences(
-        f"Along training by Adam's β2: {listed([name.replace('_', ' ') for name in CURVES])}"
-        f"{f', a row for each {settings}' if settings else ''}. A line a run.",
-        whose(ours),
-        unfinished(ours, "final_loss"),
-        claim(found.claim("figure 5"), published=False),
-    )
-    yield Exhibit("figure-5", "Stability against β2", text, full, column, None, data)
-
-
-def curves_by_sweep(found: Found) -> Iterator[Exhibit]:
-    """Curves of any other sweep that names columns of its logs."""
-    if found.curves.empty or "sweep" not in found.curves:
-        return
-    shown = found.sweeps_of("figure 5")
-    for sweep, table in found.curves.groupby("sweep", sort=True):
-        if sweep in shown:
-            continue
-        made = _curves(table, [column for column in _settings(table) if column != "scale"][:1] or ["seed"])
-        if made is None:
-            continue
-        draws, legend, data, settings = made
-        full, column = full_and_column(draws, 3, legend, row_cm=4.6)
-        text = sentences(
-            f"Sweep {sweep}: columns of the logs along training.", f"A row for each {settings}." * bool(settings)
-        )
-        yield Exhibit(f"figure-curves-{stem(sweep)}", f"{sweep}: along training", text, full, column, None, data)
-
-
-def _curves(
-    table: pd.DataFrame, by: Sequence[str]
-) -> tuple[list[Draw], dict[str, dict[str, object]], pd.DataFrame, str] | None:
-    """Panels of each curve for each setting beside `by`; legend, numbers, and the settings' names. None where empty."""
-    if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
-        return None
-    table = table.assign(**{POINT: tables.numbers(table[POINT])})
-    known = {*RunSpec.model_fields, "run_id", "sweep", POINT}
-    columns = [c for c in CURVES if c in table] + [c for c in table.columns if c not in known and c not in CURVES]
-    columns = [c for c in columns if tables.numbers(table[c]).notna().any()]
-    if not columns:
-        return None
-    rows = [column for column in _settings(table) if column not in by]
-    draws = []
-    for key, part in tables.split(table, rows):
-        for column in columns:
-            draws.append(_curve(part, column, by, (column.replace("_", " "), tables.series_label(key))))
-    legend = looks([tables.series_label(key) for key, _ in tables.split(table, by)])
-    plain = {name: {k: v for k, v in style.items() if k != "marker"} for name, style in legend.items()}
-    data = table[["run_id", *by, *rows, "seed"] if "seed" in table and "seed" not in by else ["run_id", *by, *rows]]
-    data = pd.concat([data, table[[POINT]], table[columns].apply(tables.numbers)], axis=1)
-    return draws, plain, data, listed([column.replace("_", " ") for column in rows])
-
-
-def _settings(table: pd.DataFrame) -> list[str]:
-    """Fields of the runs that differ, but the seed and what the curves themselves overwrite."""
-    fields = [column for column in table.columns if column in RunSpec.model_fields]
-    return [c for c in fields if c != "seed" and table[c].nunique(dropna=False) > 1]
-
-
-def _of(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    return table[table["sweep"].isin(names)] if "sweep" in table else table[:0]
+    points = ex.points(runs, metrics[0], (), ("case", POINT))
+    legend = looks(dict.fromkeys(runs["case"]))
+    yield ex.figure("figure-4", panels, 2, study.caption(points, published=False), legend)
 
 
 def _case(row: dict[str, object]) -> str:
-    """What figure 4 tells apart."""
+    """The cases of figure 4."""
+    decay = row.get("image_weight_decay")
     if row.get("setup") != "finetune":
         return "from scratch"
-    decay = row.get("image_weight_decay")
     if decay is None or decay != decay:
         return "pretrained, decay on all weights"
     return "pretrained, no decay on it" if decay == 0 else f"pretrained, decay {decay:g} on it"
 
 
-def _metric_title(metric: str) -> str:
-    name = metric.rpartition("/")[2]
-    return "0-shot" if name == "acc1" else f"{name.partition('_')[0].replace('shot', '-shot')} linear probe"
+def figure_5(inputs: Inputs) -> Iterator[Exhibit]:
+    """Loss, norm of the gradient and of the update along training, by β2: a row of panels for each learning rate."""
+    curves = _of_sweeps(inputs.curves, inputs.sweeps_of("figure 5"))
+    rows = _in_words(column for column in _settings(curves) if column != "beta2")
+    rows = f", a row for each {rows}" if rows else ""
+    caption = Study(inputs, "figure 5").caption(rows=rows, value="final_loss", published=False)
+    yield from _curves("figure-5", curves, ["beta2"], caption)
 
 
-def _along(part: pd.DataFrame, metric: str, heads: Sequence[str]) -> Draw:
-    def draw(axes: Axes) -> None:
-        accuracy_along_training(part, metric, axes)
-        title(axes, *heads)
+def curves_by_sweep(inputs: Inputs) -> Iterator[Exhibit]:
+    """Curves of any other sweep that names columns of its logs."""
+    shown = inputs.sweeps_of("figure 5")
+    for sweep, table in inputs.curves.groupby("sweep", sort=True) if "sweep" in inputs.curves else ():
+        settings = _settings(table)
+        by = [column for column in settings if column != "scale"][:1] or ["seed"]
+        rows = _in_words(column for column in settings if column not in by)
+        caption = f"Sweep {sweep}: columns of the logs along training." + f" A row for each {rows}." * bool(rows)
+        if sweep not in shown:
+            yield from _curves(f"figure-curves-{stem(sweep)}", table, by, caption, f"{sweep}: along training")
 
-    return draw
+
+def _curves(name: str, table: pd.DataFrame, by: Sequence[str], caption: str, title: str = "") -> Iterator[Exhibit]:
+    """Panels of each curve for each setting beside `by`; none where the table is empty."""
+    if table.empty or not {POINT, "run_id", *by} <= set(table.columns):
+        return
+    table = table.assign(**{POINT: tables.numbers(table[POINT])})
+    known = {*RunSpec.model_fields, "run_id", "sweep", POINT, *CURVES}
+    columns = [c for c in (*CURVES, *(c for c in table.columns if c not in known)) if c in table]
+    columns = [c for c in columns if tables.numbers(table[c]).notna().any()]
+    if not columns:
+        return
+    rows = [column for column in _settings(table) if column not in by]
+    data = table[["run_id", *by, *rows, *(["seed"] if "seed" in table and "seed" not in by else [])]]
+    data = pd.concat([data, table[[POINT]], table[columns].apply(tables.numbers)], axis=1)
+    panels = []
+    for key, part in tables.split(table, rows):
+        for column in columns:
+            heads = (column.replace("_", " "), tables.series_label(key))
+            panels.append(panel(data, heads, training_curves, part, column, by, log=column != "training_loss"))
+    legend = looks([tables.series_label(key) for key, _ in tables.split(table, by)])
+    legend = {name: {k: v for k, v in style.items() if k != "marker"} for name, style in legend.items()}
+    yield ex.figure(name, panels, 3, caption, legend, 4.6, data, title)
 
 
-def _curve(part: pd.DataFrame, column: str, by: Sequence[str], heads: Sequence[str]) -> Draw:
-    def draw(axes: Axes) -> None:
-        training_curves(part, column, by, axes, log=column != "training_loss")
-        title(axes, *filter(None, heads))
+def _in_words(columns: Sequence[str]) -> str:
+    return ex.listed([column.replace("_", " ") for column in columns])
 
-    return draw
+
+def _settings(table: pd.DataFrame) -> list[str]:
+    """Fields of the runs that differ, but the seed."""
+    fields = [column for column in table.columns if column in RunSpec.model_fields]
+    return [c for c in fields if c != "seed" and table[c].nunique(dropna=False) > 1]
+
+
+def _of_sweeps(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    return table[table["sweep"].isin(names)] if "sweep" in table else table[:0]
+
+
+def figure_6(inputs: Inputs) -> Iterator[Exhibit]:
+    """Accuracy, final bias and mean logits against the ratio of negatives to positives, by which negatives are kept."""
+    study = Study(inputs, "figure 6")
+    if not study.is_finished:
+        return
+    runs = with_ratios(study.runs)
+    panels = []
+    for scale, part in ex.by_scale(runs):
+        values = {value: (1, label, (name, f"{scale} scale")) for value, (name, label) in LOGITS.items()}
+        if metric := ex.main_metric(part, inputs.metrics):
+            heads = ("accuracy", f"{ex.dataset_title(metric)}, {scale} scale")
+            values = {metric: (100, metric_label(metric), heads)} | values
+        for value, (factor, label, heads) in values.items():
+            if tables.column(tables.finished(part), value).isna().all():
+                continue
+            options = {"factor": factor, "label": label, "singles": ex.are_drawn(part, 4)}
+            within = (("scale",), ("kind", "ratio"))
+            percent = value == metric
+            data = ex.tidy(part, [value], *within) if percent else tables.summarise(part, value, *within)
+            panels.append(panel(data.assign(metric=value), heads, by_ratio, part, value, **options))
+    if not panels:
+        return
+    points = ex.points(runs, study.metric, (), ("kind", "ratio"))
+    legend = {"all negatives": ALL_STYLE} | kind_styles(runs)
+    yield ex.figure("figure-6", panels, 2, study.caption(points, published=False), legend, 4.8)
+
+
+def figure_7(inputs: Inputs) -> Iterator[Exhibit]:
+    """Accuracy against the probability of corruption: a panel for each kind, both losses."""
+    study = Study(inputs, "figure 7")
+    runs, metric = study.runs, study.metric
+    kinds = [kind for kind in CORRUPTIONS[1:] if (runs["corruption"] == kind).any()]
+    if not metric or not kinds:
+        return
+    panels: list[Panel | None] = []
+    drawn = []
+    within = ("loss", "corruption", "corruption_probability")
+    for scale, part in ex.by_scale(runs):
+        by = tables.series_columns(part, within=within)
+        drawn.append(ex.tidy(part, [metric], by, ("scale", *within)))
+        for kind in kinds:
+            heads = (CORRUPTED.get(kind, kind), f"{ex.dataset_title(metric)}, {scale} scale")
+            singles = ex.are_drawn(part, 2)
+            panels.append(panel(drawn[-1], heads, by_noise, part, metric, kind, by=by, singles=singles))
+        panels += [None] * (-len(panels) % 3)
+    caption = study.caption(ex.points(runs, metric, (), within), published=False)
+    data = pd.concat(drawn, ignore_index=True)
+    made = ex.figure("figure-7", panels, 3, caption, loss_looks(runs), 4.6, data)
+    for each in (made.figure, made.column):
+        share_heights(each, len(each.axes))
+    yield made

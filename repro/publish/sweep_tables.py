@@ -15,7 +15,12 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     runs = tables.placed(tables.with_mean_recall(runs))
     metrics = [m for m in tables.main_metrics(runs) if tables.numbers(tables.finished(runs)[m]).notna().any()]
     by = tables.series_columns(runs)
-    shown = _telling(runs, [*(c for c in by if c not in FINGERPRINTS), *(c for c in by if c in FINGERPRINTS)])
+    # Columns that say more than the ones before them: the data's fingerprint says nothing beside the setup.
+    shown: list[str] = []
+    for column in sorted(by, key=lambda name: name in FINGERPRINTS):
+        groups = runs.groupby(shown, dropna=False)[column].nunique(dropna=False) if shown else None
+        if groups is None or (groups > 1).any():
+            shown.append(column)
     rows = []
     for key, part in tables.split(runs, [*by, "loss", "batch_size"]):
         done = part[part["status"] == "finished"]
@@ -27,11 +32,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
         row["examples/s"] = f"{speed.median():,.0f}" if speed.notna().any() else ""
         row["peak\nmemory"] = format_bytes(memory.max()) if memory.notna().any() else ""
         others = tables.missing(part, metrics[0]) if metrics else part["status"].value_counts().to_dict()
-        row["without result"] = ", ".join(
-            f"{count} {status}" for status, count in others.items() if status != "finished"
-        )
+        row["without result"] = ", ".join(f"{n} {status}" for status, n in others.items() if status != "finished")
         rows.append(row)
-    return _filled(pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    return table.loc[:, (table != "").any()]
 
 
 def measurement(table: pd.DataFrame) -> pd.DataFrame:
@@ -39,16 +43,6 @@ def measurement(table: pd.DataFrame) -> pd.DataFrame:
     differing = [column for column in table.columns if table[column].nunique(dropna=False) > 1 and column != "reason"]
     cells = {column: [_cell(column, value) for value in table[column]] for column in differing}
     return pd.DataFrame({column.replace("_", " ").replace(" bytes", ""): texts for column, texts in cells.items()})
-
-
-def _telling(runs: pd.DataFrame, by: list[str]) -> list[str]:
-    """Those of `by` that say more than the ones before them: the data's fingerprint says nothing beside the setup."""
-    told: list[str] = []
-    for column in by:
-        groups = runs.groupby(told, dropna=False)[column].nunique(dropna=False) if told else None
-        if groups is None or (groups > 1).any():
-            told.append(column)
-    return told
 
 
 def _cell(name: str, value: object) -> str:
@@ -62,12 +56,6 @@ def _cell(name: str, value: object) -> str:
 
 
 def _mean(values: pd.Series) -> str:
-    found = values.dropna()
-    if found.empty:
-        return ""
-    return f"{found.mean():.1f}" + (f" ± {found.std():.1f}" if len(found) > 1 else "")
-
-
-def _filled(table: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns that are empty throughout."""
-    return table[[column for column in table.columns if (table[column] != "").any()]]
+    values = values.dropna()
+    spread = f" ± {values.std():.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{spread}" if len(values) else ""
