@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.config.spec import RunSpec
-from repro.config.units import format_examples
+from repro.config.units import format_batch_size, format_examples
 from repro.results.sources import ORIGIN
 
 SPLITS = (ORIGIN, "setup", "scale", "examples_seen", "model", "data_fingerprint")
@@ -134,6 +134,12 @@ def draws(runs: pd.DataFrame) -> pd.Series:
 def signed(number: float) -> str:
     """+0.5, −1.6: with the sign that print uses."""
     return f"{number:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+
+
+def batch_sizes(sizes: Sequence[int]) -> str:
+    """16k, 32k and 64k."""
+    names = [format_batch_size(size) for size in sizes]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def lacks(runs: pd.DataFrame, value: str) -> pd.Series:
