@@ -50,11 +50,6 @@ def import_(
     _print(read.table)
     for note in read.notes:
         click.echo(f"note: {note}")
-    if written.left:
-        rows = f"{written.left[0]} and {len(written.left) - 1} more" if len(written.left) > 1 else written.left[0]
-        click.echo(
-            f"note: {rows} of these files are from an earlier import, and stay; remove {written.file} to start anew"
-        )
     for problem in read.problems:
         click.echo(f"not imported: {problem}", err=True)
     counts = {"added": written.added, "replaced": written.replaced, "unchanged": written.unchanged}
