@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from benchmarks.plan import MEMORY_WITHIN, TIME_WITHIN, compare_results
-from repro.bench import exchange, traffic
+from repro.bench import traffic
 from repro.bench.calibrate import CPU_CASES, fit, spec_of
-from repro.bench.implementations import IMPLEMENTATIONS
-from repro.bench.setting import Setting
+from repro.bench.implementations import IMPLEMENTATIONS, Setting
 from repro.bench.stopwatch import Reading
 from repro.config.cluster import load_profile
 from repro.config.errors import InputError
@@ -162,7 +161,7 @@ def test_the_loss_takes_the_share_of_the_towers_where_the_crossover_says():
 def test_the_sigmoids_bytes_are_those_of_the_exchange_benchmark(ranks):
     spec = spec_with(4 * K, precision="fp32")
     found = disk.sent_bytes(spec, B16, ranks)
-    assert found["loss"] == exchange.count_bytes(ranks, 4 * K // ranks, 768, 4)
+    assert found["loss"] == traffic.count_bytes(ranks, 4 * K // ranks, 768, 4)
     assert found["gradients"] == pytest.approx(2 * (ranks - 1) / ranks * 4 * B16.parameters)
     assert disk.sent_bytes(spec, B16, 1) == {"loss": 0.0, "gradients": 0.0}
 

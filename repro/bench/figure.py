@@ -9,10 +9,9 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from repro.bench.implementations import IMPLEMENTATIONS
 from repro.config.units import format_bytes
 from repro.report.draw.axes import label_log_rows
-from repro.report.draw.benchmark import LIMIT, format_seconds, loss_cost, styles
+from repro.report.draw.benchmark import LIMIT, format_seconds, in_order, loss_cost, styles
 from repro.report.exhibits.benchmark import PANELS_BY, place
 from repro.report.figures import add_legend
 from repro.report.style import STYLE
@@ -21,14 +20,13 @@ PANEL = (3.3, 2.5)
 
 
 @matplotlib.rc_context(STYLE)
-def draw(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, file: Path) -> None:
     """For each ranks, dim, dtype and device of the table two rows, time and memory, and a column for each loss.
 
     The scale of a row is one, so that the losses can be read off against each other.
     """
     losses = sorted(table["loss"].unique())
-    measured = table.dropna(subset="seconds") if "seconds" in table else table[:0]
-    order = _order(measured["implementation"])  # of all, so that a name looks the same in every panel
+    order = in_order(table.dropna(subset="seconds")["implementation"])  # a name looks the same in every panel
     blocks = list(table.groupby(PANELS_BY, sort=True))
     size = (PANEL[0] * len(losses) + 0.4, 2 * PANEL[1] * len(blocks) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
@@ -43,16 +41,4 @@ def draw(table: pd.DataFrame) -> Figure:
         label_log_rows(grid[2 * number][0], "forward + backward", format_seconds)
         label_log_rows(grid[2 * number + 1][0], "peak extra memory", format_bytes, 4)
     add_legend(figure, styles(order) | {"the products by torch.mm": LIMIT})
-    return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(file, dpi=200)
-
-
-def _order(names: pd.Series) -> list[str]:
-    """As in the list of implementations: ours, the plain formula, peers."""
-    known = list(dict.fromkeys(i.name for i in IMPLEMENTATIONS))
-    position = {name: known.index(name) if name in known else len(known) for name in names.unique()}
-    return sorted(position, key=position.__getitem__)
+    figure.savefig(file, dpi=200)

@@ -19,7 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from repro.bench.resident import resident_bytes
+import psutil
+
 from repro.config.units import format_bytes
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -64,7 +65,7 @@ def on_ranks(
             processes.append(process)
             connections.append(receiving)
         try:
-            return _Waiting(processes, connections, folder, most_bytes).outcome(limit_seconds)
+            return _outcome(processes, connections, folder, limit_seconds, most_bytes)
         finally:
             for process in processes:
                 process.kill()
@@ -80,68 +81,56 @@ def watch_from_here() -> None:
     _announce(("holds", resident_bytes()))
 
 
-class _Waiting:
+def resident_bytes(pid: int | None = None) -> int:
+    """What a process holds in memory at this moment. Raises psutil.Error where it has ended."""
+    return psutil.Process(pid).memory_info().rss
+
+
+def _outcome(
+    processes: list, connections: list[Connection], folder: str, limit_seconds: float, most_bytes: int | None
+) -> Outcome:
     """The parent's side of one call: messages, deaths, memory and the clock."""
+    held: dict[int, int] = {}
+    done: dict[int, Any] = {}
+    failed: list[tuple[str, str]] = []
+    deadline, timeout = time.monotonic() + limit_seconds, ("timeout", f"not done after {limit_seconds:g} s")
+    waiting = set(range(len(processes)))
+    while waiting:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            failed = failed or [timeout]
+            break
+        watching = most_bytes is not None and held
+        ready = wait([connections[rank] for rank in waiting], min(left, WATCH_SECONDS if watching else left))
+        for rank in [rank for rank in waiting if connections[rank] in ready]:
+            try:
+                kind, *content = connections[rank].recv()
+            except EOFError:
+                processes[rank].join()
+                kind, content = "failed", _death(rank, processes[rank].exitcode, folder)
+            if kind == "holds":
+                held[rank] = content[0]
+                continue
+            waiting.remove(rank)
+            if kind == "done":
+                done[rank] = content[0]
+            else:
+                failed.append(tuple(content))
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+        for rank in held.keys() - done.keys() if watching else ():
+            with contextlib.suppress(psutil.Error):  # a rank that is ending
+                if resident_bytes(processes[rank].pid) - held[rank] > most_bytes:
+                    return Outcome("oom", f"stopped at more than {format_bytes(most_bytes)}")
+    if failed:
+        return Outcome(*min(failed, key=lambda failure: failure[0] != "oom"))  # which brings other failures
+    return Outcome("ok", values=[done[rank] for rank in sorted(done)])
 
-    def __init__(self, processes: list, connections: list[Connection], folder: str, most_bytes: int | None):
-        self.processes, self.connections, self.folder, self.most_bytes = processes, connections, folder, most_bytes
-        self.held: dict[int, int] = {}
-        self.done: dict[int, Any] = {}
-        self.failed: list[tuple[str, str]] = []
 
-    def outcome(self, limit_seconds: float) -> Outcome:
-        deadline = time.monotonic() + limit_seconds
-        open_ranks = set(range(len(self.processes)))
-        while open_ranks:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return self._first_failure() or Outcome("timeout", f"not done after {limit_seconds:g} s")
-            watching = self.most_bytes is not None and self.held
-            ready = wait([self.connections[r] for r in open_ranks], min(left, WATCH_SECONDS if watching else left))
-            for rank in [r for r in open_ranks if self.connections[r] in ready]:
-                if not self._hear(rank):
-                    open_ranks.remove(rank)
-                    if self.failed:
-                        deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-            if watching and (over := self._over_memory()):
-                return over
-        return self._first_failure() or Outcome("ok", values=[self.done[r] for r in sorted(self.done)])
-
-    def _hear(self, rank: int) -> bool:
-        """One message of a rank; whether more may come."""
-        try:
-            kind, *content = self.connections[rank].recv()
-        except EOFError:
-            self.processes[rank].join()
-            self.failed.append(self._death(rank))
-            return False
-        if kind == "holds":
-            self.held[rank] = content[0]
-            return True
-        if kind == "done":
-            self.done[rank] = content[0]
-        else:
-            self.failed.append((content[0], content[1]))
-        return False
-
-    def _death(self, rank: int) -> tuple[str, str]:
-        code = self.processes[rank].exitcode
-        if code == -signal.SIGKILL:
-            return "oom", f"rank {rank} was killed (SIGKILL), as the system does when memory is out"
-        said = Path(self.folder, f"output-{rank}").read_text(errors="replace").strip().splitlines()
-        return "failed", f"rank {rank} died with exit code {code}" + (f": {said[-1][:200]}" if said else "")
-
-    def _first_failure(self) -> Outcome | None:
-        """Out of memory rather than the other failures that it brings."""
-        failures = sorted(self.failed, key=lambda failure: failure[0] != "oom")
-        return Outcome(*failures[0]) if failures else None
-
-    def _over_memory(self) -> Outcome | None:
-        for rank, held in self.held.items():
-            with contextlib.suppress(OSError, ValueError):  # a rank that is ending
-                if rank not in self.done and resident_bytes(self.processes[rank].pid) - held > self.most_bytes:
-                    return Outcome("oom", f"stopped at more than {format_bytes(self.most_bytes)}")
-        return None
+def _death(rank: int, code: int, folder: str) -> tuple[str, str]:
+    if code == -signal.SIGKILL:
+        return "oom", f"rank {rank} was killed (SIGKILL), as the system does when memory is out"
+    said = Path(folder, f"output-{rank}").read_text(errors="replace").strip().splitlines()
+    return "failed", f"rank {rank} died with exit code {code}" + (f": {said[-1][:200]}" if said else "")
 
 
 def _one_rank(sending: Connection, place: tuple, function: Callable[..., Any], arguments: tuple) -> None:
@@ -182,7 +171,6 @@ def _group(rank: int, ranks: int, threads: int, device: str, folder: str, limit_
 
 
 def _describe(error: BaseException) -> tuple[str, str]:
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}".removesuffix(": ")
     known = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory", "bad_alloc")
     return ("oom" if any(word in text for word in known) else "failed"), text

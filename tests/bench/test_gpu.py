@@ -8,8 +8,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from repro.bench.gpu import SECTIONS, driver, step, timing, training
-from repro.bench.gpu.place import Expected, Place, Rows
+from repro.bench.gpu import driver, resident, steps
+from repro.bench.gpu.driver import SECTIONS
+from repro.bench.gpu.rows import Expected, Place, Rows
 from repro.cli import main
 from repro.config.errors import InputError
 from repro.models.model_config import read_config
@@ -181,25 +182,15 @@ def test_a_step_that_does_not_fit_is_a_row_and_one_that_fails_also_fails_its_sec
     def raises(*_):
         raise error
 
-    monkeypatch.setattr(step, "trainer_of", raises)
-    failures = step._measure_steps(place, None, "a case", 1, Expected())
+    monkeypatch.setattr(steps, "trainer_of", raises)
+    failures = steps._measure_steps(place, None, "a case", 1, Expected())
     assert failures == (["a case: no kernel"] if is_failure else [])
     rows = pd.read_csv(place.rows.file)
     assert rows["status"].tolist() == [status] and rows["case"].tolist() == ["a case"]
 
 
 def test_the_gpus_model_has_no_tokenizer_of_the_hub(tmp_path):
-    file = training.without_hub_tokenizer("siglip-b16", tmp_path)
+    file = resident.without_hub_tokenizer("siglip-b16", tmp_path)
     ours, stock = (read_config(name)[0]["model_cfg"] for name in (file, "siglip-b16"))
     assert "hf_tokenizer_name" in stock["text_cfg"] and "hf_tokenizer_name" not in ours["text_cfg"]
     assert ours["vision_cfg"] == stock["vision_cfg"] and ours["text_cfg"]["width"] == stock["text_cfg"]["width"]
-
-
-def test_a_median_is_of_repeats_that_fit_the_limit_and_inputs_take_turns():
-    numbers = []
-    cpu = torch.device("cpu")
-    assert timing.median_seconds(numbers.append, cpu, limit_seconds=60, repeats=5, warm_ups=2) >= 0
-    assert numbers[:2] == [0, 1] and numbers[-5:] == [3, 4, 5, 6, 7]
-    numbers.clear()
-    timing.median_seconds(numbers.append, cpu, limit_seconds=0.0, repeats=5, warm_ups=0)
-    assert len(numbers) == 1

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from repro.bench import figure, record
-from repro.bench.implementations import IMPLEMENTATIONS, select
+from repro.bench import record
+from repro.bench.implementations import IMPLEMENTATIONS, Setting, embeddings, select
 from repro.bench.loss import KEYS, Effort, compare, too_large
 from repro.bench.measure import peak_memory
 from repro.bench.ranks import on_ranks
-from repro.bench.setting import Setting, embeddings
 from repro.cli import main
 from repro.config.errors import InputError
+from repro.report.draw.benchmark import styles
 from tests.bench import implementations as known
 
 SMALL = Setting("sigmoid", ranks=1, local_batch=96, dim=16, dtype="fp32", device="cpu", threads=1)
@@ -131,6 +131,6 @@ def test_bench_loss_names_what_is_wrong_and_what_would_work(options, message):
 
 
 def test_variants_of_a_family_share_its_colour_and_differ_in_marker():
-    first, second, peer = figure.styles(["repro-ring", "repro-gather", "open_clip-bidir"]).values()
+    first, second, peer = styles(["repro-ring", "repro-gather", "open_clip-bidir"]).values()
     assert first["color"] == second["color"] != peer["color"]
     assert first["marker"] != second["marker"]

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from repro.bench.gpu.place import OutOfTime, Place
+from repro.bench.gpu.rows import OutOfTime, Place
 from repro.config.resources import PACKAGE
 
 TESTS = ("tests/gpu", "tests/loss/test_kernels.py")

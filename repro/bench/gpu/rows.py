@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import time
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
@@ -30,13 +29,12 @@ class Expected:
             return f"≤ {self.at_most:g}"
         return "" if self.at_least is None else f"≥ {self.at_least:g}"
 
-    def verdict(self, measured: float) -> str:
+    def verdict(self, measured: float | str) -> str:
         """'met' or 'missed'; empty without a goal."""
-        if self.at_most is not None:
-            return "met" if measured <= self.at_most else "missed"
-        if self.at_least is not None:
-            return "met" if measured >= self.at_least else "missed"
-        return ""
+        if isinstance(measured, str) or not self.limit:
+            return ""
+        met = measured <= self.at_most if self.at_most is not None else measured >= self.at_least
+        return "met" if met else "missed"
 
 
 NOTHING_EXPECTED = Expected()
@@ -58,45 +56,42 @@ class Row:
     reason: str = ""
 
 
-COLUMNS = [field.name for field in fields(Row)]
-
-
 @dataclass(frozen=True)
 class Rows:
     """The rows of one section's CSV: any process of the section may append to it."""
 
     section: str
     file: Path
-    origin: tuple[tuple[str, str], ...]
+    origin: tuple[str, ...]
 
     @classmethod
     def begin(cls, section: str, file: Path, device: str) -> "Rows":
-        rows = cls(section, file, tuple(record.origin(device).items()))
+        origin = record.origin(device)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_line([*COLUMNS, *dict(rows.origin)]))
-        return rows
+        file.write_text(_line([*(field.name for field in fields(Row)), *origin]))
+        return cls(section, file, tuple(origin.values()))
 
     def add(
-        self, case: str, quantity: str, measured: float | str, unit: str = "", expected: Expected = NOTHING_EXPECTED
+        self,
+        case: str,
+        quantity: str,
+        measured: float | str,
+        unit: str = "",
+        expected: Expected = NOTHING_EXPECTED,
+        reason: str = "",
     ) -> None:
-        verdict = expected.verdict(measured) if isinstance(measured, int | float) else ""
-        self._append(Row(self.section, case, quantity, measured, expected.predicted, expected.limit, verdict, unit))
+        """reason: an explanation."""
+        goal = {"predicted": expected.predicted, "limit": expected.limit, "verdict": expected.verdict(measured)}
+        self._append(Row(self.section, case, quantity, measured, **goal, unit=unit, reason=reason))
 
     def add_missing(self, case: str, status: str, reason: str, quantity: str = "") -> None:
         """What was to be measured, and why it was not."""
         self._append(Row(self.section, case, quantity, status=status, reason=reason))
 
-    def add_note(self, case: str, quantity: str, measured: float | str, unit: str, reason: str) -> None:
-        """A figure with an explanation."""
-        self._append(Row(self.section, case, quantity, measured, unit=unit, reason=reason))
-
     def _append(self, row: Row) -> None:
         """In one write, so that a process that is killed leaves whole lines."""
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, _line([*astuple(row), *dict(self.origin).values()]).encode())
-        finally:
-            os.close(descriptor)
+        with self.file.open("ab", buffering=0) as file:
+            file.write(_line([*astuple(row), *self.origin]).encode())
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,53 @@
-"""Steps of training on resident batches: speed, its split, memory, host syncs; beside open_clip's towers and loss."""
+"""Steps of training on one device: of resident random batches, beside open_clip's towers and loss, and fed from shards.
 
+They are steps of the very trainers of a run, in a folder of their own. Where batches are resident nobody decodes and
+copies them; fed by all cores from shards of JPEGs, what is left of that speed is measured.
+"""
+
+import itertools
+import math
+import os
+import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from repro.bench.gpu.machine import product_rate
-from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
-from repro.bench.gpu.timing import median_seconds
-from repro.bench.gpu.training import (
+from repro.bench.gpu.ceilings import photo_like_jpegs, product_rate
+from repro.bench.gpu.resident import (
+    MANY_STEPS,
     MOST_STEPS,
     enough_seconds,
     random_batch,
-    random_tower,
     release,
     spec_of,
     take_steps,
     trainer_of,
     without_hub_tokenizer,
 )
+from repro.bench.gpu.rows import NOTHING_EXPECTED, Expected, Place
+from repro.bench.measure import median_seconds
 from repro.config.spec import RunSpec
 from repro.config.units import format_batch_size
+from repro.data.pairs import CHUNK, PairBatch, batches
+from repro.models import build
 from repro.models.sizes import model_size
+from repro.train.checkpoint import Checkpoints
 from repro.train.memory import is_out_of_memory
 from repro.train.meters import peak_memory_bytes
+from repro.world.write import write_tar
 
 MODEL, TEXT_MODEL = "siglip-b16", "siglit-b16-s"
 COMPILE_SECONDS = 50.0
 """What torch.compile is thought to take for both towers, forward and backward."""
 START_SECONDS = 8.0
 """What a trainer takes until it has been measured, at least."""
+DISTINCT = 64
+"""Images that the shards repeat: decoding takes as long the second time, as no decoded sample is kept."""
+SHARD = 512
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ TOY = Sizes(((32, True), (64, True), (64, False)), 32, (128,), (64, 32))
 
 
 def measure(place: Place) -> None:
+    """Speed, its split, memory and host syncs of resident batches."""
     sizes = TOY if place.toy else ON_GPU
     first, *others = sizes.ours
     failures = _measure_ours(place, sizes, *first)
@@ -84,10 +100,12 @@ def _measure_texts(place: Place, sizes: Sizes) -> list[str]:
     """siglit: embeddings for images, and the text tower alone. Returns what failed."""
     failures = []
     place.reserve(2 * START_SECONDS, f"{TEXT_MODEL}, texts alone")
-    model = "laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch)
-    tower = random_tower(place, model)
+    tower = place.scratch / "tower"
+    build.export("laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch), tower, math.log(10))
+    # The weights that it is initialised with are as good as any to time a step.
+    Checkpoints(tower).save_final(build.load(tower).model.state_dict(), {})
     for batch in sizes.texts:
-        values = {"pretrained": tower} | ({"micro_batch": 64} if place.toy else {})
+        values = {"pretrained": str(tower / "final.pt")} | ({"micro_batch": 64} if place.toy else {})
         spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
         name, size = _name(place, TEXT_MODEL), format_batch_size(batch)
         case = f"{name}, texts alone, batch {size} in micro-batches of {spec.micro_batch}"
@@ -125,7 +143,7 @@ def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected:
                 place.rows.add_missing(case, "not run", "no GPU to wait for", "host syncs")
             else:
                 most = ", ".join(f"{line} {count}" for line, count in waits.most_common(8))
-                place.rows.add_note(case, "host syncs", waits.total(), "a step", most)
+                place.rows.add(case, "host syncs", waits.total(), "a step", reason=most)
             trainer = batch = None  # what they hold is given back with the trainer
     except (MemoryError, RuntimeError) as error:
         return [] if _record_failure(place, case, error) == "oom" else [f"{case}: {' '.join(str(error).split())[:200]}"]
@@ -145,8 +163,8 @@ def _record(place: Place, case: str, pairs_per_second: float, flops: int, expect
 def _record_failure(place: Place, case: str, error: BaseException) -> str:
     """Returns the status of the row."""
     out_of_memory = is_out_of_memory(error) or getattr(error, "status", "") == "oom"
-    text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
     status = "oom" if out_of_memory else "failed"
+    text = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
     place.rows.add_missing(case, status, text)
     error.__traceback__ = None  # its frames hold the step's tensors
     release(place)
@@ -216,3 +234,57 @@ def _time_open_clip(place: Place, batch: int, compiled: bool) -> tuple[float, in
         peak = peak_memory_bytes(device)
         del trainer
     return seconds, peak
+
+
+def measure_feed(place: Place) -> None:
+    """The step of section `step` fed from shards of JPEGs by all cores: what of its resident speed is left."""
+    batch_size, examples = (64, 512) if place.toy else (512, 8192)
+    cores, rows = os.cpu_count() or 1, place.rows
+    pattern = _write_shards(place.scratch / "jpegs", examples)
+    spec = spec_of(place, "siglip", MODEL, "paper", batch_size, micro_batch=batch_size, data=pattern)
+    case = f"{_name(place, MODEL)}, batch {batch_size}, from JPEG shards by {cores} workers"
+    with trainer_of(place, spec) as trainer:
+        trainer.pairs.kept = None
+        resident = random_batch(trainer)
+        for _ in range(2):
+            trainer.take_step(resident, 0.0)
+        clock = take_steps(place, trainer, lambda: (resident, 0.0))
+        resident_speed = clock.examples / clock.seconds
+        rows.add(case, "speed of resident batches", resident_speed, "pairs/s", place.expected("2200 to 2900"))
+        how = {"batch_size": batch_size, "rank": 0, "ranks": 1, "workers": cores}
+        stream = batches(trainer.pairs, first_step=0, steps=MANY_STEPS, **how)
+        # What the workers decoded before the clock started: up to four chunks each.
+        decoded = 0 if place.toy else 4 * (cores * CHUNK // batch_size)
+        _drain(stream, decoded)
+        clock = take_steps(place, trainer, lambda: _waited_for(stream))
+        speed = clock.examples / clock.seconds
+        rows.add(case, "speed", speed, "pairs/s")
+        rows.add(case, "share of the resident speed", speed / resident_speed, "", place.expected("0.9 to 1"))
+        rows.add(case, "waiting for data, of the time", clock.data_seconds / clock.seconds)
+        _drain(stream, decoded)
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < (0.5 if place.toy else 2.0):
+            next(stream)
+            count += 1
+        alone = count * batch_size / (time.perf_counter() - started)
+        rows.add(case, "data alone", alone, "images/s", place.expected("4800 to 7200 (16 cores)"))
+
+
+def _write_shards(folder: Path, examples: int) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    jpegs = itertools.cycle(photo_like_jpegs(DISTINCT, seed=1))
+    samples = ({"jpg": jpeg, "txt": b"a picture of colours"} for jpeg in jpegs)
+    for shard in range(examples // SHARD):
+        write_tar(folder / f"{shard:05d}.tar", itertools.islice(samples, SHARD), shard * SHARD)
+    return str(folder / "*.tar")
+
+
+def _drain(stream: Iterator[PairBatch], count: int) -> None:
+    for _ in range(count):
+        next(stream)
+
+
+def _waited_for(stream: Iterator[PairBatch]) -> tuple[PairBatch, float]:
+    started = time.perf_counter()
+    batch = next(stream)
+    return batch, time.perf_counter() - started
