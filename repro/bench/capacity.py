@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from repro.bench import measure
 from repro.bench.implementations import LOGIT_BIAS, LOGIT_SCALE, Implementation, Setting
 from repro.bench.loss import too_large
-from repro.bench.ranks import on_ranks, watch_from_here
+from repro.bench.ranks import on_ranks
 from repro.config.spec import RunSpec
 from repro.config.units import format_batch_size, format_bytes
 from repro.data.pairs import PairBatch
@@ -123,7 +123,7 @@ def _try(implementation: Implementation, setting: Setting, size: int, search: Se
         return Trial("too large", reason=reason)
     most_bytes = search.memory_bytes
     options = {"ranks": setting.ranks, "threads": setting.threads, "device": setting.device}
-    options |= {"limit_seconds": search.limit_seconds, "most_bytes": most_bytes if setting.device == "cpu" else None}
+    options |= {"limit_seconds": search.limit_seconds}
     if search.model:
         arguments = (implementation, setting, search.model, search.micro_batch, most_bytes)
         outcome = on_ranks(peak_memory_of_training, *arguments, **options)
@@ -150,12 +150,10 @@ def peak_memory_of_training(
     Weights, optimizer, activations, embeddings and the loss. setting.dtype bf16 is autocast, as in training: weights,
     embeddings and loss are in fp32.
     """
-    if setting.device == "cuda" and most_bytes is not None:
-        measure.limit_card(most_bytes)
     with tempfile.TemporaryDirectory() as folder:
         bias = LOGIT_BIAS if LOSSES[setting.loss].has_bias else None
         build.export(model, Path(folder), math.log(LOGIT_SCALE), bias)
-        watch_from_here()
+        measure.limit_memory(setting.device, most_bytes)
 
         def work() -> None:
             _train(implementation, setting, Path(folder), model, micro_batch, rank)

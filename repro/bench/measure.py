@@ -16,17 +16,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 import torch.distributed as dist
 
 from repro.bench.implementations import DTYPES, LOGIT_BIAS, LOGIT_SCALE, Implementation, Setting, embeddings
-from repro.bench.ranks import resident_bytes, watch_from_here
 from repro.loss.registry import LOSSES
 
 WARM_UPS = {"cpu": 1, "cuda": 3}
 WARM_UP_BATCH = 64
 LARGEST_PRODUCT = 8192
 """Rows and columns of the local matrix product at most: larger ones are no faster."""
+ROOM = 1.5
+"""What a process may reserve of memory, relative to what it may use."""
 TILE_ELEMENTS = 2**22
 """Of the similarity matrix, that the float64 reference makes at a time."""
 
@@ -114,21 +116,29 @@ def peak_memory(rank: int, implementation: Implementation, setting: Setting, mos
 
     A call with a tiny batch goes before, so that libraries and the group have made what they make once. What the
     matrix library keeps for its first large product (some 10 MiB on a CPU) is counted, for all implementations alike.
-    most_bytes: of the card, beyond the inputs; torch then raises OutOfMemoryError at more.
+    most_bytes: beyond the inputs; at more an error says that memory is out.
     """
     forward_and_backward(implementation, replace(setting, local_batch=WARM_UP_BATCH), rank)()
     call = forward_and_backward(implementation, setting, rank)
     synchronize(setting.device)
-    if setting.device == "cuda" and most_bytes is not None:
-        limit_card(torch.cuda.memory_allocated() + most_bytes)
-    watch_from_here()
+    limit_memory(setting.device, most_bytes)
     return peak_growth_bytes(call, setting.device)
 
 
-def limit_card(total_bytes: int) -> None:
-    torch.cuda.empty_cache()
-    share = total_bytes / torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+def limit_memory(device: str, most_bytes: int | None) -> None:
+    """Have this process fail where it takes so much more than it has, before the machine is out of memory.
+
+    On CPUs not all that is reserved is used: there is some room beyond the limit, and what was held decides.
+    """
+    if most_bytes is None:
+        return
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        share = (torch.cuda.memory_allocated() + most_bytes) / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+    else:
+        most = psutil.Process().memory_info().data + int(ROOM * most_bytes)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def peak_growth_bytes(work: Callable[[], object], device: str) -> int:
@@ -153,7 +163,7 @@ def peak_growth_bytes(work: Callable[[], object], device: str) -> int:
         reset = True
     except OSError:
         reset = False
-    before = resident_bytes()
+    before = psutil.Process().memory_info().rss
     work()
     if reset:
         peak_kib = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])

@@ -124,7 +124,7 @@ def capacity(
     from repro.bench import capacity as measuring
     from repro.bench import record
     from repro.bench.implementations import select
-    from repro.cli.bench_tables import show_capacity
+    from repro.cli.bench_tables import CAPACITY, show
     from repro.config.units import parse_bytes
 
     names = ("smallest", "largest", "micro_batch")
@@ -145,7 +145,7 @@ def capacity(
     search = measuring.Search(memory_bytes, step=step, limit_seconds=limit_seconds, model=model, **sizes)
     table = measuring.compare(settings, chosen, search, progress)
     record.update(table, out, measuring.KEYS, settings[0].device)
-    show_capacity(table)
+    show(table, CAPACITY)
     click.echo(f"Recorded in {out}")
 
 
@@ -156,7 +156,7 @@ def capacity(
 def exchange(exchange: tuple[str, ...], out: Path, **given: Any) -> None:
     """Measure the exchange alone and in the whole sigmoid loss; bytes as counted beside those of the formula."""
     from repro.bench import record, traffic
-    from repro.cli.bench_tables import show_exchanges
+    from repro.cli.bench_tables import EXCHANGES, show
 
     much = _effort(given)
     settings = settings_of(loss=("sigmoid",), **given)
@@ -164,7 +164,7 @@ def exchange(exchange: tuple[str, ...], out: Path, **given: Any) -> None:
         raise InputError("--ranks 1: one rank has no exchange; expected 2 or more")
     table = traffic.compare(settings, traffic.choose(exchange), much, progress)
     record.update(table, out, traffic.KEYS, settings[0].device)
-    show_exchanges(table)
+    show(table, EXCHANGES)
     click.echo(f"Recorded in {out}")
 
 

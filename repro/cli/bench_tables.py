@@ -1,5 +1,6 @@
 """Tables of `repro bench` on the terminal."""
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,18 +76,10 @@ def show_losses(table: "pd.DataFrame") -> None:
     by = ["loss", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
     for (loss, ranks, local_batch, dim, dtype, device, threads), part in table.groupby(by, sort=False):
         place = f"{dtype} on {device}" + f", {threads} threads a rank" * (device == "cpu")
-        _show(part, LOSSES, f"{loss}: {ranks} × {format_batch_size(local_batch)}, dim {dim}, {place}")
+        show(part, LOSSES, f"{loss}: {ranks} × {format_batch_size(local_batch)}, dim {dim}, {place}")
 
 
-def show_capacity(table: "pd.DataFrame") -> None:
-    _show(table, CAPACITY)
-
-
-def show_exchanges(table: "pd.DataFrame") -> None:
-    _show(table, EXCHANGES)
-
-
-def _show(table: "pd.DataFrame", columns: Mapping[str, Cell], title: str | None = None) -> None:
+def show(table: "pd.DataFrame", columns: Mapping[str, Cell], title: str | None = None) -> None:
     """What was measured; under it what was not, and why: rows of one reason in one line."""
     shown = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
     for column in columns:
@@ -112,9 +105,9 @@ def show_sections(table: "pd.DataFrame") -> None:
             continue
         named = (row["section"],) if row["quantity"] == "section" else (row["case"], row["quantity"])
         reason = f": {row['reason']}" if row["status"] != "ok" and row["reason"] else ""
-        try:
-            measured = f"{float(row['measured']):.4g} {row['unit']}"
-        except ValueError:
-            measured = f"{row['measured']} {row['unit']}"
-        shown.add_row(": ".join(filter(None, named)), measured, expected, (row["verdict"] or row["status"]) + reason)
+        measured = row["measured"]
+        with contextlib.suppress(ValueError):  # text stays as it is
+            measured = f"{float(measured):.4g}"
+        end = (row["verdict"] or row["status"]) + reason
+        shown.add_row(": ".join(filter(None, named)), f"{measured} {row['unit']}", expected, end)
     Console().print(shown, markup=False, highlight=False)

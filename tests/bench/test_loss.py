@@ -56,7 +56,7 @@ def test_peak_memory_is_what_forward_and_backward_hold_beyond_their_inputs():
 
 
 def test_a_rank_is_stopped_once_it_holds_more_than_it_may():
-    outcome = on_ranks(peak_memory, known.known(known.make_hungry), SMALL, most_bytes=known.EXTRA_BYTES // 4)
+    outcome = on_ranks(peak_memory, known.known(known.make_hungry), SMALL, known.EXTRA_BYTES // 4)
     assert outcome.status == "oom"
 
 

@@ -1,9 +1,8 @@
 """Where a section runs and what it leaves: rows of a CSV, each on disk as soon as it is measured."""
 
 import csv
-import io
 import time
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -40,20 +39,9 @@ class Expected:
 NOTHING_EXPECTED = Expected()
 
 
-@dataclass(frozen=True)
-class Row:
-    """One figure, or why there is none. status: 'ok', or what became of it ('not run', 'oom', 'failed', 'timeout')."""
-
-    section: str
-    case: str
-    quantity: str
-    measured: float | str = ""
-    predicted: str = ""
-    limit: str = ""
-    verdict: str = ""
-    unit: str = ""
-    status: str = "ok"
-    reason: str = ""
+COLUMNS = ("section", "case", "quantity", "measured", "predicted", "limit", "verdict", "unit", "status", "reason")
+"""Of one figure, or of why there is none. status: 'ok', 'not run', 'oom', 'failed' or 'timeout'."""
+BLANK = dict.fromkeys(COLUMNS, "") | {"status": "ok"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Rows:
     def begin(cls, section: str, file: Path, device: str) -> "Rows":
         origin = record.origin(device)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_line([*(field.name for field in fields(Row)), *origin]))
+        file.write_text(",".join([*COLUMNS, *origin]) + "\n")
         return cls(section, file, tuple(origin.values()))
 
     def add(
@@ -82,16 +70,17 @@ class Rows:
     ) -> None:
         """reason: an explanation."""
         goal = {"predicted": expected.predicted, "limit": expected.limit, "verdict": expected.verdict(measured)}
-        self._append(Row(self.section, case, quantity, measured, **goal, unit=unit, reason=reason))
+        self._append(case=case, quantity=quantity, measured=measured, **goal, unit=unit, reason=reason)
 
     def add_missing(self, case: str, status: str, reason: str, quantity: str = "") -> None:
         """What was to be measured, and why it was not."""
-        self._append(Row(self.section, case, quantity, status=status, reason=reason))
+        self._append(case=case, quantity=quantity, status=status, reason=reason)
 
-    def _append(self, row: Row) -> None:
-        """In one write, so that a process that is killed leaves whole lines."""
-        with self.file.open("ab", buffering=0) as file:
-            file.write(_line([*astuple(row), *self.origin]).encode())
+    def _append(self, **cells: float | str) -> None:
+        """In one write, when the file is closed, so that a process that is killed leaves whole lines."""
+        row = BLANK | {"section": self.section} | cells
+        with self.file.open("a") as file:
+            csv.writer(file, lineterminator="\n").writerow([*row.values(), *self.origin])
 
 
 @dataclass(frozen=True)
@@ -134,11 +123,5 @@ class Place:
 
 def section_row(section: str, seconds: float, limit_seconds: float, status: str, reason: str) -> dict[str, object]:
     """What became of a section, for the summary."""
-    row = Row(section, "", "section", round(seconds, 1), limit=f"≤ {limit_seconds:.0f}", unit="s", status=status)
-    return asdict(row) | {"reason": reason}
-
-
-def _line(values: list) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    row = {"section": section, "quantity": "section", "measured": round(seconds, 1), "limit": f"≤ {limit_seconds:.0f}"}
+    return BLANK | row | {"unit": "s", "status": status, "reason": reason}

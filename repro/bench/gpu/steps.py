@@ -51,66 +51,67 @@ SHARD = 512
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Batches of our steps, in the order of their worth; of the text-only steps; those to try open_clip at."""
+class Cases:
+    """What is measured, in the order of its worth: ours (batch, whether deterministic), open_clip's (whether compiled)
+    and the text tower alone (batch). open_clip: batches to try it at.
+    """
 
-    ours: tuple[tuple[int, bool], ...]
+    order: tuple[tuple, ...]
     micro_batch: int
-    texts: tuple[int, ...]
     open_clip: tuple[int, ...]
 
 
-ON_GPU = Sizes(
-    ((512, True), (2048, True), (512, False), (8192, True), (2048, False)),
+ON_GPU = Cases(
+    (
+        *(("ours", 512, True), ("open_clip", False), ("ours", 2048, True), ("ours", 512, False)),
+        *(("texts", 32_768), ("texts", 262_144), ("ours", 8192, True), ("ours", 2048, False), ("open_clip", True)),
+    ),
     512,
-    (32_768, 262_144),
     (1024, 512, 256, 128),
 )
-TOY = Sizes(((32, True), (64, True), (64, False)), 32, (128,), (64, 32))
+TOY = Cases(
+    (
+        *(("ours", 32, True), ("open_clip", False), ("ours", 64, True), ("ours", 64, False)),
+        *(("texts", 128), ("open_clip", True)),
+    ),
+    32,
+    (64, 32),
+)
 
 
 def measure(place: Place) -> None:
     """Speed, its split, memory and host syncs of resident batches."""
-    sizes = TOY if place.toy else ON_GPU
-    first, *others = sizes.ours
-    failures = _measure_ours(place, sizes, *first)
-    _measure_open_clip(place, sizes, compiled=False)
-    for batch, deterministic in others[:2]:
-        failures += _measure_ours(place, sizes, batch, deterministic)
-    failures += _measure_texts(place, sizes)
-    for batch, deterministic in others[2:]:
-        failures += _measure_ours(place, sizes, batch, deterministic)
-    _measure_open_clip(place, sizes, compiled=True)
+    cases, failures = TOY if place.toy else ON_GPU, []
+    measures = {"ours": _measure_ours, "texts": _measure_texts, "open_clip": _measure_open_clip}
+    for kind, *what in cases.order:
+        failures += measures[kind](place, cases, *what)
     if failures:
         raise SystemExit("; ".join(failures))
 
 
-def _measure_ours(place: Place, sizes: Sizes, batch: int, deterministic: bool) -> list[str]:
+def _measure_ours(place: Place, cases: Cases, batch: int, deterministic: bool) -> list[str]:
     """Returns what failed."""
-    values = {"micro_batch": sizes.micro_batch, "deterministic": deterministic}
+    values = {"micro_batch": cases.micro_batch, "deterministic": deterministic}
     spec = spec_of(place, "siglip", MODEL, "paper", batch, **values)
-    again = batch > sizes.micro_batch
+    again = batch > cases.micro_batch
     predicted = "1650 to 2180, three quarters of 2200 to 2900" if again else "2200 to 2900"
     how = "deterministic" if deterministic else "not deterministic"
     case = f"{_name(place, MODEL)}, batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}, {how}"
     return _measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
 
 
-def _measure_texts(place: Place, sizes: Sizes) -> list[str]:
+def _measure_texts(place: Place, cases: Cases, batch: int) -> list[str]:
     """siglit: embeddings for images, and the text tower alone. Returns what failed."""
-    failures = []
-    place.reserve(2 * START_SECONDS, f"{TEXT_MODEL}, texts alone")
     tower = place.scratch / "tower"
-    build.export("laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch), tower, math.log(10))
-    # The weights that it is initialised with are as good as any to time a step.
-    Checkpoints(tower).save_final(build.load(tower).model.state_dict(), {})
-    for batch in sizes.texts:
-        values = {"pretrained": str(tower / "final.pt")} | ({"micro_batch": 64} if place.toy else {})
-        spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
-        name, size = _name(place, TEXT_MODEL), format_batch_size(batch)
-        case = f"{name}, texts alone, batch {size} in micro-batches of {spec.micro_batch}"
-        failures += _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
-    return failures
+    if not (tower / "final.pt").exists():  # the weights that it is initialised with are as good as any to time a step
+        place.reserve(2 * START_SECONDS, f"{TEXT_MODEL}, texts alone")
+        build.export("laptop" if place.toy else without_hub_tokenizer(TEXT_MODEL, place.scratch), tower, math.log(10))
+        Checkpoints(tower).save_final(build.load(tower).model.state_dict(), {})
+    values = {"pretrained": str(tower / "final.pt")} | ({"micro_batch": 64} if place.toy else {})
+    spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
+    size = f"batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}"
+    case = f"{_name(place, TEXT_MODEL)}, texts alone, {size}"
+    return _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
 
 
 def _name(place: Place, model: str) -> str:
@@ -186,17 +187,17 @@ def host_syncs(place: Place, step: Callable[[], None]) -> Counter | None:
     return Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchronizing CUDA" in str(w.message))
 
 
-def _measure_open_clip(place: Place, sizes: Sizes, compiled: bool) -> None:
+def _measure_open_clip(place: Place, cases: Cases, compiled: bool) -> list[str]:
     """Its model and SigLipLoss under amp_bf16 in a step as its trainer takes it, at the largest batch that fits.
 
-    Its images are resident as its loader leaves them: normalised, fp32.
+    Its images are resident as its loader leaves them: normalised, fp32. A failure of theirs is a row, and none of ours.
     """
     how = ", torch.compile" if compiled else ""
     place.reserve(COMPILE_SECONDS if compiled and not place.toy else START_SECONDS, f"open_clip{how}")
     if compiled and place.toy:
         place.rows.add_missing(f"open_clip{how}", "not run", "a rehearsal compiles nothing")
-        return
-    for batch in sizes.open_clip:
+        return []
+    for batch in cases.open_clip:
         name, size = _name(place, MODEL), format_batch_size(batch)
         case = f"open_clip's towers and SigLipLoss, {name}, amp_bf16{how}, batch {size}"
         try:
@@ -204,11 +205,12 @@ def _measure_open_clip(place: Place, sizes: Sizes, compiled: bool) -> None:
         except (MemoryError, RuntimeError) as error:
             if _record_failure(place, case, error) == "oom":
                 continue
-            return
+            break
         _record(place, case, batch / seconds, _flops(MODEL), NOTHING_EXPECTED)
         place.rows.add(case, "peak memory", peak, "bytes")
         release(place)
-        return
+        break
+    return []
 
 
 def _time_open_clip(place: Place, batch: int, compiled: bool) -> tuple[float, int]:
