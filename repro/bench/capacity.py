@@ -29,7 +29,7 @@ from repro.train.step import accumulate_gradient
 KEYS = ["loss", "ranks", "dim", "dtype", "device", "threads", "model", "micro_batch"]
 KEYS += ["memory_limit_bytes", "step", "implementation"]
 STEPS = 2
-"""Of training: the first makes the optimizer's moments; the second has them beside the activations."""
+"""Optimizer steps: the first makes the moments, the second has them beside the activations."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from repro.config.errors import InputError
 from repro.config.units import format_bytes
 
 KEYS = ["loss", "ranks", "local_batch", "dim", "dtype", "device", "threads", "implementation"]
-"""What tells rows of the results apart, beside the machine."""
+"""Columns that identify a row of the results, beside the machine."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class InTurn:
         return self.ends[name][0] == "ok"
 
     def run(self, name: str, what: str, function: Callable, *arguments: Any, ranks: int | None = None) -> list[Any]:
-        """What each rank returns, nothing where one fails; on fewer ranks than the setting's with all their threads."""
+        """Return each rank's value, or nothing where one fails. Fewer ranks than the setting's get all their threads."""
         setting, ranks = self.setting, ranks or self.setting.ranks
         options = {"threads": setting.threads * setting.ranks // ranks, "device": setting.device}
         outcome = on_ranks(function, *arguments, ranks=ranks, **options, limit_seconds=self.effort.limit_seconds)

@@ -1,4 +1,4 @@
-"""What one process measures: seconds, memory and gradient error of a loss, and what matrix products alone take.
+"""Measurements in one process: seconds, memory and gradient error of a loss, and the rate of matrix products.
 
 Functions that start with `rank` run in fresh processes, one a rank (ranks.py).
 """
@@ -28,9 +28,9 @@ WARM_UP_BATCH = 64
 LARGEST_PRODUCT = 8192
 """Rows and columns of the local matrix product at most: larger ones are no faster."""
 ROOM = 1.5
-"""What a process may reserve of memory, relative to what it may use."""
+"""Memory that a process may reserve, relative to what it may use."""
 TILE_ELEMENTS = 2**22
-"""Of the similarity matrix, that the float64 reference makes at a time."""
+"""Elements of the similarity matrix that the float64 reference makes at a time."""
 
 
 def forward_and_backward(implementation: Implementation, setting: Setting, rank: int) -> Callable[[], dict]:
@@ -53,7 +53,7 @@ def forward_and_backward(implementation: Implementation, setting: Setting, rank:
 
 
 def seconds(rank: int, implementation: Implementation, setting: Setting, repeats: int) -> list[float]:
-    """Of each repeat, after calls to warm up. All ranks start together; the caller takes the slowest."""
+    """Time each repeat, after calls to warm up. All ranks start together; the caller takes the slowest."""
     call = forward_and_backward(implementation, setting, rank)
     for _ in range(WARM_UPS[setting.device]):
         call()
@@ -78,7 +78,7 @@ def synchronize(device: str) -> None:
 def median_seconds(
     work: Callable[[int], object], device: torch.device, limit_seconds: float, repeats: int = 20, warm_ups: int = 3
 ) -> float:
-    """Of one call, after calls to warm up; fewer repeats, but one at least, where they would exceed the limit.
+    """Median time of one call, after calls to warm up; fewer repeats, but one at least, where they would exceed the limit.
 
     work: gets the number of the call, to take another of its inputs each time: one that stays in the cache is faster.
     Measured by events in a GPU's stream, by the clock on a CPU.
@@ -93,7 +93,7 @@ def median_seconds(
 
 
 def seconds_each(work: Callable[[int], object], device: torch.device, numbers: range) -> list[float]:
-    """Of the calls with these numbers, with what each leaves a GPU to do."""
+    """Time the calls with these numbers, with what each leaves a GPU to do."""
     if device.type != "cuda":
         stamps = [time.perf_counter()]
         for number in numbers:

@@ -157,7 +157,7 @@ def exchange_seconds(rank: int, setting: Setting, exchange: str, repeats: int) -
 
 
 def count(rank: int, setting: Setting, exchange: str, implementation: Implementation) -> dict[str, Sent]:
-    """What the exchange alone sends, and what the whole loss sends."""
+    """Messages and bytes of the exchange alone, and of the whole loss."""
     calls = {
         "exchange": exchange_alone(setting, exchange, rank),
         "loss": measure.forward_and_backward(implementation, setting, rank),

@@ -80,7 +80,7 @@ def show_losses(table: "pd.DataFrame") -> None:
 
 
 def show(table: "pd.DataFrame", columns: Mapping[str, Cell], title: str | None = None) -> None:
-    """What was measured; under it what was not, and why: rows of one reason in one line."""
+    """Print what was measured, and under it what was not and why: rows of one reason in one line."""
     shown = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
     for column in columns:
         shown.add_column(column, justify="left" if column in WORDS else "right", no_wrap=column in WORDS)

@@ -75,7 +75,7 @@ def without_places(command: str) -> str:
 
 
 def without_place(word: str) -> str:
-    """Of an absolute path the last part; anything else as it is."""
+    """Return the last part of an absolute path, anything else as it is."""
     return os.path.basename(word.rstrip("/")) if os.path.isabs(word) else word
 
 

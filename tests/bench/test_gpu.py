@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from repro.bench.gpu import driver, resident, steps
 from repro.bench.gpu.driver import SECTIONS
-from repro.bench.gpu.rows import Expected, Place, Rows
+from repro.bench.gpu.place import Expected, Place, Rows
 from repro.cli import main
 from repro.config.errors import InputError
 from repro.models.model_config import read_config

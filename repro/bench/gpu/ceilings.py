@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products, copies, decoding. Inputs are random: zeros multiply faster."""
+"""Ceilings of the machine: matrix products, copies, decoding. Inputs are random: zeros multiply faster."""
 
 import io
 import multiprocessing
@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from repro.bench.gpu.rows import NOTHING_EXPECTED, Expected, Place
+from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
 from repro.bench.measure import median_seconds
 from repro.config.hardware import processor_and_cores
 from repro.loss.tiles import add_product
 
 PACKAGES = ("torch", "triton", "torchvision", "open_clip_torch", "timm", "numpy", "siglip-kernel", "inf_cl")
 SQUARE = "square bf16 product"
-"""What the case begins with that shares of the card's rate refer to."""
+"""The case, up to its sizes, whose rate is the card's: shares of the product rate refer to it."""
 RATE = "product rate"
 PRODUCT_SECONDS = 1.5
 IMAGE_SIZE = 224

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from repro.bench.gpu.rows import OutOfTime, Place
+from repro.bench.gpu.place import OutOfTime, Place
 from repro.bench.record import run_command
 from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep
@@ -24,12 +24,12 @@ MODEL = {
 }
 """Small, and with as many tokens an image as ViT-B/16: attention's backward pass adds in any order, if it may."""
 MEASURED = ("time", "examples_per_second", "data_wait_share", "peak_memory_bytes")
-"""Of a log line: what differs between two runs of the same spec."""
+"""Values of a log line that differ between two runs of the same spec."""
 MOST_ATTEMPTS = 3
 CURVE = [(loss, size) for size in ("1k", "4k", "512", "2k", "8k", "16k") for loss in ("sigmoid", "softmax")]
 """Cells of the sweep batch-size in the order in which they tell most."""
 FIRST_CELL_SECONDS = 25.0
-"""What the first cell is thought to take, with drawing the world; later ones take what the one before took."""
+"""Estimate for the first cell, with drawing the world; later ones take what the one before took."""
 SHOWN = ("examples_per_second", "step_seconds", "peak_memory_bytes", "data_wait_share", "final_loss")
 
 

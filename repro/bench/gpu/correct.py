@@ -5,7 +5,7 @@ import os
 import signal
 from collections import Counter, defaultdict
 
-from repro.bench.gpu.rows import OutOfTime, Place
+from repro.bench.gpu.place import OutOfTime, Place
 from repro.config.resources import PACKAGE
 
 TESTS = ("tests/gpu", "tests/loss/test_kernels.py")

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from repro.bench.gpu.rows import OutOfTime, Place, Rows, section_row
+from repro.bench.gpu.place import OutOfTime, Place, Rows, section_row
 from repro.config.errors import InputError, nearest
 from repro.results import write_csv
 from repro.runs.signals import whole_program
@@ -29,7 +29,7 @@ SUMMARY = "summary.csv"
 GONE_SECONDS = 20.0
 """So long a killed process may take to go: one with tensors on a GPU takes a second or two."""
 LAST_LINES = 15
-"""Of the output of a section that failed, that are shown."""
+"""Shown of the output of a section that failed."""
 OUT_OF_TIME = 75
 """Exit code of a section that knew when to stop."""
 
@@ -102,7 +102,7 @@ def run(
 
 
 def failed(table: pd.DataFrame, sections: Sequence[Section]) -> list[str]:
-    """Of these sections, those that did not end well."""
+    """Return the names of these sections that did not end well."""
     ends = table[table["quantity"] == "section"].set_index("section")["status"]
     return [section.name for section in sections if ends[section.name] != "ok"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from repro.bench.gpu.ceilings import product_rate
-from repro.bench.gpu.rows import Place, Rows
+from repro.bench.gpu.place import Place, Rows
 from repro.bench.implementations import IMPLEMENTATIONS, LOGIT_BIAS, LOGIT_SCALE, Implementation, Setting, embeddings
 from repro.bench.measure import (
     WARM_UP_BATCH,
@@ -32,15 +32,15 @@ FIRST = (("sigmoid", OURS), ("sigmoid", "siglip-kernel"), ("softmax", OURS), ("s
 """Ours and the peers that goals are set against."""
 THEN = (("sigmoid", "open_clip-bidir"), ("softmax", "open_clip-global"), ("sigmoid", "plain"), ("softmax", "plain"))
 GOALS = {("sigmoid", "siglip-kernel"): 0.75, ("softmax", "inf-cl"): 0.5}
-"""What our time is to be of theirs at most."""
+"""Goal: our time as a share of theirs, at most."""
 PREDICTED = {65_536: ("0.036 to 0.044", 0.0358, None), 1_048_576: ("8 to 12", 12.0, 16e9)}
-"""Of our sigmoid by batch: seconds as predicted, and the most seconds and bytes that are the goal."""
+"""Our sigmoid by batch size: predicted seconds, and the goals for seconds and bytes."""
 PEERS_CHECKED_UP_TO = 8192
 """Their gradients are held against float64 at this batch; ours at every one that they are measured at."""
 ENOUGH_SECONDS = 1.5
 """For the repeats of one figure."""
 START_SECONDS, END_SECONDS = 8.0, 2.0
-"""What the process of an implementation takes at least, and to note that it was stopped."""
+"""Time that an implementation's process takes at least, and to note that it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _compare_blocks(place: Place, sizes: Sizes) -> None:
 
 
 def _measure_blocks(rank: int, rows: Rows, dim: int, tile: int) -> None:
-    """Of each kernel and candidate: seconds of the four tiles of a batch of 32k, of which a loss makes all."""
+    """Time each kernel with each candidate on the four tiles of a batch of 32k, of which a loss makes all."""
     setting = Setting("sigmoid", 1, tile, dim, "bf16", "cuda", 1)
     images, texts = embeddings(setting, 0)
     t, b = (torch.tensor(value, device="cuda") for value in (LOGIT_SCALE, LOGIT_BIAS))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from repro.bench.gpu.rows import Place
+from repro.bench.gpu.place import Place
 from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.data.pairs import PairBatch
@@ -27,12 +27,12 @@ from repro.train.trainer import Trainer
 from repro.world.source import make_world
 
 WORLD = "shapes:2048"
-"""What a trainer opens, and does not read."""
+"""Data that a trainer opens and does not read."""
 CLIP_TOKENS = 49_408
 MOST_STEPS = 20
 """That are timed."""
 MANY_STEPS = 10_000
-"""Of a spec, so that no step but the first is logged."""
+"""Length of a spec, so that no step but the first is logged."""
 
 
 def without_hub_tokenizer(model: str, folder: Path) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from repro.bench.gpu.ceilings import photo_like_jpegs, product_rate
+from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
 from repro.bench.gpu.resident import (
     MANY_STEPS,
     MOST_STEPS,
@@ -28,7 +29,6 @@ from repro.bench.gpu.resident import (
     trainer_of,
     without_hub_tokenizer,
 )
-from repro.bench.gpu.rows import NOTHING_EXPECTED, Expected, Place
 from repro.bench.measure import median_seconds
 from repro.config.spec import RunSpec
 from repro.config.units import format_batch_size
@@ -42,9 +42,9 @@ from repro.world.write import write_tar
 
 MODEL, TEXT_MODEL = "siglip-b16", "siglit-b16-s"
 COMPILE_SECONDS = 50.0
-"""What torch.compile is thought to take for both towers, forward and backward."""
+"""Estimate for torch.compile of both towers, forward and backward."""
 START_SECONDS = 8.0
-"""What a trainer takes until it has been measured, at least."""
+"""Least time until a trainer has been measured."""
 DISTINCT = 64
 """Images that the shards repeat: decoding takes as long the second time, as no decoded sample is kept."""
 SHARD = 512
@@ -52,7 +52,7 @@ SHARD = 512
 
 @dataclass(frozen=True)
 class Cases:
-    """What is measured, in the order of its worth: ours (batch, whether deterministic), open_clip's (whether compiled)
+    """Cases in the order of their worth: ours (batch, whether deterministic), open_clip's (whether compiled)
     and the text tower alone (batch). open_clip: batches to try it at.
     """
 
@@ -119,7 +119,7 @@ def _name(place: Place, model: str) -> str:
 
 
 def _flops(model: str) -> int:
-    """Of one pair, forward and backward."""
+    """Operations of one pair, forward and backward."""
     size = model_size(model)
     return 3 * (size.image_flops + size.text_flops)
 

@@ -17,7 +17,7 @@ from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun
 from repro.results import sources
 from repro.results.importers import big_vision, evaluations, open_clip
-from repro.results.importers.columns import (
+from repro.results.importers.cells import (
     OURS,
     UNITS,
     Row,
@@ -38,13 +38,13 @@ EXPECTED = (
 )
 TABLES = (".csv", ".tsv")
 NOT_SAID = {"setup": "unknown", "scale": "imported", "status": "finished", "reason": ""}
-"""Of rows that do not say theirs."""
+"""Values of rows that do not say theirs."""
 EXAMPLES = {"loss": "loss=sigmoid", "batch_size": "batch_size=32k"}
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What was read: a table in our shape, what a reader should know of it, and the files that could not be read."""
+    """A table in our shape, notes for its reader, and the files that could not be read."""
 
     name: str
     table: pd.DataFrame
@@ -156,7 +156,7 @@ def parse_values(pairs: Iterable[str], option: str) -> dict[str, str]:
 
 
 def _sources_in(path: Path, form: str | None) -> list[tuple[str, Path]]:
-    """What a path stands for: (format, file or log folder), several for a folder of several. Raises InputError."""
+    """Find the (format, file or log folder) of a path, several for a folder of several. Raises InputError."""
     if not path.exists():
         beside = [str(file) for file in path.parent.glob("*")]
         raise InputError(f"{path}: no such file or folder{nearest(str(path), beside)}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from repro.config.errors import InputError
 from repro.config.files import read_object
-from repro.results.importers.columns import Row, as_number, dataset_name, kept, metric_name, parsed, read_lines, slug
+from repro.results.importers.cells import Row, as_number, dataset_name, kept, metric_name, parsed, read_lines, slug
 
 PATTERN = "big_vision*_metrics.txt"
 COLUMNS = {

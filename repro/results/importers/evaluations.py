@@ -16,7 +16,7 @@ from typing import Any
 from repro.config.errors import InputError, nearest
 from repro.config.files import read_object
 from repro.data.eval_sets import language_means
-from repro.results.importers.columns import (
+from repro.results.importers.cells import (
     OURS,
     Row,
     as_number,
@@ -33,12 +33,12 @@ from repro.results.importers.columns import (
 from repro.results.sources import LONG
 
 ABOUT = ("dataset", "model", "pretrained")
-"""What clip-benchmark says of every evaluation."""
+"""Keys of every evaluation of clip-benchmark."""
 DETAILS = ("weight_decay", "epochs", "seed", "fewshot_k", "normalized", "classnames", "templates", "model_fullname")
-"""Of the linear probe's training, or of the evaluation: not of the model that is evaluated."""
+"""Keys about the linear probe's training or the evaluation, not about the model that is evaluated."""
 IDENTITY = {"model": "", "pretrained": "", "loss": "", "batch_size": "bs", "examples_seen": "", "learning_rate": "lr"}
 IDENTITY |= {"seed": "s"}
-"""What a row's id is made of, where the file has no run_id, and what stands before each."""
+"""Columns that make a row's id, where the file has no run_id, and what stands before each."""
 
 
 def is_clip_benchmark(columns: Sequence[str]) -> bool:

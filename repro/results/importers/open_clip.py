@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.errors import InputError
-from repro.results.importers.columns import (
+from repro.results.importers.cells import (
     Row,
     as_number,
     dataset_name,
@@ -59,7 +59,7 @@ LOGGED: dict[str, tuple[str, Callable[[list], Any]]] = {
     "final_loss": (r"(?<!_)\b(?:Contrastive_loss|Loss): ([\d.e+-]+) \(", lambda all: as_number(all[-1])),
     "finished_at": (r"(\d{4}-\d\d-\d\d),(\d\d:\d\d:\d\d) \|", lambda all: "T".join(all[-1])),
 }
-"""What out.log measured on the way, and which of the numbers counts."""
+"""Measurements in out.log, and which of the numbers counts."""
 TRAINED = r"Train Epoch: \d+ \[\s*\d+/(\d+) \("
 EVALUATED = r"Eval Epoch: (\d+) .*(?:zeroshot|_R@)"
 

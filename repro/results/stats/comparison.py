@@ -1,4 +1,4 @@
-"""What is ahead: two losses of one table at each batch size, or two tables row by row.
+"""Comparisons: two losses of one table at each batch size, or two tables row by row.
 
 Rows of two tables match on every column that both have, that tells rows of either apart, and in which they share a
 value. Ours and the paper's share no number of examples, say: then that column is not matched on, and said.
@@ -95,7 +95,7 @@ class Comparison:
 
 
 def matching(a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str] | None = None) -> Matching:
-    """What rows of two tables can be matched on. by: these columns and no others, besides loss and batch size.
+    """Find the columns that rows of two tables can be matched on. by: these columns and no others, besides loss and batch size.
 
     Raises InputError where the tables share no batch size.
     """

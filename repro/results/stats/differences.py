@@ -50,7 +50,7 @@ def p_equal(points: np.ndarray, error: np.ndarray, degrees: np.ndarray | int, ma
 
 
 def half_width(error: np.ndarray | float, degrees: np.ndarray | int) -> np.ndarray:
-    """Of the 95 % interval, in points."""
+    """Half the width of the 95 % interval, in points."""
     with np.errstate(invalid="ignore"):
         return stdtrit(degrees, 1 - LEVEL / 2) * error
 

@@ -1,4 +1,4 @@
-"""Where a section runs and what it leaves: rows of a CSV, each on disk as soon as it is measured."""
+"""Where a section runs, and the rows that it leaves in a CSV, each on disk as soon as it is measured."""
 
 import csv
 import time
@@ -40,7 +40,7 @@ NOTHING_EXPECTED = Expected()
 
 
 COLUMNS = ("section", "case", "quantity", "measured", "predicted", "limit", "verdict", "unit", "status", "reason")
-"""Of one figure, or of why there is none. status: 'ok', 'not run', 'oom', 'failed' or 'timeout'."""
+"""One figure, or why there is none. status: 'ok', 'not run', 'oom', 'failed' or 'timeout'."""
 BLANK = dict.fromkeys(COLUMNS, "") | {"status": "ok"}
 
 
@@ -73,7 +73,7 @@ class Rows:
         self._append(case=case, quantity=quantity, measured=measured, **goal, unit=unit, reason=reason)
 
     def add_missing(self, case: str, status: str, reason: str, quantity: str = "") -> None:
-        """What was to be measured, and why it was not."""
+        """Add a row that says why something was not measured."""
         self._append(case=case, quantity=quantity, status=status, reason=reason)
 
     def _append(self, **cells: float | str) -> None:
@@ -117,11 +117,11 @@ class Place:
             raise OutOfTime(f"{case}: {reason}")
 
     def expected(self, predicted: str = "", **goal: float) -> Expected:
-        """Of a GPU; a rehearsal expects nothing."""
+        """Expectation for a GPU; a rehearsal expects nothing."""
         return NOTHING_EXPECTED if self.toy else Expected(predicted, **goal)
 
 
 def section_row(section: str, seconds: float, limit_seconds: float, status: str, reason: str) -> dict[str, object]:
-    """What became of a section, for the summary."""
+    """Row of the summary that says how a section ended."""
     row = {"section": section, "quantity": "section", "measured": round(seconds, 1), "limit": f"≤ {limit_seconds:.0f}"}
     return BLANK | row | {"unit": "s", "status": status, "reason": reason}
