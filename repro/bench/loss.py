@@ -49,7 +49,7 @@ class InTurn:
         return self.ends[name][0] == "ok"
 
     def run(self, name: str, what: str, function: Callable, *arguments: Any, ranks: int | None = None) -> list[Any]:
-        """Return each rank's value, or nothing where one fails. Fewer ranks than the setting's get all their threads."""
+        """Return each rank's value, nothing where one fails. Fewer ranks than the setting's get all their threads."""
         setting, ranks = self.setting, ranks or self.setting.ranks
         options = {"threads": setting.threads * setting.ranks // ranks, "device": setting.device}
         outcome = on_ranks(function, *arguments, ranks=ranks, **options, limit_seconds=self.effort.limit_seconds)

@@ -78,7 +78,7 @@ def synchronize(device: str) -> None:
 def median_seconds(
     work: Callable[[int], object], device: torch.device, limit_seconds: float, repeats: int = 20, warm_ups: int = 3
 ) -> float:
-    """Median time of one call, after calls to warm up; fewer repeats, but one at least, where they would exceed the limit.
+    """Median time of a call, after calls to warm up; fewer repeats, but one at least, where they exceed the limit.
 
     work: gets the number of the call, to take another of its inputs each time: one that stays in the cache is faster.
     Measured by events in a GPU's stream, by the clock on a CPU.

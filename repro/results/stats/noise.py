@@ -133,7 +133,7 @@ def _noise_of(
 
 @functools.cache
 def published_noise() -> Noise:
-    """Noise of one run at the paper's scale: table 7, ImageNet after 3 B examples, five seeds each of three settings."""
+    """Noise of a run at the paper's scale: table 7, ImageNet after 3 B examples, five seeds each of three settings."""
     from repro.results import published
 
     rows = published().query("source == 'table-7'")

@@ -32,7 +32,7 @@ REFERENCE = 32_768
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of one batch size to the reference. half_width: of the 95 % interval; NaN, as p, where noise is unknown."""
+    """One batch size against the reference. half_width: of the 95 % interval; NaN, as p, where noise is unknown."""
 
     batch_size: int
     difference_points: float
@@ -50,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Saturation:
-    """Saturation of one series and metric. Batch sizes point, low and high are measured ones; crossings lie between them.
+    """One series and metric. Batch sizes point, low and high are measured ones; crossings lie between them.
 
     at_edge: the peak is the smallest batch size, or the largest and told from all others: point and high are then
     None, since the plateau may lie beyond the grid. low and high: 95 % interval, as are those of the crossing.
