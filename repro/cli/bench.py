@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DTYPES = ("fp32", "bf16", "fp16", "fp64")
 GPU_OUT = {"cuda": Path("results/bench/gpu"), "cpu": Path("build/bench-gpu")}
 """A rehearsal's figures are no results, and must not take the place of any."""
+GPU_OUT_HELP = "results/bench/gpu; a rehearsal: build/bench-gpu"
 GPU_MINUTES = {"cuda": 6.0, "cpu": 15.0}
 """At most: a rehearsal takes two on two idle cores, and may take longer on busy ones."""
 SECTIONS = "machine, correct, loss, resume, step, feed, curve"
@@ -31,20 +32,20 @@ def bench() -> None:
     """Measure speed and memory of losses beside others', and all of it on a GPU; results go to results/bench/."""
 
 
+def option(name: str, default: Any, help: str | None = None, **how: Any) -> Callable:
+    return click.option(name, default=default, show_default=True, help=help, **how)
+
+
 def options(local_batch: list[str] | None, ranks: list[str], dim: list[str], losses: bool = True) -> Callable:
     """The options that span the settings to measure, with these defaults."""
-    shown, found = {"show_default": True}, []
-    if losses:
-        every = "Implementations by name, or by family (open_clip).  [default: all]"
-        found.append(click.option("--loss", cls=Several, default=tuple(LOSSES), **shown))
-        found.append(click.option("--impl", cls=Several, default=[], help=every))
-    if local_batch:
-        of_rank = "Batch size of one rank."
-        found.append(click.option("--local-batch", cls=Several, default=local_batch, **shown, help=of_rank))
+    every = "Implementations by name, or by family (open_clip).  [default: all]"
+    found = [option("--loss", tuple(LOSSES), cls=Several), click.option("--impl", cls=Several, default=[], help=every)]
+    found = found if losses else []
+    found += [option("--local-batch", local_batch, "Batch size of one rank.", cls=Several)] if local_batch else []
     found += [
-        click.option("--ranks", cls=Several, default=ranks, **shown, help="Processes that share a batch."),
-        click.option("--dim", cls=Several, default=dim, **shown, help="Size of an embedding."),
-        click.option("--dtype", cls=Several, default=["fp32"], **shown, help=", ".join(DTYPES) + "."),
+        option("--ranks", ranks, "Processes that share a batch.", cls=Several),
+        option("--dim", dim, "Size of an embedding.", cls=Several),
+        option("--dtype", ["fp32"], ", ".join(DTYPES) + ".", cls=Several),
         click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]"),
         click.option("--threads", type=click.IntRange(1), help="CPU threads a rank.  [default: cores ÷ ranks]"),
     ]
@@ -53,22 +54,19 @@ def options(local_batch: list[str] | None, ranks: list[str], dim: list[str], los
 
 def effort(name: str) -> Callable:
     """The options that say how much is measured, and where it is written."""
-    side, one = "Side of the matrix product to compare with.", "For one process."
-    at_least = click.IntRange(1)
     return _all(
         [
-            click.option("--repeats", type=at_least, default=5, show_default=True, help="In one process."),
-            click.option("--rounds", type=at_least, default=3, show_default=True, help="Processes, in turn."),
-            click.option("--matmul", default="4k", show_default=True, help=side),
-            click.option("--limit-seconds", type=Number(1), default=600, show_default=True, help=one),
+            option("--repeats", 5, "In one process.", type=click.IntRange(1)),
+            option("--rounds", 3, "Processes, in turn.", type=click.IntRange(1)),
+            option("--matmul", "4k", "Side of the matrix product to compare with."),
+            option("--limit-seconds", 600, "For one process.", type=Number(1)),
             out_option(name),
         ]
     )
 
 
 def out_option(name: str) -> Callable:
-    default = Path(f"results/bench/{name}.csv")
-    return click.option("--out", type=click.Path(path_type=Path), default=default, show_default=True)
+    return option("--out", Path(f"results/bench/{name}.csv"), type=click.Path(path_type=Path))
 
 
 def _all(decorators: list[Callable]) -> Callable:
@@ -78,7 +76,7 @@ def _all(decorators: list[Callable]) -> Callable:
 @bench.command(cls=CommandWithSeveral, short_help="Time, memory and gradient error of the losses, beside peers'.")
 @options(["1k", "2k", "4k", "8k"], ["1"], ["512"])
 @click.option("--reference", help="Implementation that `ratio` is taken to.  [default: the fastest of open_clip's]")
-@click.option("--check-up-to", default="16k", show_default=True, help="Largest global batch to hold against float64.")
+@option("--check-up-to", "16k", "Largest global batch to hold against float64.")
 @effort("loss")
 def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Path, **given: Any) -> None:
     """Forward and backward of every implementation: median time, peak extra memory, and error against float64.
@@ -108,11 +106,11 @@ def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Pa
 @options(None, ["1"], ["512"])
 @click.option("--memory", help="Of one rank: 2GB, 1.5GiB.  [default: the card's; 2GB on a CPU]")
 @click.option("--model", help="Measure a whole training step of this model (laptop); otherwise the loss alone.")
-@click.option("--micro-batch", default="512", show_default=True, help="Of the training step.")
-@click.option("--smallest", default="256", show_default=True, help="Local batch to begin with.")
-@click.option("--largest", default="64k", show_default=True, help="Local batch to end with.")
-@click.option("--step", default="0", show_default=True, help="Bisect over its multiples; 0 for powers of two.")
-@click.option("--limit-seconds", type=Number(1), default=120, show_default=True, help="For one try.")
+@option("--micro-batch", "512", "Of the training step.")
+@option("--smallest", "256", "Local batch to begin with.")
+@option("--largest", "64k", "Local batch to end with.")
+@option("--step", "0", "Bisect over its multiples; 0 for powers of two.")
+@option("--limit-seconds", 120, "For one try.", type=Number(1))
 @out_option("capacity")
 def capacity(
     impl: tuple[str, ...], memory: str | None, model: str | None, limit_seconds: float, out: Path, **given: Any
@@ -171,18 +169,8 @@ def exchange(exchange: tuple[str, ...], out: Path, **given: Any) -> None:
 @bench.command(cls=CommandWithSeveral, short_help="All that only a GPU can tell, in minutes: docs/gpu.md.")
 @click.option("--minutes", type=Number(0, min_open=True), help="For all.  [default: 6; a rehearsal: 15]")
 @click.option("--only", cls=Several, default=[], metavar="SECTION", help=f"Of {SECTIONS}.  [default: all]")
-@click.option(
-    "--device",
-    type=click.Choice(["cuda", "cpu"]),
-    default="cuda",
-    show_default=True,
-    help="cpu: a rehearsal at toy sizes.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder.  [default: results/bench/gpu; a rehearsal: build/bench-gpu]",
-)
+@option("--device", "cuda", "cpu: a rehearsal at toy sizes.", type=click.Choice(["cuda", "cpu"]))
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help=f"Folder.  [default: {GPU_OUT_HELP}]")
 def gpu(minutes: float | None, only: tuple[str, ...], device: str, out: Path | None) -> None:
     """Kernels and losses against float64, the loss beside peers', resuming, steps, feeding, a curve; on one GPU.
 

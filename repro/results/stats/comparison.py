@@ -97,7 +97,7 @@ class Comparison:
 def matching(a: pd.DataFrame, b: pd.DataFrame, by: Sequence[str] | None = None) -> Matching:
     """Find the columns that rows of two tables can be matched on.
 
-    by: these columns and no others, besides loss and batch size. Raises InputError where the tables share no batch size.
+    by: these and no others, besides loss and batch size. Raises InputError where the tables share no batch size.
     """
     tables = placed(a), placed(b)
     wanted = [default_by(table) for table in tables] if by is None else [[*by, "loss"]] * 2
