@@ -3,6 +3,7 @@
 Each size is tried in fresh processes: doubled until one does not fit, then halved in between.
 """
 
+import functools
 import math
 import tempfile
 from collections.abc import Callable, Sequence
@@ -51,18 +52,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Trial:
-    """verdict: 'fits', 'too large', or why it is not known ('timeout', 'failed')."""
+    """status: of one size 'fits', 'too large', or why it is not known ('timeout', 'failed'); of the largest that fits
+    'ok', 'at least' (a larger one was not tried to its end), 'none fits' or a failure.
+    """
 
-    verdict: str
-    peak_bytes: float = math.nan
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Found:
-    """largest: 0 where none fits. status: 'ok', 'at least' (a larger one was not tried to its end) or a failure."""
-
-    largest: int
     status: str
     peak_bytes: float = math.nan
     reason: str = ""
@@ -78,13 +71,13 @@ def compare(
     rows = []
     for setting in settings:
         for implementation in (i for i in implementations if i.loss == setting.loss):
-            if reason := implementation.obstacle(setting):
-                found = Found(0, "not run", reason=reason)
-            else:
-                found = largest_that_fits(lambda size, s=setting, i=implementation: _try(i, s, size, search), search)
-                size = format_batch_size(found.largest)
+            largest, found = 0, Trial("not run", reason=implementation.obstacle(setting))
+            if not found.reason:
+                size_of = functools.partial(_try, implementation, setting, search)
+                largest, found = largest_that_fits(size_of, search)
+                size = format_batch_size(largest)
                 report(f"{implementation.name} ({setting.loss}): {found.status} {size} a rank; {found.reason}")
-            sized = replace(setting, local_batch=found.largest)
+            sized = replace(setting, local_batch=largest)
             row = asdict(sized) | {"batch_size": sized.batch_size, "implementation": implementation.name}
             row |= {"model": search.model or "loss alone", "micro_batch": search.micro_batch if search.model else 0}
             limit = search.memory_bytes or torch.cuda.get_device_properties(0).total_memory
@@ -94,30 +87,33 @@ def compare(
     return pd.DataFrame(rows)
 
 
-def largest_that_fits(try_size: Callable[[int], Trial], search: Search) -> Found:
-    """Doubling, then bisection over multiples of the step. What fits is taken to fit at all smaller sizes too."""
+def largest_that_fits(try_size: Callable[[int], Trial], search: Search) -> tuple[int, Trial]:
+    """Doubling, then bisection over multiples of the step. What fits is taken to fit at all smaller sizes too.
+
+    Returns 0 where none fits.
+    """
     best, peak, size = 0, math.nan, search.smallest
-    while (new := try_size(size)).verdict == "fits":
+    while (new := try_size(size)).status == "fits":
         best, peak = size, new.peak_bytes
         if 2 * size > search.largest:
-            return Found(best, "at least", peak, "larger sizes were not tried")
+            return best, Trial("at least", peak, "larger sizes were not tried")
         size *= 2
     too_large, reason = size, new.reason
-    while new.verdict in ("fits", "too large") and search.step:
+    while new.status in ("fits", "too large") and search.step:
         between = best + (too_large - best) // 2 // search.step * search.step
         if between in (best, 0):
             break
         new = try_size(between)
-        if new.verdict == "fits":
+        if new.status == "fits":
             best, peak = between, new.peak_bytes
         else:
             too_large, reason = between, new.reason
-    known = new.verdict in ("fits", "too large")
-    status = ("ok" if known else "at least") if best else "none fits" if known else new.verdict
-    return Found(best, status, peak, f"{format_batch_size(too_large)}: {reason}")
+    known = new.status in ("fits", "too large")
+    status = ("ok" if known else "at least") if best else "none fits" if known else new.status
+    return best, Trial(status, peak, f"{format_batch_size(too_large)}: {reason}")
 
 
-def _try(implementation: Implementation, setting: Setting, size: int, search: Search) -> Trial:
+def _try(implementation: Implementation, setting: Setting, search: Search, size: int) -> Trial:
     setting = replace(setting, local_batch=size)
     if reason := too_large(implementation, setting):
         return Trial("too large", reason=reason)

@@ -86,8 +86,12 @@ def compare(
 ) -> pd.DataFrame:
     """One row a setting and implementation; status says what became of it, reason why.
 
-    reference: the implementation that `ratio` is taken to; None for the fastest of open_clip's.
+    reference: the implementation that `ratio` is taken to; None for the fastest of open_clip's. Raises InputError where
+    it is not among what is measured.
     """
+    names = sorted({i.name for i in implementations})
+    if reference is not None and reference not in names:
+        raise InputError(f"--reference: '{reference}' is not measured; expected one of {', '.join(names)}")
     tables = []
     for setting in settings:
         chosen = {i.name: i for i in implementations if i.loss == setting.loss}
@@ -158,10 +162,3 @@ def _with_ratio(table: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     if reference not in measured:
         return table
     return table.assign(ratio=table["seconds"] / measured[reference], reference=reference)
-
-
-def check_reference(reference: str | None, implementations: Sequence[Implementation]) -> None:
-    """Raises InputError where the reference is not among what is measured."""
-    names = sorted({i.name for i in implementations})
-    if reference is not None and reference not in names:
-        raise InputError(f"--reference: '{reference}' is not measured; expected one of {', '.join(names)}")

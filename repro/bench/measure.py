@@ -145,8 +145,8 @@ def peak_growth_bytes(work: Callable[[], object], device: str) -> int:
     """The most memory held during `work()`, less what was held right before it; of a GPU as torch's allocator says.
 
     On CPUs the growth of the resident set. What earlier work freed must not hide growth, so malloc gives its free pages
-    back to the system first, and the kernel's own peak is reset. Where it lets no process do that, this is the growth
-    of the peak since the process began, which is too little when it held more before than at the start of `work`.
+    back to the system first, and the kernel's own peak is reset. Where it lets no process do that, the growth is too
+    little when the process held more before than at the start of `work`.
     """
     gc.collect()
     if device == "cuda":
@@ -158,17 +158,11 @@ def peak_growth_bytes(work: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with contextlib.suppress(OSError, AttributeError):  # C libraries other than glibc have no such call
         ctypes.CDLL(None).malloc_trim(0)
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-        reset = True
-    except OSError:
-        reset = False
     before = psutil.Process().memory_info().rss
     work()
-    if reset:
-        peak_kib = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
-    else:
-        peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_kib = int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])
     return max(0, peak_kib * 1024 - before)
 
 
