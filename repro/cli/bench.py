@@ -18,7 +18,6 @@ from repro.loss.registry import LOSSES
 if TYPE_CHECKING:
     from repro.bench.implementations import Setting
 
-DTYPES = ("fp32", "bf16", "fp16", "fp64")
 GPU_OUT = {"cuda": Path("results/bench/gpu"), "cpu": Path("build/bench-gpu")}
 """A rehearsal's figures are no results, and must not take the place of any."""
 GPU_OUT_HELP = "results/bench/gpu; a rehearsal: build/bench-gpu"
@@ -45,7 +44,7 @@ def options(local_batch: list[str] | None, ranks: list[str], dim: list[str], los
     found += [
         option("--ranks", ranks, "Processes that share a batch.", cls=Several),
         option("--dim", dim, "Size of an embedding.", cls=Several),
-        option("--dtype", ["fp32"], ", ".join(DTYPES) + ".", cls=Several),
+        option("--dtype", ["fp32"], "fp32, bf16, fp16, fp64.", cls=Several),
         click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: cuda where there is one]"),
         click.option("--threads", type=click.IntRange(1), help="CPU threads a rank.  [default: cores ÷ ranks]"),
     ]
@@ -90,7 +89,7 @@ def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Pa
     from repro.cli.bench_tables import show_losses
 
     much = _effort(given, check_up_to=_count("--check-up-to", check_up_to))
-    settings, chosen = settings_of(**given), select(impl, given["loss"])
+    settings, chosen = settings_of(given), select(impl, given["loss"])
     table = measuring.compare(settings, chosen, much, reference, progress)
     recorded = record.update(table, out, measuring.KEYS, settings[0].device)
     show_losses(table)
@@ -128,7 +127,7 @@ def capacity(
     sizes = {name: _count(f"--{name.replace('_', '-')}", given.pop(name)) for name in names}
     step = given.pop("step")
     step = 0 if step == "0" else _count("--step", step)
-    settings, chosen = settings_of(local_batch=("1",), **given), select(impl, given["loss"])
+    settings, chosen = settings_of(given | {"local_batch": ("1",)}), select(impl, given["loss"])
     if model:
         from repro.models.model_config import read_config
 
@@ -156,7 +155,7 @@ def exchange(exchange: tuple[str, ...], out: Path, **given: Any) -> None:
     from repro.cli.bench_tables import EXCHANGES, show
 
     much = _effort(given)
-    settings = settings_of(loss=("sigmoid",), **given)
+    settings = settings_of(given | {"loss": ("sigmoid",)})
     if any(setting.ranks == 1 for setting in settings):
         raise InputError("--ranks 1: one rank has no exchange; expected 2 or more")
     table = traffic.compare(settings, traffic.choose(exchange), much, progress)
@@ -201,35 +200,27 @@ def _effort(given: dict[str, Any], **more: Any) -> Any:
     return Effort(**options, square=_count("--matmul", given.pop("matmul")), **more)
 
 
-def settings_of(
-    loss: tuple[str, ...],
-    ranks: tuple[str, ...],
-    local_batch: tuple[str, ...],
-    dim: tuple[str, ...],
-    dtype: tuple[str, ...],
-    device: str | None,
-    threads: int | None,
-) -> "list[Setting]":
+def settings_of(given: dict[str, Any]) -> "list[Setting]":
     """Every combination. Raises InputError naming the option and the nearest that works."""
     import torch
 
-    from repro.bench.implementations import Setting
+    from repro.bench.implementations import DTYPES, Setting
 
-    for option, values, known in (("--loss", loss, LOSSES), ("--dtype", dtype, DTYPES)):
-        for value in values:
+    for name, known in (("loss", LOSSES), ("dtype", DTYPES)):
+        for value in given[name]:
             if value not in known:
-                raise InputError(f"{option}: unknown '{value}'{nearest(value, known)}")
+                raise InputError(f"--{name}: unknown '{value}'{nearest(value, known)}")
+    device, cores = given["device"], os.cpu_count() or 1
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; use --device cpu")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    given = {"--ranks": ranks, "--dim": dim, "--local-batch": local_batch}
-    counts, dims, sizes = ([_count(option, value) for value in values] for option, values in given.items())
+    options = ("--ranks", "--dim", "--local-batch")
+    counts, dims, sizes = ([_count(o, value) for value in given[o[2:].replace("-", "_")]] for o in options)
     if device == "cuda" and max(counts) > (found := torch.cuda.device_count()):
         raise InputError(f"--ranks {max(counts)}: a rank needs a GPU of its own and there are {found}; use {found}")
-    cores = os.cpu_count() or 1
     return [
-        Setting(name, n, b, d, kind, device, threads or max(1, cores // n))
-        for name, n, d, kind, b in itertools.product(loss, counts, dims, dtype, sizes)
+        Setting(name, n, b, d, kind, device, given["threads"] or max(1, cores // n))
+        for name, n, d, kind, b in itertools.product(given["loss"], counts, dims, given["dtype"], sizes)
     ]
 
 

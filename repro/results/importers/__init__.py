@@ -78,10 +78,10 @@ def read(
     Raises InputError for what concerns the whole import, and where no file at all can be read.
     """
     mapping, values = dict(mapping or {}), dict(values or {})
-    for key in values:
-        check_column(key, "--set")
+    for option, names in (("--set", values), ("--map", mapping)):
+        for key in names:
+            check_column(key, option)
     values = {key: parsed(key, value, "--set") for key, value in values.items()}
-    evaluations.check_mapping(mapping)
     for option, given, known in (("--units", units, UNITS), ("--format", form, FORMATS)):
         if given is not None and given not in known:
             raise InputError(f"{option} {given}: unknown{nearest(given, known)}")
@@ -187,8 +187,9 @@ def _source(file: Path, form: str | None) -> tuple[str, Path]:
     if form == "open_clip" or (form is None and file.name in ("params.txt", "results.jsonl")):
         return "open_clip", file.parent.parent if file.parent.name == "checkpoints" else file.parent
     if form is None and file.suffix in TABLES:
-        is_theirs = evaluations.is_clip_benchmark(list(evaluations.read_cells(file)[0]))
-        form = "clip-benchmark" if is_theirs else "csv"
+        columns = set(evaluations.read_cells(file)[0])
+        theirs = set(evaluations.ABOUT) <= columns and {"task", "model_fullname"} & columns
+        form = "clip-benchmark" if theirs else "csv"
     elif form is None and file.suffix == ".json":
         form = "clip-benchmark"  # whose reader says what is wrong with it
     elif form is None:

@@ -104,9 +104,9 @@ def slug(text: Any) -> str:
 
 
 def check_column(name: str, option: str) -> None:
-    """Raises InputError for a name that is no column of ours to fill, with the nearest."""
-    if name not in OURS:
-        why = "is written by the import itself" if name in RESERVED else "no column of a results table"
+    """Raises InputError for a name that is no column of ours to fill, with the nearest; --map also takes metrics."""
+    if name not in OURS and not (option == "--map" and (name == "run_id" or is_metric(name))):
+        why = "no metric from 0 to 1, such as imagenet1k/acc1" if "/" in name else "no column that an import can fill"
         raise InputError(f"{option} {name}: {why}{nearest(name, OURS)}")
 
 

@@ -20,7 +20,6 @@ from repro.results.importers.cells import (
     OURS,
     Row,
     as_number,
-    check_column,
     dataset_name,
     is_accuracy,
     is_metric,
@@ -39,10 +38,6 @@ DETAILS = ("weight_decay", "epochs", "seed", "fewshot_k", "normalized", "classna
 IDENTITY = {"model": "", "pretrained": "", "loss": "", "batch_size": "bs", "examples_seen": "", "learning_rate": "lr"}
 IDENTITY |= {"seed": "s"}
 """Columns that make a row's id, where the file has no run_id, and what stands before each."""
-
-
-def is_clip_benchmark(columns: Sequence[str]) -> bool:
-    return set(ABOUT) <= set(columns) and bool({"task", "model_fullname"} & set(columns))
 
 
 def read_clip_benchmark(file: Path) -> tuple[list[Row], list[str]]:
@@ -131,18 +126,6 @@ def read_cells(file: Path) -> list[dict[str, str]]:
         if len(row) != len(header):
             raise InputError(f"{file}, row {number}: {len(row)} cells under {len(header)} columns")
     return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def check_mapping(mapping: Mapping[str, str]) -> None:
-    """Raises InputError for a name on our side that is neither a column nor a metric."""
-    for name in mapping:
-        if "/" in name and not is_metric(name):
-            raise InputError(
-                f"--map {name}: no metric from 0 to 1; expected <dataset>/<metric> such as imagenet1k/acc1 or "
-                "mscoco_captions/image_retrieval_recall@5"
-            )
-        if "/" not in name and name != "run_id":
-            check_column(name, "--map")
 
 
 def read_csv(file: Path, mapping: Mapping[str, str], given: Mapping[str, Any]) -> tuple[list[Row], list[str]]:
