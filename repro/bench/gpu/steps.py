@@ -97,7 +97,7 @@ def _measure_ours(place: Place, cases: Cases, batch: int, deterministic: bool) -
     predicted = "1650 to 2180, three quarters of 2200 to 2900" if again else "2200 to 2900"
     how = "deterministic" if deterministic else "not deterministic"
     case = f"{_name(place, MODEL)}, batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}, {how}"
-    return _measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
+    return measure_steps(place, spec, case, _flops(MODEL), place.expected(predicted))
 
 
 def _measure_texts(place: Place, cases: Cases, batch: int) -> list[str]:
@@ -111,7 +111,7 @@ def _measure_texts(place: Place, cases: Cases, batch: int) -> list[str]:
     spec = spec_of(place, "siglit", TEXT_MODEL, "gpu", batch, **values)
     size = f"batch {format_batch_size(batch)} in micro-batches of {spec.micro_batch}"
     case = f"{_name(place, TEXT_MODEL)}, texts alone, {size}"
-    return _measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
+    return measure_steps(place, spec, case, 3 * model_size(TEXT_MODEL).text_flops, NOTHING_EXPECTED)
 
 
 def _name(place: Place, model: str) -> str:
@@ -124,7 +124,7 @@ def _flops(model: str) -> int:
     return 3 * (size.image_flops + size.text_flops)
 
 
-def _measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected: Expected) -> list[str]:
+def measure_steps(place: Place, spec: RunSpec, case: str, flops: int, expected: Expected) -> list[str]:
     """Returns what failed; that a batch does not fit the memory is a row, and no failure.
 
     flops: of one pair, forward and backward, without what is computed twice to save memory.
