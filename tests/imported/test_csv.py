@@ -184,7 +184,7 @@ def test_a_mistake_names_the_nearest_that_works(made, options, message):
     ("name", "text", "message"),
     [
         ("a.csv", "", "a.csv: an empty file"),
-        ("a.csv", "loss,batch_size,a/acc1\n", "row 1: 0 cells under 3 columns"),
+        ("a.csv", "loss,batch_size,a/acc1\n", "no rows under its header"),
         ("a.csv", "loss,loss,a/acc1\n1,2,3\n", "two columns are called 'loss'"),
         ("a.csv", "loss,batch_size,a/acc1\nsigmoid,64\n", "a.csv, row 1: 2 cells under 3 columns"),
         ("a.csv", "loss,batch_size,top1\nsigmoid,64,0.5\n", "no column is a metric"),

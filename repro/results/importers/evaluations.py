@@ -122,7 +122,9 @@ def read_cells(file: Path) -> list[dict[str, str]]:
     header = [name or "unnamed" for name in header]  # a table's index, as pandas writes it
     if twice := [name for name in header if header.count(name) > 1]:
         raise InputError(f"{file}: two columns are called '{twice[0]}'")
-    for number, row in enumerate(rows or [[]], 1):
+    if not rows:
+        raise InputError(f"{file}: no rows under its header")
+    for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise InputError(f"{file}, row {number}: {len(row)} cells under {len(header)} columns")
     return [dict(zip(header, row, strict=True)) for row in rows]
