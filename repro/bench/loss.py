@@ -162,3 +162,13 @@ def _with_ratio(table: pd.DataFrame, reference: str | None) -> pd.DataFrame:
     if reference not in measured:
         return table
     return table.assign(ratio=table["seconds"] / measured[reference], reference=reference)
+
+
+def draw(table: pd.DataFrame, settings: pd.DataFrame, file: Path) -> None:
+    """The report's figure of the recorded rows whose ranks, dim, dtype, device and threads are among these settings."""
+    from repro.report.exhibits.benchmark import PANELS_BY, loss
+    from repro.report.found import Found
+
+    drawn = table.merge(settings[PANELS_BY].drop_duplicates(), on=PANELS_BY)
+    for exhibit in loss(Found(*[pd.DataFrame()] * 4, bench={"loss": drawn})):
+        exhibit.figure.savefig(file, dpi=200)

@@ -84,7 +84,6 @@ def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Pa
     """
     from repro.bench import loss as measuring
     from repro.bench import record
-    from repro.bench.figure import PANELS_BY, draw
     from repro.bench.implementations import select
     from repro.cli.bench_tables import show_losses
 
@@ -94,9 +93,8 @@ def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Pa
     recorded = record.update(table, out, measuring.KEYS, settings[0].device)
     show_losses(table)
     if "seconds" in table:
-        drawn = out.with_suffix(".png")
-        draw(recorded.merge(table[PANELS_BY].drop_duplicates(), on=PANELS_BY), drawn)
-        click.echo(f"Drawn in {drawn}")
+        measuring.draw(recorded, table, out.with_suffix(".png"))
+        click.echo(f"Drawn in {out.with_suffix('.png')}")
     click.echo(f"Recorded in {out}")
 
 

@@ -64,12 +64,12 @@ def test_importing_twice_changes_nothing_and_a_mended_number_replaces_its_row(ma
     imported.write(imported.read([file], mapping=MAP, name="t"), out)
     once = out.read_bytes()
     again = imported.write(imported.read([file], mapping=MAP, name="t"), out)
-    assert (again.added, again.replaced, again.unchanged) == (0, 0, 3)
+    assert again == {"added": 0, "replaced": 0, "unchanged": 3, "from before": 0}
     assert out.read_bytes() == once
 
     made("theirs.csv", THEIRS.replace("72.4", "72.6"))
     mended = imported.write(imported.read([file], mapping=MAP, name="t"), out)
-    assert (mended.added, mended.replaced, mended.unchanged) == (0, 1, 2)
+    assert mended == {"added": 0, "replaced": 1, "unchanged": 2, "from before": 0}
     assert 0.726 in pd.read_csv(out)["imagenet1k/acc1"].tolist()
 
 

@@ -52,17 +52,6 @@ class Imported:
     problems: list[str]
 
 
-@dataclass(frozen=True)
-class Written:
-    """Rows of the written table by what became of them."""
-
-    file: Path
-    added: int
-    replaced: int
-    unchanged: int
-    from_before: int
-
-
 def read(
     files: Sequence[Path],
     form: str | None = None,
@@ -118,10 +107,11 @@ def read(
     return Imported(name, _ordered(pd.DataFrame(named)), [*notes, *overruled, *numbered], problems)
 
 
-def write(imported: Imported, file: Path) -> Written:
+def write(imported: Imported, file: Path) -> dict[str, int]:
     """Put the rows into the file: they replace those of the same run_id, and others stay. Raises InputError.
 
-    An evaluation of the same model on another data set adds its metrics to the row that is there.
+    An evaluation of the same model on another data set adds its metrics to the row that is there. Returns how many of
+    the written rows are added, replaced, unchanged and from before.
     """
     before: dict[str, dict[str, Any]] = {}
     if file.is_file():
@@ -140,7 +130,7 @@ def write(imported: Imported, file: Path) -> Written:
         same = known is not None and _as_written(known) == _as_written(joined)
         counts["added" if known is None else "unchanged" if same else "replaced"] += 1
     results.write_csv(_ordered(pd.DataFrame(list(after.values()))), file)
-    return Written(file, **counts, from_before=len(before.keys() - set(imported.table["run_id"])))
+    return counts | {"from before": len(before.keys() - set(imported.table["run_id"]))}
 
 
 def parse_values(pairs: Iterable[str], option: str) -> dict[str, str]:
