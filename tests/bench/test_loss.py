@@ -13,7 +13,6 @@ from repro.bench.measure import peak_memory
 from repro.bench.ranks import on_ranks
 from repro.cli import main
 from repro.config.errors import InputError
-from repro.report.draw.benchmark import styles
 from tests.bench import implementations as known
 
 SMALL = Setting("sigmoid", ranks=1, local_batch=96, dim=16, dtype="fp32", device="cpu", threads=1)
@@ -131,6 +130,8 @@ def test_bench_loss_names_what_is_wrong_and_what_would_work(options, message):
 
 
 def test_variants_of_a_family_share_its_colour_and_differ_in_marker():
+    from repro.report.draw.benchmark import styles
+
     first, second, peer = styles(["repro-ring", "repro-gather", "open_clip-bidir"]).values()
     assert first["color"] == second["color"] != peer["color"]
     assert first["marker"] != second["marker"]
