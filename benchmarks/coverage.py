@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from repro.results.stats.crossing import crossings, intervals
-from repro.results.stats.saturation import LEAST_MARGIN, noises_of
+from repro.results.stats.differences import LEAST_MARGIN, noises_of
 
 GRIDS = {
     "siglit (table 8)": (*(512 * 2**power for power in range(10)), 1_048_576),

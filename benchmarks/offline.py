@@ -45,7 +45,7 @@ def main() -> None:
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or ["no message"]
         sys.exit(f"offline: {' '.join(map(str, error.cmd[2:5]))} … failed: {lines[-1]}")
-    sys.exit(_report(given.folder, given.most_mb))
+    sys.exit(report(given.folder, given.most_mb))
 
 
 def collect(folder: Path, python: str, has: Iterable[str], extras: Iterable[str]) -> None:
@@ -62,7 +62,7 @@ def collect(folder: Path, python: str, has: Iterable[str], extras: Iterable[str]
         named: dict[str, set[str]] = defaultdict(set)
         for wheel, with_extras in waiting:
             done.add((_name(wheel), with_extras))
-            for requirement in _needs(wheel, with_extras, python):
+            for requirement in needs(wheel, with_extras, python):
                 name = canonicalize_name(requirement.name)
                 if name not in left_out:
                     wanted[name] &= requirement.specifier
@@ -92,7 +92,7 @@ def _fetch(
     wheels |= {_name(wheel): wheel for wheel in folder.glob("*.whl")}
 
 
-def _needs(wheel: Path, extras: frozenset[str], python: str) -> Iterator[Requirement]:
+def needs(wheel: Path, extras: frozenset[str], python: str) -> Iterator[Requirement]:
     """What the wheel's metadata say that it needs on the target."""
     with zipfile.ZipFile(wheel) as archive:
         (file,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
@@ -120,7 +120,7 @@ def _pip(*arguments: str) -> None:
     subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)  # noqa: S603
 
 
-def _report(folder: Path, most_mb: float) -> str | None:
+def report(folder: Path, most_mb: float) -> str | None:
     """Print the wheels; a message where they are too large."""
     sizes = {wheel.name: wheel.stat().st_size / 1e6 for wheel in sorted(folder.glob("*.whl"))}
     for name, size in sizes.items():

@@ -7,9 +7,8 @@ import torch
 from timm.optim import Lion
 
 from repro import estimate
-from repro.bench import exchange, traffic
-from repro.bench.implementations import IMPLEMENTATIONS
-from repro.bench.setting import Setting
+from repro.bench import traffic
+from repro.bench.implementations import IMPLEMENTATIONS, Setting
 from repro.config.cluster import load_profile
 from repro.config.errors import InputError
 from repro.config.layout import JobGroup, Layout, plan_jobs
@@ -164,7 +163,7 @@ def test_the_loss_takes_the_share_of_the_towers_where_the_crossover_says():
 def test_the_sigmoids_bytes_are_those_of_the_exchange_benchmark(ranks):
     spec = spec_with(4 * K, precision="fp32")
     found = counts.sent_bytes(spec, B16, ranks)
-    assert found[0] == exchange.count_bytes(ranks, 4 * K // ranks, 768, 4)
+    assert found[0] == traffic.count_bytes(ranks, 4 * K // ranks, 768, 4)
     assert found[1] == pytest.approx(2 * (ranks - 1) / ranks * 4 * B16.parameters)
     assert counts.sent_bytes(spec, B16, 1) == (0.0, 0.0)
 

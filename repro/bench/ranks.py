@@ -2,7 +2,7 @@
 
 A rank that dies takes only its own measurement with it: the outcome says how, and the benchmark goes on.
 Processes are forked from a server that has imported torch and done nothing with it, so each is fresh and starts at
-once. A parent can also watch the ranks' memory and stop them above a limit, before the machine is out of memory.
+once.
 """
 
 import contextlib
@@ -19,12 +19,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from repro.bench.resident import resident_bytes
-from repro.config.units import format_bytes
-
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOADED = ["repro.bench.measure", "repro.bench.traffic", "open_clip.loss"]
-WATCH_SECONDS = 0.01
 GRACE_SECONDS = 1.0
 """When a rank fails, others fail of its absence; so long the first cause is waited for."""
 
@@ -45,12 +41,10 @@ def on_ranks(
     threads: int = 1,
     device: str = "cpu",
     limit_seconds: float = 600.0,
-    most_bytes: int | None = None,
 ) -> Outcome:
     """`function(rank, *arguments)` on every rank; never raises for what happens there.
 
     One rank has no process group. Several have gloo, or nccl on cuda with a device each.
-    most_bytes: on CPUs, ranks are stopped once one holds so much more than when it called `watch_from_here`.
     """
     CONTEXT.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +58,7 @@ def on_ranks(
             processes.append(process)
             connections.append(receiving)
         try:
-            return _Waiting(processes, connections, folder, most_bytes).outcome(limit_seconds)
+            return _outcome(processes, connections, folder, limit_seconds)
         finally:
             for process in processes:
                 process.kill()
@@ -72,82 +66,50 @@ def on_ranks(
                 process.join()
 
 
-_announce: Callable[[tuple], None] = lambda message: None  # noqa: E731
+def _outcome(processes: list, connections: list[Connection], folder: str, limit_seconds: float) -> Outcome:
+    """The parent's side of one call: answers, deaths and the clock."""
+    done: dict[int, Any] = {}
+    failed: list[tuple[str, str]] = []
+    deadline = time.monotonic() + limit_seconds
+    while len(done) + len(failed) < len(processes):
+        open_connections = [connection for connection in connections if not connection.closed]
+        ready = wait(open_connections, max(0.0, deadline - time.monotonic()))
+        if not ready:
+            failed = failed or [("timeout", f"not done after {limit_seconds:g} s")]
+            break
+        for connection in ready:
+            rank = connections.index(connection)
+            try:
+                status, content = connection.recv()
+            except EOFError:
+                processes[rank].join()
+                status, content = _death(rank, processes[rank].exitcode, folder)
+            connection.close()
+            if status == "ok":
+                done[rank] = content
+            else:
+                failed.append((status, content))
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+    if failed:
+        return Outcome(*min(failed, key=lambda failure: failure[0] != "oom"))  # which brings other failures
+    return Outcome("ok", values=[done[rank] for rank in sorted(done)])
 
 
-def watch_from_here() -> None:
-    """Called on a rank: what it holds at this moment is not counted against most_bytes."""
-    _announce(("holds", resident_bytes()))
+def _death(rank: int, code: int, folder: str) -> tuple[str, str]:
+    if code == -signal.SIGKILL:
+        return "oom", f"rank {rank} was killed (SIGKILL), as the system does when memory is out"
+    said = Path(folder, f"output-{rank}").read_text(errors="replace").strip().splitlines()
+    text = f"rank {rank} died with exit code {code}" + (f": {said[-1][:200]}" if said else "")
+    return _status_of(text), text
 
 
-class _Waiting:
-    """The parent's side of one call: messages, deaths, memory and the clock."""
-
-    def __init__(self, processes: list, connections: list[Connection], folder: str, most_bytes: int | None):
-        self.processes, self.connections, self.folder, self.most_bytes = processes, connections, folder, most_bytes
-        self.held: dict[int, int] = {}
-        self.done: dict[int, Any] = {}
-        self.failed: list[tuple[str, str]] = []
-
-    def outcome(self, limit_seconds: float) -> Outcome:
-        deadline = time.monotonic() + limit_seconds
-        open_ranks = set(range(len(self.processes)))
-        while open_ranks:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return self._first_failure() or Outcome("timeout", f"not done after {limit_seconds:g} s")
-            watching = self.most_bytes is not None and self.held
-            ready = wait([self.connections[r] for r in open_ranks], min(left, WATCH_SECONDS if watching else left))
-            for rank in [r for r in open_ranks if self.connections[r] in ready]:
-                if not self._hear(rank):
-                    open_ranks.remove(rank)
-                    if self.failed:
-                        deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-            if watching and (over := self._over_memory()):
-                return over
-        return self._first_failure() or Outcome("ok", values=[self.done[r] for r in sorted(self.done)])
-
-    def _hear(self, rank: int) -> bool:
-        """One message of a rank; whether more may come."""
-        try:
-            kind, *content = self.connections[rank].recv()
-        except EOFError:
-            self.processes[rank].join()
-            self.failed.append(self._death(rank))
-            return False
-        if kind == "holds":
-            self.held[rank] = content[0]
-            return True
-        if kind == "done":
-            self.done[rank] = content[0]
-        else:
-            self.failed.append((content[0], content[1]))
-        return False
-
-    def _death(self, rank: int) -> tuple[str, str]:
-        code = self.processes[rank].exitcode
-        if code == -signal.SIGKILL:
-            return "oom", f"rank {rank} was killed (SIGKILL), as the system does when memory is out"
-        said = Path(self.folder, f"output-{rank}").read_text(errors="replace").strip().splitlines()
-        return "failed", f"rank {rank} died with exit code {code}" + (f": {said[-1][:200]}" if said else "")
-
-    def _first_failure(self) -> Outcome | None:
-        """Out of memory rather than the other failures that it brings."""
-        failures = sorted(self.failed, key=lambda failure: failure[0] != "oom")
-        return Outcome(*failures[0]) if failures else None
-
-    def _over_memory(self) -> Outcome | None:
-        for rank, held in self.held.items():
-            with contextlib.suppress(OSError, ValueError):  # a rank that is ending
-                if rank not in self.done and resident_bytes(self.processes[rank].pid) - held > self.most_bytes:
-                    return Outcome("oom", f"stopped at more than {format_bytes(self.most_bytes)}")
-        return None
+def _status_of(text: str) -> str:
+    known = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory", "bad_alloc")
+    return "oom" if any(word in text for word in known) else "failed"
 
 
 def _one_rank(sending: Connection, place: tuple, function: Callable[..., Any], arguments: tuple) -> None:
-    global _announce
     rank, ranks, threads, device, folder, limit_seconds = place
-    _announce = sending.send
     with open(Path(folder, f"output-{rank}"), "w") as output:  # libraries' chatter; a crash's last line is its reason
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -155,9 +117,11 @@ def _one_rank(sending: Connection, place: tuple, function: Callable[..., Any], a
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)}
     try:
         with _group(rank, ranks, threads, device, folder, limit_seconds):
-            answer = ("done", function(rank, *arguments))
+            answer = ("ok", function(rank, *arguments))
     except BaseException as error:
-        answer = ("failed", *_describe(error))
+        lines = str(error).strip().splitlines() or [""]
+        text = f"{type(error).__name__}: {lines[0][:200]}".removesuffix(": ")
+        answer = (_status_of(text), text)
     sending.send(answer)
     os._exit(0)  # a group whose other ranks are gone may not end in time
 
@@ -179,10 +143,3 @@ def _group(rank: int, ranks: int, threads: int, device: str, folder: str, limit_
     dist.init_process_group(backend, init_method=store, rank=rank, world_size=ranks, timeout=limit)
     yield
     dist.barrier()  # none leaves while another still needs it
-
-
-def _describe(error: BaseException) -> tuple[str, str]:
-    lines = str(error).strip().splitlines()
-    text = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-    known = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory", "bad_alloc")
-    return ("oom" if any(word in text for word in known) else "failed"), text

@@ -1,4 +1,4 @@
-"""What every benchmark shares: fresh processes, repeats in turn, a CSV that says where its numbers come from."""
+"""Records of benchmarks: runs in fresh processes, repeats in turn, a CSV that says where its numbers come from."""
 
 import datetime
 import os

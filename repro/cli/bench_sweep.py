@@ -29,8 +29,14 @@ def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
                 f"change it with --loss and --set OPTION=VALUE, of the options of repro bench {name}"
             )
     given = given | {"loss": list(options["loss"])} if options["loss"] else given
-    given = given | dict(_setting(text) for text in options["settings"])
-    arguments = _arguments({"out": f"results/{sweep.name}.csv"} | given)
+    for text in options["settings"]:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set '{text}': expected OPTION=VALUE, such as --set memory=2GB")
+        given = given | {key.replace("_", "-"): value}
+    arguments: list[str] = []
+    for option, value in ({"out": f"results/{sweep.name}.csv"} | given).items():
+        arguments += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
     click.echo(f"{sweep.title}: repro bench {name} {shlex.join(arguments)}")
     if dry_run:
         click.echo("nothing was measured (--dry-run).")
@@ -39,18 +45,3 @@ def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
         bench.commands[name].main(arguments, prog_name=f"repro bench {name}", standalone_mode=False)
     except click.UsageError as error:
         raise InputError(f"{where}.{name}: {error.format_message()}") from None
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise InputError(f"--set '{text}': expected OPTION=VALUE, such as --set memory=2GB")
-    return key.replace("_", "-"), value
-
-
-def _arguments(options: dict[str, Any]) -> list[str]:
-    """{"loss": ["sigmoid", "softmax"], "step": 256} → --loss sigmoid softmax --step 256."""
-    found: list[str] = []
-    for name, value in options.items():
-        found += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return found

@@ -1,8 +1,11 @@
-"""Tables of the loss benchmarks on the terminal."""
+"""Tables of `repro bench` on the terminal."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+import click
+from rich.console import Console
 from rich.table import Table
 
 from repro.cli.results_table import is_number
@@ -11,85 +14,100 @@ from repro.config.units import format_batch_size, format_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("implementation", "exchange", "loss")
+Cell = Callable[[dict[str, Any]], str]
+WORDS = ("implementation", "exchange", "loss")
+"""Columns that stand on the left."""
 
 
-def loss_tables(table: "pd.DataFrame") -> "Iterator[Table | str]":
-    """One for each setting, an implementation a row; under it what was not measured, and why."""
-    by = ["loss", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
-    for key, part in table.groupby(by, sort=False):
-        loss, ranks, local_batch, dim, dtype, device, threads = key
-        place = f"{dtype} on {device}" + f", {threads} threads a rank" * (device == "cpu")
-        title = f"{loss}: {ranks} × {format_batch_size(local_batch)}, dim {dim}, {place}"
-        shown = _table(["implementation", "time", "least", "most", "ratio", "of torch.mm", "memory", "error"], title)
-        for row in part[part["status"] != "not run"].to_dict("records"):
-            errors = [row[name] for name in row if name.startswith("error_") and is_number(row[name])]
-            shown.add_row(
-                row["implementation"],
-                *(_seconds(row.get(name)) for name in ("seconds", "seconds_least", "seconds_most")),
-                f"{row['ratio']:.2f}" if is_number(row.get("ratio")) else "",
-                f"{row['share_of_matmul_rate']:.0%}" if is_number(row.get("share_of_matmul_rate")) else "",
-                _bytes(row.get("peak_memory_bytes")),
-                f"{max(errors):.0e}" if errors else "",
-            )
-        yield shown
-        yield notes(part, "implementation")
+def _as(form: Callable[[Any], str], column: str) -> Cell:
+    """A number of a row as people read it; nothing where it was not measured."""
+    return lambda row: form(row[column]) if is_number(row.get(column)) else ""
 
 
-def capacity_table(table: "pd.DataFrame") -> Table:
-    shown = _table(["loss", "implementation", "ranks", "memory", "largest a rank", "batch size", "held"])
-    for row in table[table["status"] != "not run"].to_dict("records"):
-        at_least = "≥ " if row["status"] == "at least" else ""
-        sizes = [at_least + format_batch_size(row[name]) for name in ("local_batch", "batch_size")]
-        shown.add_row(
-            row["loss"],
-            row["implementation"],
-            str(row["ranks"]),
-            format_bytes(row["memory_limit_bytes"]),
-            *(sizes if row["local_batch"] else ("none", "none")),
-            _bytes(row["peak_memory_bytes"]),
-        )
-    return shown
-
-
-def notes(table: "pd.DataFrame", name: str) -> str:
-    """What is to be said of rows: those of one reason in one line."""
-    lines = []
-    for (status, reason), part in table[table["reason"] != ""].groupby(["status", "reason"], sort=False):
-        says = reason if status in ("ok", "not run") else f"{status}, {reason}"
-        lines.append(f"{', '.join(part[name].unique())}: {says}")
-    return "\n".join(lines) + "\n"
-
-
-def exchange_table(table: "pd.DataFrame") -> Table:
-    shown = _table(["exchange", "ranks", "b", "dim", "steps", "bytes sent", "counted", "time alone", "whole loss"])
-    for row in table.to_dict("records"):
-        shown.add_row(
-            row["exchange"],
-            str(row["ranks"]),
-            format_batch_size(row["local_batch"]),
-            str(row["dim"]),
-            str(row["steps"]),
-            _bytes(row["bytes_sent"]),
-            _bytes(row.get("bytes_counted_exchange")),
-            _seconds(row.get("exchange_seconds")),
-            _seconds(row.get("loss_seconds")),
-        )
-    return shown
-
-
-def _table(columns: list[str], title: str | None = None) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
-    for column in columns:
-        shown.add_column(column, justify="left" if column in NAMES else "right", no_wrap=column in NAMES)
-    return shown
-
-
-def _seconds(value: object) -> str:
-    if not is_number(value):
-        return ""
+def _seconds(value: float) -> str:
     return f"{1e3 * value:,.3g} ms" if value < 1 else f"{value:,.3g} s"
 
 
-def _bytes(value: object) -> str:
-    return format_bytes(value) if is_number(value) else ""
+def _size(column: str) -> Cell:
+    """The largest batch size that fits."""
+    more = {"at least": "≥ "}
+    return lambda row: (more.get(row["status"], "") + format_batch_size(row[column])) if row["local_batch"] else "none"
+
+
+def _error(row: dict[str, Any]) -> str:
+    errors = [row[name] for name in row if name.startswith("error_") and is_number(row[name])]
+    return f"{max(errors):.0e}" if errors else ""
+
+
+LOSSES: dict[str, Cell] = {
+    "implementation": lambda row: row["implementation"],
+    "time": _as(_seconds, "seconds"),
+    "least": _as(_seconds, "seconds_least"),
+    "most": _as(_seconds, "seconds_most"),
+    "ratio": _as("{:.2f}".format, "ratio"),
+    "of torch.mm": _as("{:.0%}".format, "share_of_matmul_rate"),
+    "memory": _as(format_bytes, "peak_memory_bytes"),
+    "error": _error,
+}
+CAPACITY: dict[str, Cell] = {
+    "loss": lambda row: row["loss"],
+    "implementation": lambda row: row["implementation"],
+    "ranks": _as(str, "ranks"),
+    "memory": _as(format_bytes, "memory_limit_bytes"),
+    "largest a rank": _size("local_batch"),
+    "batch size": _size("batch_size"),
+    "held": _as(format_bytes, "peak_memory_bytes"),
+}
+EXCHANGES: dict[str, Cell] = {
+    "exchange": lambda row: row["exchange"],
+    "ranks": _as(str, "ranks"),
+    "b": _as(format_batch_size, "local_batch"),
+    "dim": _as(str, "dim"),
+    "steps": _as(str, "steps"),
+    "bytes sent": _as(format_bytes, "bytes_sent"),
+    "counted": _as(format_bytes, "bytes_counted_exchange"),
+    "time alone": _as(_seconds, "exchange_seconds"),
+    "whole loss": _as(_seconds, "loss_seconds"),
+}
+
+
+def show_losses(table: "pd.DataFrame") -> None:
+    """One for each setting, an implementation a row."""
+    by = ["loss", "ranks", "local_batch", "dim", "dtype", "device", "threads"]
+    for (loss, ranks, local_batch, dim, dtype, device, threads), part in table.groupby(by, sort=False):
+        place = f"{dtype} on {device}" + f", {threads} threads a rank" * (device == "cpu")
+        show(part, LOSSES, f"{loss}: {ranks} × {format_batch_size(local_batch)}, dim {dim}, {place}")
+
+
+def show(table: "pd.DataFrame", columns: Mapping[str, Cell], title: str | None = None) -> None:
+    """Print what was measured, and under it what was not and why: rows of one reason in one line."""
+    shown = Table(box=None, pad_edge=False, header_style="dim", title=title, title_justify="left")
+    for column in columns:
+        shown.add_column(column, justify="left" if column in WORDS else "right", no_wrap=column in WORDS)
+    for row in table[table["status"] != "not run"].to_dict("records"):
+        shown.add_row(*(cell(row) for cell in columns.values()))
+    Console().print(shown, markup=False, highlight=False)
+    name = "exchange" if "exchange" in table else "implementation"
+    for (status, reason), part in table[table["reason"] != ""].groupby(["status", "reason"], sort=False):
+        says = reason if status in ("ok", "not run") else f"{status}, {reason}"
+        click.echo(f"{', '.join(part[name].unique())}: {says}")
+    click.echo("")
+
+
+def show_sections(table: "pd.DataFrame") -> None:
+    """How each section of `repro bench gpu` ended, and under it what was predicted, limited or not measured."""
+    shown = Table("", "measured", "expected", "status")
+    for row in table.to_dict("records"):
+        if row["quantity"] == "section":
+            shown.add_section()
+        expected = ", ".join(part for part in (row["predicted"], row["limit"]) if part)
+        if not expected and row["status"] == "ok":
+            continue
+        named = (row["section"],) if row["quantity"] == "section" else (row["case"], row["quantity"])
+        reason = f": {row['reason']}" if row["status"] != "ok" and row["reason"] else ""
+        measured = row["measured"]
+        with contextlib.suppress(ValueError):  # text stays as it is
+            measured = f"{float(measured):.4g}"
+        end = (row["verdict"] or row["status"]) + reason
+        shown.add_row(": ".join(filter(None, named)), f"{measured} {row['unit']}", expected, end)
+    Console().print(shown, markup=False, highlight=False)

@@ -13,7 +13,7 @@ from repro.config.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from repro.results.stats.match import Comparison, Matching
+    from repro.results.stats.comparison import Comparison, Matching
 
 
 @click.command(cls=CommandWithSeveral)
@@ -34,13 +34,13 @@ def compare(
     """
     from repro.report.tables import with_mean_recall
     from repro.results import sources
-    from repro.results.stats import match
+    from repro.results.stats import comparison
 
     tables = [with_mean_recall(sources.load(name, runs)) for name in (a, b)]
     pairs = _pairs(tables, (a, b), metrics)
     _check_columns(tables, by)
-    found = match.matching(*tables, by or None)
-    compared = [match.compare(*tables, *pair, found) for pair in pairs]
+    found = comparison.matching(*tables, by or None)
+    compared = [comparison.compare(*tables, *pair, found) for pair in pairs]
     if out is not None:
         _write(compared, out)
     if as_json:
@@ -110,8 +110,7 @@ def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparis
 def _alone(rows: "pd.DataFrame", most: int = 6) -> str:
     """'siglip, softmax at 32 and 64': rows without a partner, by series."""
     from repro.cli.analysis_tables import labels
-    from repro.results.series import split
-    from repro.results.stats.words import batch_sizes
+    from repro.results.series import batch_sizes, split
 
     parts = split(rows, [column for column in rows.columns if column != "batch_size"])
     told = [

@@ -46,21 +46,15 @@ def import_(
     read = imported.read(
         files, form, name, imported.parse_values(mapping, "--map"), imported.parse_values(values, "--set"), units
     )
-    written = imported.write(read, out or Path("results") / "imported" / f"{read.name}.csv")
+    file = out or Path("results") / "imported" / f"{read.name}.csv"
+    counts = imported.write(read, file)
     _print(read.table)
     for note in read.notes:
         click.echo(f"note: {note}")
-    if written.left:
-        rows = f"{written.left[0]} and {len(written.left) - 1} more" if len(written.left) > 1 else written.left[0]
-        click.echo(
-            f"note: {rows} of these files are from an earlier import, and stay; remove {written.file} to start anew"
-        )
     for problem in read.problems:
         click.echo(f"not imported: {problem}", err=True)
-    counts = {"added": written.added, "replaced": written.replaced, "unchanged": written.unchanged}
-    counts["from before"] = written.from_before
     told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-    click.echo(f"\n{written.file}: {told}")
+    click.echo(f"\n{file}: {told}")
     sys.exit(1 if read.problems else 0)
 
 

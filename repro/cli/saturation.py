@@ -72,8 +72,7 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     from repro.cli.analysis_tables import labels, saturation_table
     from repro.report.tables import metric_title
     from repro.results.series import split
-    from repro.results.stats.comparison import PAIR
-    from repro.results.stats.words import compare
+    from repro.results.stats.comparison import PAIR, in_words
 
     curves = [each for each in found if len(each.sizes) > 1]
     if found:
@@ -89,6 +88,6 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     for (a, b), pair in losses.groupby(list(PAIR), sort=False):
         compared = split(pair, by)
         for (_, rows), label in zip(compared, labels([series for series, _ in compared]), strict=True):
-            click.echo(f"\n{a} − {b}{f', {label}' if label else ''}: {compare(rows)}.")
+            click.echo(f"\n{a} − {b}{f', {label}' if label else ''}: {in_words(rows)}.")
     if found:
         click.echo("")

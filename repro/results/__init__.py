@@ -14,7 +14,6 @@ from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun, read_object, resource, write_atomically
 from repro.config.spec import RunSpec
 from repro.data.eval_sets import metrics_in
-from repro.launch.records import FOLDER
 from repro.runs.directory import UNFINISHED, RunDirectory, run_directories
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ FIRST_COLUMNS = [
     *("examples_per_second", "step_seconds", "peak_memory_bytes", "final_logit_scale", "final_logit_bias"),
 ]
 
-TOLD = ("setup", "scale", "loss", "batch_size", "examples_seen", "seed")
+TELLING = ("setup", "scale", "loss", "batch_size", "examples_seen", "seed")
 """Fields of a run in tables of many rows a run."""
 
 
@@ -36,9 +35,7 @@ def load(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
     """
     import pandas as pd  # takes longer than choosing a sweep of 1,000 runs, which is all that `repro status` needs
 
-    _check_folder(Path(runs), sweep)
-    rows = [row(directory) for directory in run_directories(Path(runs), sweep)]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([row(directory) for directory in _directories(runs, sweep)])
     metrics = sorted(column for column in table.columns if "/" in column)
     others = [column for column in table.columns if column not in (*FIRST_COLUMNS, *metrics)]
     table = table.reindex(columns=[*FIRST_COLUMNS, *others, *metrics])
@@ -48,7 +45,7 @@ def load(runs: Path | str = "runs", sweep: str | None = None) -> "pd.DataFrame":
 
 def row(directory: RunDirectory) -> dict[str, Any]:
     """One run: its spec, its result, where its numbers came from."""
-    values: dict[str, Any] = {"run_id": directory.path.name, "sweep": directory.path.parent.name}
+    values: dict[str, Any] = _named(directory)
     try:
         spec = directory.read_spec()
         values |= _fields(spec) | {"spec_hash": spec.spec_hash}
@@ -57,9 +54,10 @@ def row(directory: RunDirectory) -> dict[str, Any]:
         if status in UNFINISHED:
             status, result = directory.status(), directory.read_result() or {}
         values |= {"status": status, "reason": ""}
-        if values["status"] != "running":
-            values |= _cells({key: v for key, v in result.items() if key not in ("metrics", "format", "status")})
-        values |= _cells(result.get("metrics", {}))
+        metrics = result.pop("metrics", {})
+        if status != "running":
+            values |= _cells({key: value for key, value in result.items() if key not in ("format", "status")})
+        values |= _cells(metrics)
     except CorruptRun as error:
         return values | {"status": "corrupt", "reason": str(error)}
     try:
@@ -76,8 +74,12 @@ def without_places(command: str) -> str:
 
 
 def without_place(word: str) -> str:
-    """Of an absolute path the last part; anything else as it is."""
+    """Return the last part of an absolute path, anything else as it is."""
     return os.path.basename(word.rstrip("/")) if os.path.isabs(word) else word
+
+
+def _named(directory: RunDirectory) -> dict[str, Any]:
+    return {"run_id": directory.path.name, "sweep": directory.path.parent.name}
 
 
 def _fields(spec: RunSpec) -> dict[str, Any]:
@@ -108,10 +110,10 @@ def load_curves(runs: Path | str, sweep: str | None, columns: Sequence[str]) -> 
     names = {column: "training_loss" if column == "loss" else column for column in columns}
 
     def lines_of(directory: RunDirectory, _: RunSpec) -> Iterator[dict[str, Any]]:
-        lines = [line for line in directory.read_log() if isinstance(line, dict) and "examples_seen" in line]
-        for line in lines:
-            found = {own: line.get(column) for column, own in names.items()}
-            yield {"examples_seen_at": line["examples_seen"], **found}
+        for line in directory.read_log():
+            if isinstance(line, dict) and "examples_seen" in line:
+                found = {own: line.get(column) for column, own in names.items()}
+                yield {"examples_seen_at": line["examples_seen"], **found}
 
     return _long(runs, sweep, lines_of)
 
@@ -128,28 +130,18 @@ def _evaluations_of(directory: RunDirectory, spec: RunSpec) -> Iterator[dict[str
 def _long(
     runs: Path | str, sweep: str | None, rows_of: Callable[[RunDirectory, RunSpec], Iterator[dict[str, Any]]]
 ) -> "pd.DataFrame":
-    """Many rows a run, beside the columns that tell runs apart: those of TOLD, and the fields that differ."""
+    """Many rows a run, beside the columns that tell runs apart: those of TELLING, and the fields that differ."""
     import pandas as pd
 
-    _check_folder(Path(runs), sweep)
-    found: list[tuple[RunDirectory, RunSpec, list[dict[str, Any]]]] = []
-    for directory in run_directories(Path(runs), sweep):
+    found: list[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]] = []
+    for directory in _directories(runs, sweep):
         with contextlib.suppress(CorruptRun):  # a row of the runs' own table says what is corrupt
             spec = directory.read_spec()
-            found.append((directory, spec, list(rows_of(directory, spec))))
-    values = [_fields(spec) for _, spec, _ in found]
-    differing = [name for name in values[0] if len({str(each[name]) for each in values}) > 1] if values else []
-    names = list(dict.fromkeys([*TOLD, *differing]))
-    table = [
-        {
-            "run_id": directory.path.name,
-            "sweep": directory.path.parent.name,
-            **{name: own[name] for name in names},
-            **row,
-        }
-        for (directory, _, rows), own in zip(found, values, strict=True)
-        for row in rows
-    ]
+            found.append((_named(directory), _fields(spec), list(rows_of(directory, spec))))
+    every = [fields for _, fields, _ in found]
+    differing = [name for name in every[0] if len({str(each[name]) for each in every}) > 1] if every else []
+    names = list(dict.fromkeys([*TELLING, *differing]))
+    table = [named | {name: own[name] for name in names} | row for named, own, rows in found for row in rows]
     order = ["run_id", "sweep", *names, "examples_seen_at"]
     metrics = sorted({column for row in table for column in row} - set(order))
     return pd.DataFrame(table, columns=[*order, *metrics])
@@ -172,31 +164,27 @@ def tables_of(runs: Path | str, sweep: str) -> "dict[str, pd.DataFrame]":
     return {kind: table for kind, table in found.items() if len(table) or not kind}
 
 
-def _check_folder(runs: Path, sweep: str | None) -> None:
-    if not runs.is_dir():
+def _directories(runs: Path | str, sweep: str | None) -> list[RunDirectory]:
+    """All runs of a sweep, or of all. Raises InputError."""
+    if not Path(runs).is_dir():
         raise InputError(
             f"{runs}: no folder of runs here ({Path.cwd()}); expected one that `repro sweep` made, such as "
             "results.load('path/to/runs')"
         )
-    if sweep is not None and not (runs / sweep).is_dir():
+    if sweep is not None and not (Path(runs) / sweep).is_dir():
         raise InputError(f"no runs of a sweep '{sweep}' in {runs}{nearest(sweep, sweeps(runs))}")
+    return run_directories(Path(runs), sweep)
 
 
 def sweeps(runs: Path | str = "runs") -> list[str]:
     """Names of the sweeps that have runs, the most recently worked on first."""
-    newest: dict[str, float] = {}
+    newest: dict[Path, float] = {}
     for directory in run_directories(Path(runs)):
-        files = (directory.spec_file, directory.log_file, directory.result_file)
-        changed = 0.0
-        for file in files:
+        folder = directory.path.parent  # which a launch changes that is queued, and has written nothing else yet
+        for file in (folder, directory.spec_file, directory.log_file, directory.result_file):
             with contextlib.suppress(FileNotFoundError):
-                changed = max(changed, file.stat().st_mtime)
-        name = directory.path.parent.name
-        newest[name] = max(newest.get(name, 0), changed)
-    for name in newest:  # a launch that is queued has written nothing else yet
-        with contextlib.suppress(FileNotFoundError):
-            newest[name] = max(newest[name], (Path(runs) / name / FOLDER).stat().st_mtime)
-    return sorted(newest, key=lambda name: -newest[name])
+                newest[folder] = max(newest.get(folder, 0.0), file.stat().st_mtime)
+    return [folder.name for folder in sorted(newest, key=lambda folder: -newest[folder])]
 
 
 def choose_sweep(runs: Path | str, name: str | None) -> str:
@@ -224,5 +212,5 @@ def write_csv(table: "pd.DataFrame", file: Path) -> None:
     """Write a table to its place in one piece. Raises InputError for a place that none can be written to."""
     try:
         write_atomically(file, lambda temporary: table.to_csv(temporary, index=False))
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})") from None

@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 
 from repro.config.spec import RunSpec
-from repro.config.units import format_examples
+from repro.config.units import format_batch_size, format_examples
 from repro.results.sources import ORIGIN
 
 SPLITS = (ORIGIN, "setup", "scale", "examples_seen", "model", "data_fingerprint")
 """Fields that always make a series of their own. Others do so where they differ at one loss and batch size."""
 MACHINE = ("machine", "gpu")
-"""What splits speed and memory as well: they say as much about the machine as about the loss."""
+"""Columns that split speed and memory as well: they say as much about the machine as about the loss."""
 NOT_A_SPLIT = ("format", "seed", "data", "evals")
 ROWS_APART = ("source", "examples_seen_at", "image_tower", "text_tower", "patches", "chips", "days")
 ROWS_APART += ("init_bias", "init_log_temperature", "note")
 """Columns that are no field of a run and tell rows apart: of published tables, and of evaluations on the way."""
 DRAW = "draw"
+AMOUNTS = {"examples_seen": "{}", "examples_seen_at": "at {}"}
 GREEK = {"beta1": "β1", "beta2": "β2"}
 
 
@@ -51,17 +52,14 @@ def series_columns(
     always = [column for column in (*SPLITS, *also) if column in runs and column not in within]
     columns = [column for column in always if runs[column].nunique(dropna=False) > 1]
     for column in (ROWS_APART[0], *RunSpec.model_fields, *ROWS_APART[1:]):
-        if column not in runs or column in (*NOT_A_SPLIT, *within, *always) or _is_constant(runs[column]):
+        if column not in runs or column in (*NOT_A_SPLIT, *within, *always):
+            continue
+        if runs[column].nunique(dropna=False) <= 1:  # told at once, where counting in groups takes long
             continue
         cells = runs.groupby([*within, *columns], dropna=False)[column]
         if (cells.nunique(dropna=False) > 1).any():
             columns.append(column)
     return columns
-
-
-def _is_constant(column: pd.Series) -> bool:
-    """Of most columns of most tables: told at once, where counting in groups takes long."""
-    return column.nunique(dropna=False) <= 1
 
 
 def series_label(values: dict[str, object]) -> str:
@@ -70,18 +68,14 @@ def series_label(values: dict[str, object]) -> str:
 
 
 def _label(column: str, value: object) -> str:
-    if column == "examples_seen" and not pd.isna(value):
-        return format_examples(float(value))
-    if column == "examples_seen_at" and not pd.isna(value):
-        return f"at {format_examples(float(value))}"
+    unknown = pd.isna(value) or value == ""
+    if column in AMOUNTS and not unknown:
+        return AMOUNTS[column].format(format_examples(float(value)))
     if column == ORIGIN:
-        return "ours" if pd.isna(value) or value == "" else str(value)
-    if column in ("loss", *SPLITS, *MACHINE) and (pd.isna(value) or value == ""):
-        return ""
-    if column == "data_fingerprint":
-        return f"data {str(value)[:8]}"
+        return "ours" if unknown else str(value)
     if column in ("loss", *SPLITS, *MACHINE):
-        return str(value)
+        shown = f"data {str(value)[:8]}" if column == "data_fingerprint" else str(value)
+        return "" if unknown else shown
     name = GREEK.get(column, column.replace("_", " "))
     if pd.isna(value):
         return f"no {name}"
@@ -134,6 +128,12 @@ def draws(runs: pd.DataFrame) -> pd.Series:
 def signed(number: float) -> str:
     """+0.5, −1.6: with the sign that print uses."""
     return f"{number:+.1f}".replace("-0.0", "+0.0").replace("-", "−")
+
+
+def batch_sizes(sizes: Sequence[int]) -> str:
+    """16k, 32k and 64k."""
+    names = [format_batch_size(size) for size in sizes]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def lacks(runs: pd.DataFrame, value: str) -> pd.Series:

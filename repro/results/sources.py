@@ -70,15 +70,11 @@ def _with_numbers(table: "pd.DataFrame", name: str) -> "pd.DataFrame":
     """Numbers where the long form has numbers. Raises InputError naming the file, the row and what stands there."""
     import pandas as pd
 
-    found = {}
-    for column in (column for column in ("value", "std") if column in table):
-        found[column] = pd.to_numeric(table[column], errors="coerce")
-        if (wrong := found[column].isna() & table[column].notna()).any():
-            place = int(wrong.to_numpy().argmax())
-            raise InputError(
-                f"{name}, row {place + 1}: {column} is '{table[column].iloc[place]}'; expected a number in percent, "
-                "such as 73.4"
-            )
+    found = {c: pd.to_numeric(table[c], errors="coerce") for c in ("value", "std") if c in table}
+    for column, values in found.items():
+        if len(wrong := table[column][values.isna() & table[column].notna()]):
+            expected = "expected a number in percent, such as 73.4"
+            raise InputError(f"{name}, row {wrong.index[0] + 1}: {column} is '{wrong.iloc[0]}'; {expected}")
     return table.assign(**found)
 
 
@@ -94,18 +90,10 @@ def published_runs(published: "pd.DataFrame", origin: str = PAPER) -> "pd.DataFr
     rows = []
     for key, group in numbers.groupby(apart, dropna=False, sort=False):
         own = dict(zip(apart, key, strict=True))
-        row = {"run_id": _name(own, origin), "sweep": own["source"], "scale": "published"}
-        row |= {
-            "status": "finished",
-            "reason": "",
-            ORIGIN: origin,
-            "seed": 0,
-            **own,
-            "published_seeds": own.get("seeds"),
-        }
+        row = {"run_id": _name(own, origin), "sweep": own["source"], "scale": "published", "status": "finished"}
+        row |= {"reason": "", ORIGIN: origin, "seed": 0, **own, "published_seeds": own.get("seeds")}
         row["published_std"] = group["std"].iloc[0] / 100 if "std" in group else None
-        row |= dict(zip(group["column"], group["value"] / 100, strict=True))
-        rows.append(row)
+        rows.append(row | dict(zip(group["column"], group["value"] / 100, strict=True)))
     return pd.DataFrame(rows).drop(columns="seeds", errors="ignore")
 
 

@@ -5,9 +5,8 @@ import pytest
 from scipy.stats import binom
 
 from benchmarks.coverage import INVERSION, compare
-from repro.results.stats.cells import Cells
 from repro.results.stats.crossing import crossings, intervals
-from repro.results.stats.noise import Noise
+from repro.results.stats.noise import Cells, Noise
 from repro.results.stats.saturation import differences_beyond
 
 

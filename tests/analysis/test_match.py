@@ -6,7 +6,7 @@ from scipy import stats
 
 from repro.config.errors import InputError
 from repro.results import sources
-from repro.results.stats.match import compare, matching
+from repro.results.stats.comparison import compare, matching
 from tests.analysis.conftest import ACCURACY, IMAGENET, series
 
 

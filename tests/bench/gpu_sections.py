@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from repro.bench.gpu import Section
+from repro.bench.gpu.driver import Section
 
 PID_FILE = "child.pid"
 

@@ -21,43 +21,33 @@ def up_to(limit: int, tried: list[int]):
 
 def test_powers_of_two_until_one_does_not_fit():
     tried: list[int] = []
-    found = largest_that_fits(up_to(3000, tried), Search(1, smallest=256))
-    assert (found.largest, found.status, tried) == (2048, "ok", [256, 512, 1024, 2048, 4096])
+    largest, found = largest_that_fits(up_to(3000, tried), Search(1, smallest=256))
+    assert (largest, found.status, tried) == (2048, "ok", [256, 512, 1024, 2048, 4096])
 
 
 def test_multiples_of_a_step_in_between():
-    found = largest_that_fits(up_to(3000, []), Search(1, smallest=256, step=256))
-    assert (found.largest, found.status, found.trial.peak_bytes) == (2816, "ok", 2816)
+    largest, found = largest_that_fits(up_to(3000, []), Search(1, smallest=256, step=256))
+    assert (largest, found.status, found.peak_bytes) == (2816, "ok", 2816)
 
 
 def test_the_cap_and_a_timeout_are_at_least():
-    found = largest_that_fits(up_to(10**9, []), Search(1, smallest=256, largest=1024))
-    assert (found.largest, found.status) == (1024, "at least")
-    found = largest_that_fits(lambda size: Trial("fits" if size < 1000 else "timeout"), Search(1, smallest=256))
-    assert (found.largest, found.status) == (512, "at least")
+    largest, found = largest_that_fits(up_to(10**9, []), Search(1, smallest=256, largest=1024))
+    assert (largest, found.status) == (1024, "at least")
+    largest, found = largest_that_fits(
+        lambda size: Trial("fits" if size < 1000 else "timeout"), Search(1, smallest=256)
+    )
+    assert (largest, found.status) == (512, "at least")
 
 
 def test_none_fits():
-    found = largest_that_fits(up_to(100, []), Search(1, smallest=256))
-    assert (found.largest, found.status) == (0, "none fits")
+    largest, found = largest_that_fits(up_to(100, []), Search(1, smallest=256))
+    assert (largest, found.status) == (0, "none fits")
 
 
 def test_a_quarter_of_the_memory_holds_half_the_batch_of_the_plain_loss(tmp_path):
     out = tmp_path / "capacity.csv"
-    options = [
-        "--impl",
-        "plain",
-        "--loss",
-        "sigmoid",
-        "--dim",
-        "16",
-        "--device",
-        "cpu",
-        "--smallest",
-        "1k",
-        "--largest",
-        "4k",
-    ]
+    options = ["--impl", "plain", "--loss", "sigmoid", "--dim", "16", "--device", "cpu"]
+    options += ["--smallest", "1k", "--largest", "4k"]
     for memory in ("150MB", "600MB"):
         done = CliRunner().invoke(main, ["bench", "capacity", *options, "--memory", memory, "--out", str(out)])
         assert done.exit_code == 0, done.output

@@ -22,10 +22,7 @@ def test_bench_exchange_counts_what_is_sent(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        (["--ranks", "1"], "one rank has no exchange"),
-        (["--exchange", "rings"], "the nearest is 'ring'"),
-    ],
+    [(["--ranks", "1"], "one rank has no exchange"), (["--exchange", "rings"], "the nearest is 'ring'")],
 )
 def test_bench_exchange_names_what_is_wrong(options, message):
     done = CliRunner().invoke(main, ["bench", "exchange", "--device", "cpu", *options])

@@ -6,12 +6,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from repro.bench import figure, record
-from repro.bench.implementations import IMPLEMENTATIONS, select
+from repro.bench import record
+from repro.bench.implementations import IMPLEMENTATIONS, Setting, embeddings, select
 from repro.bench.loss import KEYS, Effort, compare, too_large
 from repro.bench.measure import peak_memory
 from repro.bench.ranks import on_ranks
-from repro.bench.setting import Setting, embeddings
 from repro.cli import main
 from repro.config.errors import InputError
 from tests.bench import implementations as known
@@ -56,7 +55,7 @@ def test_peak_memory_is_what_forward_and_backward_hold_beyond_their_inputs():
 
 
 def test_a_rank_is_stopped_once_it_holds_more_than_it_may():
-    outcome = on_ranks(peak_memory, known.known(known.make_hungry), SMALL, most_bytes=known.EXTRA_BYTES // 4)
+    outcome = on_ranks(peak_memory, known.known(known.make_hungry), SMALL, known.EXTRA_BYTES // 4)
     assert outcome.status == "oom"
 
 
@@ -131,6 +130,8 @@ def test_bench_loss_names_what_is_wrong_and_what_would_work(options, message):
 
 
 def test_variants_of_a_family_share_its_colour_and_differ_in_marker():
-    first, second, peer = figure.styles(["repro-ring", "repro-gather", "open_clip-bidir"]).values()
+    from repro.report.draw.benchmark import styles
+
+    first, second, peer = styles(["repro-ring", "repro-gather", "open_clip-bidir"]).values()
     assert first["color"] == second["color"] != peer["color"]
     assert first["marker"] != second["marker"]

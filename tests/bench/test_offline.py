@@ -91,15 +91,15 @@ def test_needs_are_those_of_the_target_and_of_the_wanted_extras(offline, tmp_pat
         "d>=2; os_name == 'posix'",
     ]
     file = wheel(tmp_path, "x", "1.0", *markers)
-    assert [str(need.name) for need in offline._needs(file, frozenset(), "3.12")] == ["d"]
-    assert [str(need.name) for need in offline._needs(file, frozenset({"peers"}), "3.11")] == ["a", "c", "d"]
+    assert [str(need.name) for need in offline.needs(file, frozenset(), "3.12")] == ["d"]
+    assert [str(need.name) for need in offline.needs(file, frozenset({"peers"}), "3.11")] == ["a", "c", "d"]
 
 
 def test_a_folder_that_is_too_large_is_named_with_its_largest_wheels(offline, tmp_path):
     wheel(tmp_path, "small", "1.0")
     wheel(tmp_path, "large", "1.0", *["x" * 100] * 10_000)
-    assert offline._report(tmp_path, most_mb=60) is None
-    message = offline._report(tmp_path, most_mb=0.5)
+    assert offline.report(tmp_path, most_mb=60) is None
+    message = offline.report(tmp_path, most_mb=0.5)
     assert "expected at most 0.5" in message and "the largest are large-1.0" in message and "--has" in message
 
 

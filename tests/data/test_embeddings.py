@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from repro.bench.resident import peak_growth_bytes
+from repro.bench.measure import peak_growth_bytes
 from repro.config.errors import BadData, DiskFull, InputError
 from repro.data import embeddings as folders
 from repro.data.corruption import Corruption

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from repro.bench import reference
+from repro.bench.measure import reference_gradients
 from repro.loss import make_loss
 from repro.loss.plain import PlainSigmoidLoss, PlainSoftmaxLoss
 
@@ -73,7 +73,7 @@ def test_a_batch_of_more_than_a_tile_has_the_gradient_of_the_formula(name, devic
     images, texts, seed = inputs(torch.bfloat16, device, batch, dim)
     scalars = [torch.tensor(value, device=device) for value in (10.0, -10.0)][: 2 if name == "sigmoid" else 1]
     mine = value_and_gradients(make_loss(name), images, texts, *scalars)[1:]
-    exact = reference.gradients(name, images, texts, 10.0, -10.0)
+    exact = reference_gradients(name, images, texts, 10.0, -10.0)
     for (what, theirs), ours in zip(exact.items(), mine, strict=True):
         error = relative_error(ours, theirs)
         assert error <= 2**-8, f"{what}, seed {seed}: off by {error:.2e}"

@@ -5,9 +5,8 @@ from dataclasses import replace
 import pytest
 
 from repro.bench import measure
-from repro.bench.implementations import select
+from repro.bench.implementations import Setting, select
 from repro.bench.ranks import on_ranks
-from repro.bench.setting import Setting
 
 MIB = 2**20
 

@@ -1,12 +1,9 @@
 """The tests marked gpu, on this device: a row a file with what passed, and a row for each test that failed."""
 
 import importlib.util
+import os
 import signal
-import subprocess
-import sys
-import xml.etree.ElementTree as ElementTree
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from repro.bench.gpu.place import OutOfTime, Place
 from repro.config.files import PACKAGE
@@ -19,62 +16,53 @@ IN_A_REHEARSAL = (
 )
 """On a CPU all of them take minutes, and are run by the project's own test command."""
 RESERVE_SECONDS = 5.0
-"""For pytest to say what it has done when its time is over."""
+"""To note what has been done when the time is over."""
 
 
 def measure(place: Place) -> None:
-    root = PACKAGE.parent
-    if not (root / TESTS[0]).is_dir():
+    if not (PACKAGE.parent / TESTS[0]).is_dir():
         place.rows.add_missing("tests", "not run", "no tests beside the package; run it from a checkout")
         return
     if importlib.util.find_spec("pytest") is None:
         place.rows.add_missing("tests", "not run", "not installed: pip install pytest")
         return
-    report = place.scratch / "tests.xml"
-    over = _run(root, IN_A_REHEARSAL if place.toy else TESTS, report, place.left - RESERVE_SECONDS)
-    failures = _record(place, report) if report.exists() else ["pytest left no report"]
-    if failures:
-        raise SystemExit(f"{len(failures)} tests failed; the first: {failures[0]}")
-    if over:
-        raise OutOfTime("pytest was stopped before its last test")
+    import pytest
 
-
-def _run(root: Path, tests: tuple[str, ...], report: Path, limit_seconds: float) -> bool:
-    """Whether pytest was stopped before its end; it reports what it has done until then."""
+    os.chdir(PACKAGE.parent)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)  # pytest ends as by Ctrl-C, between two tests or in one
+    signal.setitimer(signal.ITIMER_REAL, max(1.0, place.left - RESERVE_SECONDS))
     # Without the project's own options, which are for pytest-xdist.
-    options = ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "-m", "gpu", f"--junitxml={report}"]
-    process = subprocess.Popen([sys.executable, "-m", "pytest", *options, *tests], cwd=root)  # noqa: S603
-    try:
-        process.wait(timeout=max(1.0, limit_seconds))
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        process.wait()
-        return True
-    return False
-
-
-def _record(place: Place, report: Path) -> list[str]:
-    """Write the rows; returns a line for each test that failed."""
-    counts: dict[str, Counter] = defaultdict(Counter)
-    failures = []
-    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314  pytest wrote it
-        file, name = case.get("classname", "").replace(".", "/") + ".py", case.get("name", "")
-        outcome, message = _outcome(case)
-        counts[file][outcome] += 1
-        if outcome == "failed":
-            failures.append(f"{file}::{name}: {message}")
-            place.rows.add_missing(f"{file}::{name}", "failed", message, "test")
-        elif outcome == "skipped":
-            place.rows.add_missing(f"{file}::{name}", "not run", message, "test")
-    for file, found in counts.items():
+    options = ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "-m", "gpu"]
+    recorder = Recorder(place)
+    code = pytest.main([*options, *(IN_A_REHEARSAL if place.toy else TESTS)], plugins=[recorder])
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for file, found in recorder.counts.items():
         for outcome in ("passed", "failed", "skipped"):
             place.rows.add(file, f"tests {outcome}", found[outcome], "tests")
-    return failures
+    if recorder.failures:
+        raise SystemExit(f"{len(recorder.failures)} tests failed; the first: {recorder.failures[0]}")
+    if code == pytest.ExitCode.INTERRUPTED:
+        raise OutOfTime("pytest was stopped before its last test")
+    if code != pytest.ExitCode.OK:
+        raise SystemExit(f"pytest ended with {pytest.ExitCode(code).name}")
 
 
-def _outcome(case: ElementTree.Element) -> tuple[str, str]:
-    for element in case:
-        if element.tag in ("failure", "error", "skipped"):
-            lines = (element.get("message") or element.text or "").strip().splitlines() or [""]
-            return "skipped" if element.tag == "skipped" else "failed", lines[0][:200]
-    return "passed", ""
+class Recorder:
+    """A plugin of pytest that writes a row for each test that fails or is skipped, and counts them all by file."""
+
+    def __init__(self, place: Place):
+        self.place, self.failures = place, []
+        self.counts: dict[str, Counter] = defaultdict(Counter)
+
+    def pytest_runtest_logreport(self, report: object) -> None:
+        if report.when != "call" and report.passed:  # setting up and tearing down count where they fail
+            return
+        self.counts[report.nodeid.partition("::")[0]][report.outcome] += 1
+        if report.passed:
+            return
+        crash = getattr(report.longrepr, "reprcrash", None)
+        said = report.longrepr[2] if report.skipped else crash.message if crash else str(report.longrepr)
+        message = (said.strip().splitlines() or [""])[0].removeprefix("Skipped: ")[:200]
+        self.place.rows.add_missing(report.nodeid, "not run" if report.skipped else "failed", message, "test")
+        if report.failed:
+            self.failures.append(f"{report.nodeid}: {message}")

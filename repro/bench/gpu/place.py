@@ -1,10 +1,8 @@
-"""Where a section runs and what it leaves: rows of a CSV, each on disk as soon as it is measured."""
+"""Where a section runs, and the rows that it leaves in a CSV, each on disk as soon as it is measured."""
 
 import csv
-import io
-import os
 import time
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,35 +28,20 @@ class Expected:
             return f"≤ {self.at_most:g}"
         return "" if self.at_least is None else f"≥ {self.at_least:g}"
 
-    def verdict(self, measured: float) -> str:
+    def verdict(self, measured: float | str) -> str:
         """'met' or 'missed'; empty without a goal."""
-        if self.at_most is not None:
-            return "met" if measured <= self.at_most else "missed"
-        if self.at_least is not None:
-            return "met" if measured >= self.at_least else "missed"
-        return ""
+        if isinstance(measured, str) or not self.limit:
+            return ""
+        met = measured <= self.at_most if self.at_most is not None else measured >= self.at_least
+        return "met" if met else "missed"
 
 
 NOTHING_EXPECTED = Expected()
 
 
-@dataclass(frozen=True)
-class Row:
-    """One figure, or why there is none. status: 'ok', or what became of it ('not run', 'oom', 'failed', 'timeout')."""
-
-    section: str
-    case: str
-    quantity: str
-    measured: float | str = ""
-    predicted: str = ""
-    limit: str = ""
-    verdict: str = ""
-    unit: str = ""
-    status: str = "ok"
-    reason: str = ""
-
-
-COLUMNS = [field.name for field in fields(Row)]
+COLUMNS = ("section", "case", "quantity", "measured", "predicted", "limit", "verdict", "unit", "status", "reason")
+"""One figure, or why there is none. status: 'ok', 'not run', 'oom', 'failed' or 'timeout'."""
+BLANK = dict.fromkeys(COLUMNS, "") | {"status": "ok"}
 
 
 @dataclass(frozen=True)
@@ -67,36 +50,37 @@ class Rows:
 
     section: str
     file: Path
-    origin: tuple[tuple[str, str], ...]
+    origin: tuple[str, ...]
 
     @classmethod
     def begin(cls, section: str, file: Path, device: str) -> "Rows":
-        rows = cls(section, file, tuple(record.origin(device).items()))
+        origin = record.origin(device)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_line([*COLUMNS, *dict(rows.origin)]))
-        return rows
+        file.write_text(",".join([*COLUMNS, *origin]) + "\n")
+        return cls(section, file, tuple(origin.values()))
 
     def add(
-        self, case: str, quantity: str, measured: float | str, unit: str = "", expected: Expected = NOTHING_EXPECTED
+        self,
+        case: str,
+        quantity: str,
+        measured: float | str,
+        unit: str = "",
+        expected: Expected = NOTHING_EXPECTED,
+        reason: str = "",
     ) -> None:
-        verdict = expected.verdict(measured) if isinstance(measured, int | float) else ""
-        self._append(Row(self.section, case, quantity, measured, expected.predicted, expected.limit, verdict, unit))
+        """reason: an explanation."""
+        goal = {"predicted": expected.predicted, "limit": expected.limit, "verdict": expected.verdict(measured)}
+        self._append(case=case, quantity=quantity, measured=measured, **goal, unit=unit, reason=reason)
 
     def add_missing(self, case: str, status: str, reason: str, quantity: str = "") -> None:
-        """What was to be measured, and why it was not."""
-        self._append(Row(self.section, case, quantity, status=status, reason=reason))
+        """Add a row that says why something was not measured."""
+        self._append(case=case, quantity=quantity, status=status, reason=reason)
 
-    def add_note(self, case: str, quantity: str, measured: float | str, unit: str, reason: str) -> None:
-        """A figure with an explanation."""
-        self._append(Row(self.section, case, quantity, measured, unit=unit, reason=reason))
-
-    def _append(self, row: Row) -> None:
-        """In one write, so that a process that is killed leaves whole lines."""
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, _line([*astuple(row), *dict(self.origin).values()]).encode())
-        finally:
-            os.close(descriptor)
+    def _append(self, **cells: float | str) -> None:
+        """In one write, when the file is closed, so that a process that is killed leaves whole lines."""
+        row = BLANK | {"section": self.section} | cells
+        with self.file.open("a") as file:
+            csv.writer(file, lineterminator="\n").writerow([*row.values(), *self.origin])
 
 
 @dataclass(frozen=True)
@@ -133,17 +117,11 @@ class Place:
             raise OutOfTime(f"{case}: {reason}")
 
     def expected(self, predicted: str = "", **goal: float) -> Expected:
-        """Of a GPU; a rehearsal expects nothing."""
+        """Expectation for a GPU; a rehearsal expects nothing."""
         return NOTHING_EXPECTED if self.toy else Expected(predicted, **goal)
 
 
 def section_row(section: str, seconds: float, limit_seconds: float, status: str, reason: str) -> dict[str, object]:
-    """What became of a section, for the summary."""
-    row = Row(section, "", "section", round(seconds, 1), limit=f"≤ {limit_seconds:.0f}", unit="s", status=status)
-    return asdict(row) | {"reason": reason}
-
-
-def _line(values: list) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue()
+    """Row of the summary that says how a section ended."""
+    row = {"section": section, "quantity": "section", "measured": round(seconds, 1), "limit": f"≤ {limit_seconds:.0f}"}
+    return BLANK | row | {"unit": "s", "status": status, "reason": reason}

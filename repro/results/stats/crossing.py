@@ -7,7 +7,6 @@ that may be the peak; and on the left when every place up to it is surely furthe
 """
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
@@ -17,27 +16,6 @@ STEPS = 96
 DRAWS = 40_000
 TINY = 1e-9
 """Points; published numbers have one decimal, and 84.7 − 84.2 shall be no more than 0.5."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Places [p] along the batch sizes in octaves, and the weights [p, cells] that make each place's accuracy."""
-
-    octaves: np.ndarray
-    weights: np.ndarray
-
-
-def grid_of(octaves: np.ndarray, steps: int = STEPS) -> Grid:
-    """Places from the smallest batch size to the largest, every measured one among them. octaves: [cells]."""
-    cells = len(octaves)
-    places = np.append(np.repeat(np.arange(cells - 1), steps), cells - 1) if cells > 1 else np.zeros(1, int)
-    share = np.append(np.tile(np.arange(steps) / steps, cells - 1), 0.0) if cells > 1 else np.zeros(1)
-    weights = np.zeros((len(places), cells))
-    rows = np.arange(len(places))
-    weights[rows, places] = 1 - share
-    inner = share > 0
-    weights[rows[inner], places[inner] + 1] = share[inner]
-    return Grid(weights @ octaves, weights)
 
 
 def crossings(
@@ -73,24 +51,38 @@ def intervals(
     means: [curves, cells] in percent; runs: [cells] behind each mean; noise: [curves], standard deviation of one run,
     estimated with `degrees`; the margin is max(floor, noises · noise), and its own error is counted.
     """
-    grid = grid_of(octaves)
+    weights = _places(octaves)
+    places = weights @ octaves
     margins = np.maximum(floor, noises * noise)
     of_noise = noises * noise > floor  # the margin is an estimate as well, with variance margin² / (2 · degrees)
-    contrast = grid.weights[:, None, :] - np.eye(len(octaves))  # [p, cells compared with, cells]
+    contrast = weights[:, None, :] - np.eye(len(octaves))  # [p, cells compared with, cells]
     variance = (contrast**2 / runs).sum(-1)
     variance = variance[None] + np.where(of_noise, noises**2 / (2 * degrees), 0.0)[:, None, None]
     error = np.maximum(noise[:, None, None] * np.sqrt(variance), TINY)
-    within = (means @ grid.weights.T)[:, :, None] - means[:, None, :] + margins[:, None, None]
+    within = (means @ weights.T)[:, :, None] - means[:, None, :] + margins[:, None, None]
     statistic = within / error  # [curves, p, cells compared with]
     upper = np.maximum.accumulate(statistic.min(2), 1)
     lower = np.maximum.accumulate(statistic, 1).min(2)  # the least, over cells, of the best place so far
     contenders = (means.max(1, keepdims=True) - means <= 2 * noise[:, None] * np.sqrt(2 / runs)).sum(1)
     tail = (1 - confidence) / 2
     beyond = np.array([_largest_of(int(count), degrees, 1 - tail) for count in contenders])
-    low = _reached(lower, -beyond, grid.octaves)
-    high = _reached(upper, np.full(len(means), stdtrit(degrees, 1 - tail)), grid.octaves)
+    low = _reached(lower, -beyond, places)
+    high = _reached(upper, np.full(len(means), stdtrit(degrees, 1 - tail)), places)
     last = octaves[len(octaves) - 1 - may_be_best(means, runs, noise, degrees, 1 - tail)[:, ::-1].argmax(1)]
     return np.stack([low, np.maximum(low, np.minimum(high, last))], axis=1)
+
+
+def _places(octaves: np.ndarray) -> np.ndarray:
+    """Weights [p, cells] of every place from the smallest batch size to the largest, measured ones among them."""
+    cells = len(octaves)
+    before = np.repeat(np.arange(cells - 1), STEPS)
+    share = np.tile(np.arange(STEPS) / STEPS, cells - 1)
+    weights = np.zeros((len(before) + 1, cells))
+    rows = np.arange(len(before))
+    weights[rows, before] = 1 - share
+    weights[rows, before + 1] = share
+    weights[-1, -1] = 1
+    return weights
 
 
 def may_be_best(means: np.ndarray, runs: np.ndarray, noise: np.ndarray, degrees: int, probability: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the machine can do at most: matrix products, copies, decoding. Inputs are random: zeros multiply faster."""
+"""Ceilings of the machine: matrix products, copies, decoding. Inputs are random: zeros multiply faster."""
 
 import io
 import multiprocessing
@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 from repro.bench.gpu.place import NOTHING_EXPECTED, Expected, Place
-from repro.bench.gpu.timing import median_seconds
+from repro.bench.measure import median_seconds
 from repro.config.hardware import processor_and_cores
 from repro.loss.tiles import add_product
 
 PACKAGES = ("torch", "triton", "torchvision", "open_clip_torch", "timm", "numpy", "siglip-kernel", "inf_cl")
 SQUARE = "square bf16 product"
-"""What the case begins with that shares of the card's rate refer to."""
+"""The case, up to its sizes, whose rate is the card's: shares of the product rate refer to it."""
 RATE = "product rate"
 PRODUCT_SECONDS = 1.5
 IMAGE_SIZE = 224
@@ -72,35 +72,37 @@ def _measure_products(place: Place) -> None:
     """bf16 products: square ones, and those of a tile of the loss [b, b] at dimension d, summed in fp32."""
     side, tile, dim = (256, 256, 64) if place.toy else (8192, 16_384, 768)
     _measure_square(place, side)
-    device = place.torch_device
-    features = [[_random(device, tile, dim) for _ in range(2)] for _ in range(3)]
-    logits = torch.empty(tile, tile, device=device, dtype=torch.bfloat16)
-    residual = _random(device, tile, tile).mul_(1e-3)
-    gradient = torch.zeros(tile, dim, device=device)
+    features = [[_random(place, tile, dim) for _ in range(2)] for _ in range(3)]
+    logits = torch.empty(tile, tile, device=place.torch_device, dtype=torch.bfloat16)
+    residual = _random(place, tile, tile).mul_(1e-3)
+    gradient = torch.zeros(tile, dim, device=place.torch_device)
     added = f"{tile} x {tile} x {dim}, added up in fp32"
-    calls: dict[str, Callable[[int], object]] = {
-        f"loss: images by texts, {tile} x {dim} x {tile}": lambda n: torch.mm(
-            features[n % 3][0], features[n % 3][1].T, out=logits
-        ),
-        f"loss: gradient of the images, {added}": lambda n: add_product(gradient, residual, features[n % 3][1]),
-        f"loss: gradient of the texts (transposed), {added}": lambda n: add_product(
-            gradient, residual.T, features[n % 3][0]
-        ),
-    }
-    for case, call in calls.items():
-        _add_rate(place, case, call, tile * tile * dim)
+
+    def similarity(n: int) -> object:
+        return torch.mm(features[n % 3][0], features[n % 3][1].T, out=logits)
+
+    def of_images(n: int) -> object:
+        return add_product(gradient, residual, features[n % 3][1])
+
+    def of_texts(n: int) -> object:
+        return add_product(gradient, residual.T, features[n % 3][0])
+
+    _add_rate(place, f"loss: images by texts, {tile} x {dim} x {tile}", similarity, tile * tile * dim)
+    _add_rate(place, f"loss: gradient of the images, {added}", of_images, tile * tile * dim)
+    _add_rate(place, f"loss: gradient of the texts (transposed), {added}", of_texts, tile * tile * dim)
 
 
 def _measure_square(place: Place, side: int) -> None:
-    pairs = [[_random(place.torch_device, side, side) for _ in range(2)] for _ in range(3)]
+    """In a function of its own, which gives the memory back."""
+    pairs = [[_random(place, side, side) for _ in range(2)] for _ in range(3)]
     out = torch.empty_like(pairs[0][0])
     expected = place.expected("769 to 798 (H100, H200)")
     case = f"{SQUARE}, {side} x {side} x {side}"
     _add_rate(place, case, lambda n: torch.mm(*pairs[n % 3], out=out), side**3, expected)
 
 
-def _random(device: torch.device, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, device=device, dtype=torch.bfloat16)
+def _random(place: Place, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, device=place.torch_device, dtype=torch.bfloat16)
 
 
 def _add_rate(
@@ -135,15 +137,12 @@ def photo_like_jpegs(count: int, seed: int = 0, size: tuple[int, int] = (500, 37
 
 
 def _measure_decoding(place: Place) -> None:
-    jpegs = photo_like_jpegs(8 if place.toy else 32)
+    jpegs, enough = photo_like_jpegs(8 if place.toy else 32), 0.3 if place.toy else 2.0
     place.rows.add("JPEG of 500 x 375", "mean size", sum(map(len, jpegs)) / len(jpegs), "bytes")
-    enough = 0.3 if place.toy else 2.0
-    alone = _decode_for(jpegs, enough)
     case = f"JPEG of 500 x 375, decoded and resized to {IMAGE_SIZE} px"
-    place.rows.add(case, "one core", alone, "images/s", place.expected("300 to 450"))
+    place.rows.add(case, "one core", _decode_for(jpegs, enough), "images/s", place.expected("300 to 450"))
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    context = multiprocessing.get_context("forkserver")
-    with context.Pool(cores) as pool:
+    with multiprocessing.get_context("forkserver").Pool(cores) as pool:
         pool.starmap(_decode_for, [(jpegs, 0.01)] * cores, chunksize=1)  # imports
         together = sum(pool.starmap(_decode_for, [(jpegs, enough)] * cores, chunksize=1))
     expected = place.expected("4800 to 7200 (16 cores)")

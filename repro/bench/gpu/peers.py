@@ -10,38 +10,37 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from repro.bench import reference, resident
-from repro.bench.gpu.machine import product_rate
+from repro.bench.gpu.ceilings import product_rate
 from repro.bench.gpu.place import Place, Rows
-from repro.bench.gpu.timing import median_seconds
-from repro.bench.gpu.timing import seconds as seconds_of
-from repro.bench.implementations import IMPLEMENTATIONS, Implementation
-from repro.bench.loss import ERRORS, relative_errors
-from repro.bench.measure import WARM_UP_BATCH, forward_and_backward
+from repro.bench.implementations import IMPLEMENTATIONS, LOGIT_BIAS, LOGIT_SCALE, Implementation, Setting, embeddings
+from repro.bench.measure import (
+    WARM_UP_BATCH,
+    error_parts,
+    forward_and_backward,
+    median_seconds,
+    peak_growth_bytes,
+    reference_gradients,
+    relative_errors,
+    seconds_each,
+)
 from repro.bench.ranks import on_ranks
-from repro.bench.setting import LOGIT_BIAS, LOGIT_SCALE, Setting, embeddings
 from repro.config.units import format_batch_size
 from repro.loss import kernels
 
 OURS = "repro-ring"
-ORDER = (
-    ("sigmoid", OURS),
-    ("sigmoid", "siglip-kernel"),
-    ("softmax", OURS),
-    ("softmax", "inf-cl"),
-    ("sigmoid", "open_clip-bidir"),
-    ("softmax", "open_clip-global"),
-    ("sigmoid", "plain"),
-    ("softmax", "plain"),
-)
+FIRST = (("sigmoid", OURS), ("sigmoid", "siglip-kernel"), ("softmax", OURS), ("softmax", "inf-cl"))
+"""Ours and the peers that goals are set against."""
+THEN = (("sigmoid", "open_clip-bidir"), ("softmax", "open_clip-global"), ("sigmoid", "plain"), ("softmax", "plain"))
 GOALS = {("sigmoid", "siglip-kernel"): 0.75, ("softmax", "inf-cl"): 0.5}
-"""What our time is to be of theirs at most."""
+"""Goal: our time as a share of theirs, at most."""
+PREDICTED = {65_536: ("0.036 to 0.044", 0.0358, None), 1_048_576: ("8 to 12", 12.0, 16e9)}
+"""Our sigmoid by batch size: predicted seconds, and the goals for seconds and bytes."""
 PEERS_CHECKED_UP_TO = 8192
 """Their gradients are held against float64 at this batch; ours at every one that they are measured at."""
 ENOUGH_SECONDS = 1.5
 """For the repeats of one figure."""
 START_SECONDS, END_SECONDS = 8.0, 2.0
-"""What the process of an implementation takes at least, and to note that it was stopped."""
+"""Time that an implementation's process takes at least, and to note that it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +57,6 @@ ON_GPU = Sizes(768, (65_536, 32_768, 8192), (262_144, 1_048_576), 16_384)
 TOY = Sizes(32, (256, 128, 64), (512,), 64)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What goes to the process of one implementation."""
-
-    place: Place
-    rate: float | None
-    largest_checked: int
-    """The largest batch whose gradients are held against float64."""
-
-
 def measure(place: Place) -> None:
     sizes = TOY if place.toy else ON_GPU
     rate = product_rate(place)
@@ -75,10 +64,11 @@ def measure(place: Place) -> None:
         place.rows.add_missing("all", "not run", "no machine.csv with a product rate in this folder", "share of rate")
     found: dict[tuple[str, str], dict[int, float]] = {}
     failures: list[str] = []
-    for number, key in enumerate(ORDER):
-        found[key] = _measure_one(place, key, sizes.all, rate, failures)
-        _compare(place, key, found, sizes.all[0])
-        if number == len(GOALS) * 2 - 1:  # after ours and the peers that goals are set against
+    for keys in (FIRST, THEN):
+        for key in keys:
+            found[key] = _measure_one(place, key, sizes.all, rate, failures)
+            _compare(place, key, found, sizes.all[0])
+        if keys is FIRST:
             for loss in ("sigmoid", "softmax"):
                 _measure_one(place, (loss, OURS), sizes.large, rate, failures)
             _compare_blocks(place, sizes)
@@ -91,22 +81,18 @@ def _measure_one(
 ) -> dict[int, float]:
     """Seconds by batch size. failures: gets those of ours; a peer's is a row."""
     (implementation,) = (i for i in IMPLEMENTATIONS if (i.loss, i.name) == key)
-    dim = (TOY if place.toy else ON_GPU).dim
-    threads = os.cpu_count() or 1
+    dim, threads = (TOY if place.toy else ON_GPU).dim, os.cpu_count() or 1
     settings = [Setting(key[0], 1, batch, dim, "bf16", place.device, threads) for batch in batches]
     if reason := implementation.obstacle(settings[0]):
         place.rows.add_missing(_case(implementation, settings[0]), "not run", reason)
         return {}
     place.reserve(START_SECONDS, _case(implementation, settings[0]))
-    ours = implementation.name == OURS
-    checked = max(ON_GPU.all) if ours else PEERS_CHECKED_UP_TO
-    work = Work(place, rate, checked)
     options = {"threads": threads, "device": place.device, "limit_seconds": place.left - END_SECONDS}
-    outcome = on_ranks(_measure_sizes, implementation, settings, work, **options)
+    outcome = on_ranks(_measure_sizes, implementation, settings, place, rate, **options)
     if outcome.status == "ok":
         return outcome.values[0]
     place.rows.add_missing(f"{key[0]}, {key[1]}", outcome.status, outcome.reason)
-    if ours and outcome.status != "timeout":
+    if implementation.name == OURS and outcome.status != "timeout":
         failures.append(f"{key[0]}, {key[1]}: {outcome.reason}")
     return {}
 
@@ -116,55 +102,42 @@ def _case(implementation: Implementation, setting: Setting) -> str:
 
 
 def _measure_sizes(
-    rank: int, implementation: Implementation, settings: Sequence[Setting], work: Work
+    rank: int, implementation: Implementation, settings: Sequence[Setting], place: Place, rate: float | None
 ) -> dict[int, float]:
     """In a process of its own: seconds by batch size. What does not fit the memory is a row that says so."""
     forward_and_backward(implementation, replace(settings[0], local_batch=WARM_UP_BATCH), rank)()
     found = {}
     for setting in settings:
         try:
-            found[setting.batch_size] = _measure_size(implementation, setting, work)
+            found[setting.batch_size] = _measure_size(implementation, setting, place, rate)
         except torch.OutOfMemoryError as error:
-            work.place.rows.add_missing(_case(implementation, setting), "oom", str(error).splitlines()[0][:200])
+            place.rows.add_missing(_case(implementation, setting), "oom", str(error).splitlines()[0][:200])
         if setting.device == "cuda":
             torch.cuda.empty_cache()
     return found
 
 
-def _measure_size(implementation: Implementation, setting: Setting, work: Work) -> float:
-    case, place, rows = _case(implementation, setting), work.place, work.place.rows
-    ours, batch = implementation.name == OURS, setting.batch_size
+def _measure_size(implementation: Implementation, setting: Setting, place: Place, rate: float | None) -> float:
+    case, rows, batch = _case(implementation, setting), place.rows, setting.batch_size
+    ours = implementation.name == OURS
     call = forward_and_backward(implementation, setting, 0)
     device, first = torch.device(setting.device), []
-    peak = resident.peak_growth_bytes(lambda: first.append(seconds_of(call, device)), setting.device)
+    peak = peak_growth_bytes(lambda: first.extend(seconds_each(lambda _: call(), device, range(1))), setting.device)
     seconds = first[0] if first[0] > ENOUGH_SECONDS else median_seconds(lambda _: call(), device, ENOUGH_SECONDS)
-    goals: dict[tuple[str, int], tuple] = {
-        ("sigmoid", 65_536): (place.expected("0.036 to 0.044", at_most=0.0358), place.expected()),
-        ("sigmoid", 1_048_576): (place.expected("8 to 12", at_most=12.0), place.expected("", at_most=16e9)),
-    }
-    of_time, of_memory = goals.get((setting.loss, batch), (place.expected(),) * 2) if ours else (place.expected(),) * 2
-    rows.add(case, "seconds", seconds, "s", of_time)
+    is_goal = ours and setting.loss == "sigmoid"
+    predicted, most_seconds, most_bytes = PREDICTED.get(batch, ("", None, None)) if is_goal else ("", None, None)
+    rows.add(case, "seconds", seconds, "s", place.expected(predicted, at_most=most_seconds))
     rows.add(case, "products", setting.operations / seconds / 1e12, "TFLOP/s")
-    if work.rate is not None:
-        rows.add(case, "share of the product rate", setting.operations / seconds / work.rate)
-    rows.add(case, "peak memory", peak, "bytes", of_memory)
-    if batch <= work.largest_checked:
-        for name, error in _errors(setting, call()).items():
-            rows.add(case, name, error, "relative", place.expected("", at_most=2**-8) if ours else place.expected())
+    if rate is not None:
+        rows.add(case, "share of the product rate", setting.operations / seconds / rate)
+    rows.add(case, "peak memory", peak, "bytes", place.expected("", at_most=most_bytes))
+    if batch <= (max(ON_GPU.all) if ours else PEERS_CHECKED_UP_TO):
+        goal = place.expected("", at_most=2**-8 if ours else None)
+        found = call()
+        exact = reference_gradients(setting.loss, *embeddings(setting, 0), LOGIT_SCALE, LOGIT_BIAS)
+        for name, error in relative_errors([error_parts(found, exact)]).items():
+            rows.add(case, name, error, "relative", goal)
     return seconds
-
-
-def _errors(setting: Setting, found: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Of each gradient against float64, made where the loss was."""
-    exact = reference.gradients(setting.loss, *embeddings(setting, 0), LOGIT_SCALE, LOGIT_BIAS)
-    parts = {}
-    for name, gradient in found.items():
-        mine, theirs = gradient.double(), exact[name]
-        if gradient.ndim:
-            parts[name] = ((mine - theirs).square().sum().item(), theirs.square().sum().item())
-        else:
-            parts[name] = (mine.item(), theirs.item())
-    return relative_errors([parts]) if set(parts) <= set(ERRORS) else {}
 
 
 def _compare(place: Place, key: tuple[str, str], found: dict[tuple[str, str], dict[int, float]], batch: int) -> None:
@@ -172,9 +145,8 @@ def _compare(place: Place, key: tuple[str, str], found: dict[tuple[str, str], di
     loss, peer = key
     ours, theirs = found[loss, OURS].get(batch), found[key].get(batch)
     if peer != OURS and ours and theirs:
-        goal = {"at_most": GOALS[key]} if key in GOALS else {}
         case = f"{loss}, {OURS}, B = {format_batch_size(batch)}"
-        place.rows.add(case, f"time ÷ {peer}'s", ours / theirs, "", place.expected("", **goal))
+        place.rows.add(case, f"time ÷ {peer}'s", ours / theirs, "", place.expected("", at_most=GOALS.get(key)))
 
 
 def _compare_blocks(place: Place, sizes: Sizes) -> None:
@@ -189,7 +161,7 @@ def _compare_blocks(place: Place, sizes: Sizes) -> None:
 
 
 def _measure_blocks(rank: int, rows: Rows, dim: int, tile: int) -> None:
-    """Of each kernel and candidate: seconds of the four tiles of a batch of 32k, of which a loss makes all."""
+    """Time each kernel with each candidate on the four tiles of a batch of 32k, of which a loss makes all."""
     setting = Setting("sigmoid", 1, tile, dim, "bf16", "cuda", 1)
     images, texts = embeddings(setting, 0)
     t, b = (torch.tensor(value, device="cuda") for value in (LOGIT_SCALE, LOGIT_BIAS))
@@ -207,11 +179,11 @@ def _measure_blocks(rank: int, rows: Rows, dim: int, tile: int) -> None:
         for blocks in kernels.CANDIDATES:
             note = " (default)" if blocks == default else ""
             sides = "x".join(map(str, blocks[:3]))
-            case = f"{name}, B = 32k, blocks {sides}, {blocks.warps} warps, {blocks.stages} stages"
+            case = f"{name}, B = 32k, blocks {sides}, {blocks.warps} warps, {blocks.stages} stages{note}"
             try:
                 seconds = 4 * median_seconds(lambda _, c=call, b=blocks: c(b), torch.device("cuda"), 0.3, repeats=10)
             except Exception as error:  # whatever the compiler says of blocks that do not fit the card
-                rows.add_missing(case + note, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:150]}")
+                rows.add_missing(case, "failed", f"{type(error).__name__}: {str(error).splitlines()[0][:150]}")
                 continue
-            rows.add(case + note, "seconds", seconds, "s")
-            rows.add(case + note, "product", 4 * 2e-12 * tile * tile * dim / seconds, "TFLOP/s")
+            rows.add(case, "seconds", seconds, "s")
+            rows.add(case, "product", 4 * 2e-12 * tile * tile * dim / seconds, "TFLOP/s")

@@ -5,7 +5,6 @@ They are the very trainers of a run, in a folder of their own; only nobody decod
 
 import gc
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.data.pairs import PairBatch
 from repro.launch.complete import complete
-from repro.models import build
 from repro.models.model_config import read_config
 from repro.runs.directory import RunDirectory
 from repro.train.checkpoint import Checkpoints
@@ -29,12 +27,12 @@ from repro.train.trainer import Trainer
 from repro.world.source import make_world
 
 WORLD = "shapes:2048"
-"""What a trainer opens, and does not read."""
+"""Data that a trainer opens and does not read."""
 CLIP_TOKENS = 49_408
 MOST_STEPS = 20
 """That are timed."""
 MANY_STEPS = 10_000
-"""Of a spec, so that no step but the first is logged."""
+"""Length of a spec, so that no step but the first is logged."""
 
 
 def without_hub_tokenizer(model: str, folder: Path) -> str:
@@ -113,12 +111,3 @@ def take_steps(place: Place, trainer: Trainer, next_batch: Callable[[], tuple[Pa
     while clock.steps < MOST_STEPS and clock.seconds < enough_seconds(place):
         trainer.take_step(*next_batch())
     return clock
-
-
-def random_tower(place: Place, model: str) -> str:
-    """A checkpoint of a model with the weights that it is initialised with: as good as any to time a step."""
-    folder = place.scratch / "tower"
-    build.export(model, folder, math.log(10))
-    weights = build.load(folder).model.state_dict()
-    Checkpoints(folder).save_final(weights, {})
-    return str(folder / "final.pt")

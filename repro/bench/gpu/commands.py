@@ -1,0 +1,140 @@
+"""Runs by the command itself: one that is killed and typed again beside the same undisturbed, and cells of a sweep."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from repro.bench.gpu.place import OutOfTime, Place
+from repro.bench.record import run_command
+from repro.config.spec import RunSpec
+from repro.config.sweep import Overrides, expand, load_sweep
+from repro.launch.complete import complete, prepare_data
+from repro.runs.directory import RunDirectory, run_directories
+
+MODEL = {
+    "embed_dim": 384,
+    "vision_cfg": {"image_size": 224, "patch_size": 16, "width": 384, "layers": 4, "head_width": 64},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 384, "heads": 6, "layers": 4},
+}
+"""Small, and with as many tokens an image as ViT-B/16: attention's backward pass adds in any order, if it may."""
+MEASURED = ("time", "examples_per_second", "data_wait_share", "peak_memory_bytes")
+"""Values of a log line that differ between two runs of the same spec."""
+MOST_ATTEMPTS = 3
+CURVE = [(loss, size) for size in ("1k", "4k", "512", "2k", "8k", "16k") for loss in ("sigmoid", "softmax")]
+"""Cells of the sweep batch-size in the order in which they tell most."""
+FIRST_CELL_SECONDS = 25.0
+"""Estimate for the first cell, with drawing the world; later ones take what the one before took."""
+SHOWN = ("examples_per_second", "step_seconds", "peak_memory_bytes", "data_wait_share", "final_loss")
+
+
+def measure_resume(place: Place) -> None:
+    """A run in bf16 that is killed half-way and typed again ends with the weights and log of the undisturbed one."""
+    spec = _spec(place)
+    prepare_data([spec], os.cpu_count() or 1)
+    folder = place.scratch / "resume"
+    undisturbed, wanted = _start(spec, folder / "undisturbed")
+    for attempt in range(MOST_ATTEMPTS):
+        step = _killed_half_way(*_start(spec, folder / f"killed-{attempt}"), spec)
+        if step is not None:
+            break
+    else:
+        raise SystemExit(f"{MOST_ATTEMPTS} runs of {spec.steps} steps were done before they could be killed")
+    place.rows.add(f"{spec.steps} steps in {spec.precision}", "killed after step", step)
+    again, resumed = _start(spec, folder / f"killed-{attempt}")
+    for process, name in ((again, "the run typed again"), (undisturbed, "the undisturbed run")):
+        if code := process.wait():
+            raise SystemExit(f"{name} ended with exit code {code}")
+    _compare(place, wanted, resumed)
+
+
+def _spec(place: Place) -> RunSpec:
+    values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "max_loss_ratio": None}
+    if place.toy:
+        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 60}
+    else:
+        file = place.scratch / "resume-model.json"
+        file.write_text(json.dumps(MODEL))
+        values |= {"model": str(file), "learning_rate": 5e-4}
+        values |= {"batch_size": 256, "micro_batch": 128, "examples_seen": 256 * 150}
+    (spec,) = complete(expand(load_sweep("batch-size"), "laptop", Overrides({"loss": ["sigmoid"]}, values)))
+    return spec
+
+
+def _start(spec: RunSpec, folder: Path) -> tuple[subprocess.Popen, RunDirectory]:
+    process = subprocess.Popen(run_command(spec, folder, checkpoint_seconds=0.1))  # noqa: S603
+    return process, RunDirectory(folder / "runs" / "single" / spec.run_id)
+
+
+def _killed_half_way(process: subprocess.Popen, directory: RunDirectory, spec: RunSpec) -> int | None:
+    """Once there is a checkpoint and half of the log; returns the last step that it logged, None where it was done."""
+    while process.poll() is None:
+        step = (directory.last_logged() or {}).get("step", 0)
+        if step >= spec.steps // 2 and list(directory.checkpoints.glob("step-*.pt")):
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == -signal.SIGKILL and not directory.final.exists():
+                return (directory.last_logged() or {})["step"]
+        time.sleep(0.005)
+    if process.returncode > 0:
+        raise SystemExit(f"the run to be killed ended with exit code {process.returncode}")
+    return None
+
+
+def _compare(place: Place, undisturbed: RunDirectory, resumed: RunDirectory) -> None:
+    weights, wanted = (torch.load(run.final, weights_only=True, map_location="cpu") for run in (resumed, undisturbed))
+    differing = [name for name, value in wanted.items() if not torch.equal(value, weights[name])]
+    case, zero = "killed and resumed beside undisturbed", place.expected("0", at_most=0)
+    place.rows.add(case, "weights that differ", len(differing), f"of {len(wanted)} tensors", zero)
+    logs = [
+        [{key: value for key, value in line.items() if key not in MEASURED} for line in run.read_log()]
+        for run in (resumed, undisturbed)
+    ]
+    lines = sum(a != b for a, b in zip(*logs, strict=False)) + abs(len(logs[0]) - len(logs[1]))
+    place.rows.add(case, "log lines that differ", lines, f"of {len(logs[1])} lines", zero)
+    if differing or lines:
+        where = f"the first: {differing[0]}" if differing else "weights are the same"
+        raise SystemExit(f"{len(differing)} tensors and {lines} log lines differ from the undisturbed run's; {where}")
+
+
+def measure_curve(place: Place) -> None:
+    """Cells of the sweep batch-size at scale gpu on the embedded world, while time is left."""
+    seconds, measured = FIRST_CELL_SECONDS, 0
+    for loss, size in [("sigmoid", "64")] if place.toy else CURVE:
+        case = f"siglip at scale gpu, {loss}, batch {size}"
+        if place.left < 1.2 * seconds:
+            reason = f"{place.left:.0f} s were left; a cell takes about {seconds:.0f} s"
+            place.rows.add_missing(case, "not run", reason)
+            continue
+        started = time.monotonic()
+        _measure_cell(place, case, loss, size)
+        seconds, measured = time.monotonic() - started, measured + 1
+    if not measured:
+        raise OutOfTime("no cell fits in the time that was left")
+
+
+def _measure_cell(place: Place, case: str, loss: str, size: str) -> None:
+    runs = place.scratch / "curve" / f"{loss}-{size}"
+    data, examples = ("shapes:2048", "1024") if place.toy else ("shapes:65536", "131072")
+    command = [sys.executable, "-m", "repro", "sweep", "batch-size", "--scale", "gpu", "--data", data]
+    command += ["--eval", "shapes", "--loss", loss, "--batch-size", size, "--examples", examples]
+    command += ["--executor", "inline", "--runs", str(runs)]
+    toy = ["--set", "model=laptop", "precision=fp32", "threads=1", "micro_batch=64"]
+    command += toy if place.toy else ["--workers", "12"]
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    found = run_directories(runs)
+    result = found[0].read_result() if found else None
+    if done.returncode or result is None:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        reason = (result or {}).get("reason") or lines[-1][:300]
+        place.rows.add_missing(case, (result or {}).get("status") or "failed", reason)
+        raise SystemExit(f"{case}: {reason}")
+    spec = found[0].read_spec()
+    place.rows.add(case, "examples seen", spec.examples_seen, f"on {spec.data}")
+    shown = {name: result[name] for name in SHOWN if result.get(name) is not None}
+    for name, value in (result["metrics"] | shown).items():
+        place.rows.add(case, name, value)
