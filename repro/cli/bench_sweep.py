@@ -17,6 +17,7 @@ NOT_FOR_THESE = ("batch_size", "seed", "setup", "examples", "data", "evals", "ex
 def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
     """Measure, or say what would be measured. The table goes to results/<sweep>.csv. Raises InputError."""
     from repro.cli.bench import bench
+    from repro.config.reading import split_setting
 
     name, given = sweep.bench(options["scale"])
     where = f"{sweep.file}: scales.{options['scale']}.bench"
@@ -30,9 +31,7 @@ def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
             )
     given = given | {"loss": list(options["loss"])} if options["loss"] else given
     for text in options["settings"]:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InputError(f"--set '{text}': expected OPTION=VALUE, such as --set memory=2GB")
+        key, value = split_setting(text, "--set", "memory=2GB")
         given = given | {key.replace("_", "-"): value}
     arguments: list[str] = []
     for option, value in ({"out": f"results/{sweep.name}.csv"} | given).items():

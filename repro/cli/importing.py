@@ -41,10 +41,16 @@ def import_(
     Typed again, it replaces its rows. A file that cannot be read is named, the others are imported, and the exit code
     is 1; it is 2, and nothing is written, where none can.
     """
+    from repro.config.reading import split_setting
     from repro.results import importers as imported
 
     read = imported.read(
-        files, form, name, imported.parse_values(mapping, "--map"), imported.parse_values(values, "--set"), units
+        files,
+        form,
+        name,
+        dict(split_setting(text, "--map", "imagenet1k/acc1=top1") for text in mapping),
+        dict(split_setting(text, "--set", "batch_size=32k") for text in values),
+        units,
     )
     file = out or Path("results") / "imported" / f"{read.name}.csv"
     counts = imported.write(read, file)

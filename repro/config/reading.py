@@ -30,11 +30,17 @@ def read_yaml(file: Path, loader: Any = yaml.SafeLoader) -> dict[str, Any]:
     return values
 
 
-def read_setting(text: str, option: str, example: str, loader: Any = yaml.SafeLoader) -> tuple[str, Any]:
-    """Split 'key=value' as typed after an option; the value is read as YAML. Raises InputError."""
+def split_setting(text: str, option: str, example: str) -> tuple[str, str]:
+    """Split 'key=value' as typed after an option. Raises InputError."""
     key, equals, value = text.partition("=")
-    if not equals:
+    if not equals or not key:
         raise InputError(f"{option} '{text}': expected key=value, such as {option} {example}")
+    return key, value
+
+
+def read_setting(text: str, option: str, example: str, loader: Any = yaml.SafeLoader) -> tuple[str, Any]:
+    """The key and the value of 'key=value', read as YAML. Raises InputError."""
+    key, value = split_setting(text, option, example)
     try:
         return key, yaml.load(value, loader)  # noqa: S506  as above
     except yaml.YAMLError:

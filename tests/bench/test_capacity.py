@@ -109,7 +109,7 @@ def test_a_sweep_that_is_a_measurement_runs_the_same_command(measurement):
             [],
             "scales.laptop.bench.capacity: No such option '--memry'. Did you mean '--memory'?",
         ),
-        ({"capacity": {}}, ["--set", "memory"], "expected OPTION=VALUE"),
+        ({"capacity": {}}, ["--set", "memory"], "expected key=value"),
     ],
 )
 def test_mistakes_in_a_measurement_name_what_would_work(measurement, bench, arguments, message):

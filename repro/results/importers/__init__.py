@@ -5,7 +5,7 @@ says and a figure needs, the loss and the batch size, has to be given; nothing i
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,18 +131,6 @@ def write(imported: Imported, file: Path) -> dict[str, int]:
         counts["added" if known is None else "unchanged" if same else "replaced"] += 1
     results.write_csv(_ordered(pd.DataFrame(list(after.values()))), file)
     return counts | {"from before": len(before.keys() - set(imported.table["run_id"]))}
-
-
-def parse_values(pairs: Iterable[str], option: str) -> dict[str, str]:
-    """'key=value' of --set and --map. Raises InputError."""
-    found: dict[str, str] = {}
-    for text in pairs:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            example = "batch_size=32k" if option == "--set" else "imagenet1k/acc1=top1"
-            raise InputError(f"{option} '{text}': expected key=value, such as {option} {example}")
-        found[key] = value
-    return found
 
 
 def _sources_in(path: Path, form: str | None) -> list[tuple[str, Path]]:
