@@ -227,9 +227,11 @@ def reference_gradients(
 ) -> dict[str, torch.Tensor]:
     """∂L/∂(images, texts, logit_scale, logit_bias) of the mean over the whole batch [B, d], in float64.
 
-    Written straight from the formulas (docs/architecture.md), a few rows of the similarity matrix at a time, with none
+    Written straight from the formulas (docs/loss.md), a few rows of the similarity matrix at a time, with none
     of the tricks of what is held against it. Softmax has no bias.
     """
+    if loss not in ("sigmoid", "softmax"):
+        return _plain_gradients(loss, images, texts, logit_scale, logit_bias)
     x, y = images.double(), texts.double()
     size = len(x)
     rows = max(1, TILE_ELEMENTS // size)
@@ -258,3 +260,14 @@ def reference_gradients(
     if loss == "softmax":
         del found["logit_bias"]
     return found
+
+
+def _plain_gradients(
+    loss: str, images: torch.Tensor, texts: torch.Tensor, logit_scale: float, logit_bias: float
+) -> dict[str, torch.Tensor]:
+    """Gradients of any loss, by autograd through its plain formula in float64, with the whole similarity matrix."""
+    leaves = {"images": images.double(), "texts": texts.double(), "logit_scale": torch.tensor(logit_scale).double()}
+    leaves |= {"logit_bias": torch.tensor(logit_bias).double()} if LOSSES[loss].has_bias else {}
+    leaves = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
+    LOSSES[loss].make_plain()(*leaves.values()).backward()
+    return {name: leaf.grad for name, leaf in leaves.items()}

@@ -12,7 +12,7 @@ from rich.table import Table
 from repro.config.files import CorruptRun
 from repro.config.units import format_examples
 from repro.launch import Cell
-from repro.launch.survey import Place
+from repro.launch.survey import JobPlace
 from repro.runs import liveness, ownership
 from repro.runs.directory import UNFINISHED
 
@@ -44,7 +44,7 @@ class RunSummary:
         return (self.total - self.examples_seen) / self.rate
 
 
-def summarise(cell: Cell, state: str | None = None, place: Place | None = None) -> RunSummary:
+def summarise(cell: Cell, state: str | None = None, place: JobPlace | None = None) -> RunSummary:
     """One run as it is; state and place where they are known already (launch.states)."""
     state, line = state or cell.state(), cell.directory.last_logged() or {}
     total = cell.spec.steps * cell.spec.batch_size
@@ -54,7 +54,7 @@ def summarise(cell: Cell, state: str | None = None, place: Place | None = None) 
     return RunSummary(label, state, seen, total, rate, loss, _reason(cell, state, place), where)
 
 
-def _reason(cell: Cell, state: str, place: Place | None) -> str:
+def _reason(cell: Cell, state: str, place: JobPlace | None) -> str:
     if state in ("pending", "running", "finished", "cancelled"):
         return ""
     if state == "corrupt":

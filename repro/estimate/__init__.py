@@ -1,7 +1,7 @@
 """Memory, time and disk of runs, predicted before anyone spends a GPU-hour: for dry runs, plans, and the refusal of
 runs that cannot fit.
 
-`counts` counts a run's work from its spec and the model's size; `machine` says what a kind of machine sustains; here
+`counts` counts a run's work from its spec and the model's size; `costs` says what a kind of machine sustains; here
 the two become memory, time and totals. Nothing imports torch.
 """
 

@@ -21,7 +21,7 @@ from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job, take_up
 from repro.launch.prepare import Launch, Options, default_jobs
 from repro.launch.records import Group
-from repro.launch.survey import Place, survey
+from repro.launch.survey import JobPlace, survey
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
 
@@ -162,7 +162,7 @@ def _end(attempt: ownership.Attempt) -> None:
         raise InputError(f"{attempt.file.parents[2]}: its process {attempt.pid} belongs to somebody else") from None
 
 
-def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, Place | None]]:
+def states(cells: Sequence[Cell]) -> list[tuple[Cell, str, JobPlace | None]]:
     """Every cell with its state and its place; one question to the scheduler. Raises SchedulerError."""
     if not cells:
         return []

@@ -12,7 +12,7 @@ from pathlib import Path
 from repro.config.files import CorruptRun, read_object, write_atomically
 from repro.config.spec import RunSpec, labels
 from repro.data.eval_sets import evaluated
-from repro.launch.survey import Place
+from repro.launch.survey import JobPlace
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED, AnotherRun, RunDirectory
 
@@ -54,7 +54,7 @@ class Cell:
     def sweep(self) -> str:
         return self.directory.path.parent.name
 
-    def state(self, places: Mapping[str, Place] | None = None) -> str:
+    def state(self, places: Mapping[str, JobPlace] | None = None) -> str:
         """The directory's status, completed by where the run waits or runs (launch/survey.py).
 
         A finished run that lacks an evaluation is `pending`.
@@ -111,7 +111,7 @@ class TakenUp:
 
 
 def take_up(
-    found: Sequence[tuple[Cell, str, Place | None]], retry: bool, say: Callable[[str], None] = lambda text: None
+    found: Sequence[tuple[Cell, str, JobPlace | None]], retry: bool, say: Callable[[str], None] = lambda text: None
 ) -> list[TakenUp]:
     """Make ready what is to be started: its spec in place, an old failure and a cancellation gone. Under the lock.
 

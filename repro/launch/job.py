@@ -165,7 +165,7 @@ class Job:
 
     def _cause(self, failed: list[Exit]) -> tuple[str, str]:
         """Status and reason, with what a rank could say of its lost contact where nobody knows more."""
-        status, reason = root_cause(failed)
+        status, reason = first_cause(failed)
         lost = liveness.root_cause(self.cell.directory)
         return status, f"{reason}: {lost['reason']}" if lost and status == "failed" else reason
 
@@ -215,7 +215,7 @@ class Job:
         return True
 
 
-def root_cause(failed: list[Exit]) -> tuple[str, str]:
+def first_cause(failed: list[Exit]) -> tuple[str, str]:
     """Status and reason: a rank that was killed says more than the others, which lost contact with it."""
     killed = [one for one in failed if one.code < 0 and one.code != -signal.SIGTERM]  # with SIGTERM srun ends the rest
     return ("killed", killed[0].text) if killed else ("failed", failed[0].text)

@@ -16,7 +16,7 @@ from repro.config.errors import InputError, Interrupted
 from repro.config.files import FULL, CorruptRun
 from repro.launch.cell import JobSettings
 from repro.runs.directory import RunDirectory
-from repro.runs.liveness import BUSY, DISK_FULL, FAILED, SAID_ALL, leave
+from repro.runs.liveness import BUSY, DISK_FULL, FAILED, RECORDED, leave
 from repro.runs.signals import StopRequest, whole_program
 
 JOB_ID = "REPRO_JOB_ID"
@@ -45,10 +45,10 @@ def run_rank(directory: RunDirectory, settings: JobSettings) -> int:
                 timeout_seconds=settings.timeout_seconds,
             )
             run(directory.read_spec(), directory, options, os.environ.get(JOB_ID, ""), stop)
-            return SAID_ALL
+            return RECORDED
         except Interrupted as stopped:
             print(f"{stopped}; started again, the run goes on", flush=True)
-            return SAID_ALL
+            return RECORDED
         except (Busy, Superseded) as error:
             print(error, file=sys.stderr, flush=True)
             return BUSY

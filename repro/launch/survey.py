@@ -17,7 +17,7 @@ TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Place:
+class JobPlace:
     """state: queued, running, or gone (its job has ended). job_id: SLURM's, '' where a local launch sees to it.
 
     began: whether the job came to start the run.
@@ -30,19 +30,19 @@ class Place:
     began: bool = True
 
 
-def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
+def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, JobPlace]:
     """Run id → where it is. unfinished: the runs that are asked for.
 
     Raises SchedulerError where SLURM does not answer: what is queued is then not known.
     """
     unfinished = set(unfinished)
-    places: dict[str, Place] = {}
+    places: dict[str, JobPlace] = {}
     groups: dict[str, Group] = {}
     history: dict[str, list[tuple[LaunchRecord, Group]]] = {}
     for launch in launches(sweep_folder):
         asked_for = launch.runs() & unfinished
         if launch.executor == "local" and launch.is_alive() and not launch.is_mine():
-            places |= dict.fromkeys(asked_for, Place("queued", launch.where))
+            places |= dict.fromkeys(asked_for, JobPlace("queued", launch.where))
         elif launch.executor == "slurm" and asked_for:
             groups |= {group.name: group for group in launch.groups}
         for group in launch.groups:
@@ -62,15 +62,15 @@ def survey(sweep_folder: Path, unfinished: Collection[str]) -> dict[str, Place]:
     return places
 
 
-def _scheduled_place(job: scheduler.ScheduledJob) -> Place:
+def _scheduled_place(job: scheduler.ScheduledJob) -> JobPlace:
     if job.state in scheduler.WAITING:
-        return Place("queued", job.id, job.reason if job.reason != "None" else "", job.id)
-    return Place("running", job.id, "", job.id)
+        return JobPlace("queued", job.id, job.reason if job.reason != "None" else "", job.id)
+    return JobPlace("running", job.id, "", job.id)
 
 
 def _where_it_was(
     run: str, history: list[tuple[LaunchRecord, Group]], ended: dict[tuple[str, str], scheduler.ScheduledJob]
-) -> Place | None:
+) -> JobPlace | None:
     """The place of a run whose jobs are gone, by the newest of them; None where its last launch was a local one.
 
     history: the run's launches, the newest last; one that was refused has no job. ended: by name and run, the jobs
@@ -85,13 +85,13 @@ def _where_it_was(
     return None
 
 
-def _gone(directory: RunDirectory, launch: LaunchRecord, job_id: str, job: scheduler.ScheduledJob | None) -> Place:
+def _gone(directory: RunDirectory, launch: LaunchRecord, job_id: str, job: scheduler.ScheduledJob | None) -> JobPlace:
     """job: None where the scheduler has forgotten it."""
     how = _how_it_ended(job) if job is not None else ""
     if any(attempt.job_id == job_id for attempt in ownership.all_attempts(directory.attempts)):
-        return Place("gone", job_id, f"its job {job_id} ended: {how}" if how else "", job_id)
+        return JobPlace("gone", job_id, f"its job {job_id} ended: {how}" if how else "", job_id)
     reason = f"its job {job_id} ended before it started the run" + (f" ({how})" if how else "")
-    return Place("gone", job_id, reason + _last_words(launch, job_id), job_id, began=False)
+    return JobPlace("gone", job_id, reason + _last_words(launch, job_id), job_id, began=False)
 
 
 def _how_it_ended(job: scheduler.ScheduledJob) -> str:

@@ -46,8 +46,8 @@ class Made:
     bias: torch.Tensor | None = None
 
 
-Sweep = Callable[..., Made]
-"""(plan, *inputs) → what the call makes. Communicates: all ranks sweep or none."""
+TilePass = Callable[..., Made]
+"""(plan, *inputs) → what the call makes. Communicates: all ranks make the pass or none."""
 
 
 def prepare(
@@ -92,17 +92,17 @@ def prepare(
     return plan, (images, texts, scale, bias)
 
 
-def differentiable(sweep: Sweep, plan: Plan, inputs: Inputs) -> torch.Tensor:
-    """The loss as a 0-dim tensor in fp32 (fp64 for fp64 features) that hands out the gradients the sweep made."""
-    return _InForward.apply(sweep, plan, *inputs)
+def differentiable(tile_pass: TilePass, plan: Plan, inputs: Inputs) -> torch.Tensor:
+    """The loss as a 0-dim tensor in fp32 (fp64 for fp64 features) that hands out the gradients the pass made."""
+    return _InForward.apply(tile_pass, plan, *inputs)
 
 
 class _InForward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, sweep: Sweep, plan: Plan, *inputs: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx, tile_pass: TilePass, plan: Plan, *inputs: torch.Tensor | None) -> torch.Tensor:
         with torch.autocast(inputs[0].device.type, enabled=False):
-            made = sweep(plan, *inputs)
-        ctx.sweep, ctx.plan, ctx.made = sweep, plan, made
+            made = tile_pass(plan, *inputs)
+        ctx.tile_pass, ctx.plan, ctx.made = tile_pass, plan, made
         ctx.save_for_backward(*inputs)
         return made.loss.to(torch.float64 if inputs[0].dtype == torch.float64 else torch.float32, copy=True)
 
@@ -117,7 +117,7 @@ class _InForward(torch.autograd.Function):
         made, ctx.made = ctx.made, None
         if made is None:  # a second time through a graph that was retained: what was handed out is no longer ours
             with torch.autocast(inputs[0].device.type, enabled=False):
-                made = ctx.sweep(ctx.plan, *inputs)
+                made = ctx.tile_pass(ctx.plan, *inputs)
         gradients = (made.images, made.texts, made.scale, made.bias)
         return None, None, *(_scaled(g, incoming, i) for g, i in zip(gradients, inputs, strict=True))
 

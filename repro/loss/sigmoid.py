@@ -62,17 +62,17 @@ class SigmoidLoss(torch.nn.Module):
         how = self.exchange, self.group, self.tile, self.check
         plan, inputs = prepare(*features, *scalars, *how, may_fuse=self.negatives is None)
         if self.negatives is None:
-            loss = differentiable(sweep, plan, inputs)
+            loss = differentiable(tile_pass, plan, inputs)
         else:
             with torch.no_grad():
                 selection = Selection(self.negatives, self.draw, plan, inputs)
-            loss = differentiable(partial(sweep, selection=selection), plan, inputs)
+            loss = differentiable(partial(tile_pass, selection=selection), plan, inputs)
             self.mean_logits = selection.mean_logits()
             self.draw += 1
         return {"contrastive_loss": loss} if output_dict else loss
 
 
-def sweep(
+def tile_pass(
     plan: Plan,
     images: torch.Tensor,
     texts: torch.Tensor,

@@ -54,11 +54,11 @@ class SoftmaxLoss(torch.nn.Module):
         """
         how = self.exchange, self.group, self.tile, self.check
         plan, inputs = prepare(image_features, text_features, logit_scale, None, *how)
-        loss = differentiable(sweep, plan, inputs)
+        loss = differentiable(tile_pass, plan, inputs)
         return {"contrastive_loss": loss} if output_dict else loss
 
 
-def sweep(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, _: None) -> Made:
+def tile_pass(plan: Plan, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, _: None) -> Made:
     """Loss of this rank's rows and columns, and the gradients; communicates."""
     local, summed = len(images), gradient_dtype(images.dtype)
     rows, columns = _log_sum_exps(plan, images, texts, scale)

@@ -30,6 +30,7 @@ from repro.runs import liveness, ownership
 from repro.runs.directory import RunDirectory
 from repro.runs.signals import StopRequest, exit_at_once
 from repro.train import distributed
+from repro.train.checkpoint import damage_of
 from repro.train.loop import Options, train
 from repro.train.state import NO_DETERMINISTIC, lenient, set_deterministic
 from repro.world.source import check_unchanged, eval_folders
@@ -115,7 +116,7 @@ class _Ending:
         code = liveness.FAILED
         try:
             self.record(failure)
-            code = liveness.SAID_ALL
+            code = liveness.RECORDED
         except ownership.Superseded:
             code = liveness.BUSY
         except Exception:
@@ -150,8 +151,8 @@ def _train_and_evaluate(
     trained = {} if not spec.trains else train(spec, directory, device, options, stop)
     distributed.stop()  # ranks other than the first leave, and give back their device, while it evaluates
     leave_peers()
-    stop.nobody_asks()
-    liveness.here.move("evaluating")
+    stop.stop_polling()
+    liveness.activity.move("evaluating")
     result = {"status": "finished", "reason": ""} | trained
     if first:
         result["metrics"] = _evaluate(spec, directory, eval_folders(spec), device)
@@ -173,6 +174,8 @@ def evaluate_again(directory: RunDirectory, evals: Sequence[str] = ()) -> dict[s
     spec, result = directory.read_spec(), directory.read_result()
     if result is None or not (directory.final.exists() or not spec.trains):
         raise InputError(f"{directory.path}: has no final weights to evaluate ({directory.status()})")
+    if spec.trains and (damage := damage_of(directory.final)):
+        raise InputError(f"{directory.final}: is damaged or cut off ({damage}); remove result.json to train again")
     wanted = eval_folders(spec.model_copy(update={"evals": tuple(evals)}) if evals else spec)
     if not wanted:
         raise InputError(f"{directory.path}: its spec names no evaluation; name some with --eval")

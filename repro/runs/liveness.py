@@ -20,7 +20,7 @@ from repro.runs import ownership
 from repro.runs.directory import ENDED, RunDirectory
 from repro.runs.signals import exit_at_once
 
-SAID_ALL = 0
+RECORDED = 0
 """Exit code of a rank: the run directory says how it ended, or another rank does."""
 FAILED = 1
 BUSY = 3
@@ -36,7 +36,7 @@ TIMED = (READING, COMPUTING, WAITING)
 """State of a rank in the middle of training. All else (preparing data, evaluating, saving) may take any time."""
 
 
-class Place:
+class Activity:
     """Where this process's main thread is; `count` grows with every move, so that others see that it moves."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Place:
         return f"{self.count} {self.doing} {self.step}"
 
 
-here = Place()
+activity = Activity()
 
 
 def read_place(file: Path) -> str:
@@ -74,7 +74,7 @@ def read_place(file: Path) -> str:
 def announced(file: Path) -> Iterator[None]:
     """Renew this rank's sign of life while inside; at the end, say that it left in order."""
     try:
-        with ownership.beating(file, lambda: _put(file, f"{socket.gethostname()} {os.getpid()}\n{here}\n")):
+        with ownership.beating(file, lambda: _put(file, f"{socket.gethostname()} {os.getpid()}\n{activity}\n")):
             yield
     finally:
         _put(file, ENDED)

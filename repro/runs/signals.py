@@ -25,7 +25,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: list[int] = []
-        self.somebody_asks = False
+        self.is_polled = False
         self._previous: dict[int, Any] = {}
         self._pid = os.getpid()
 
@@ -39,12 +39,12 @@ class StopRequest:
             signal.signal(number, handler)
 
     def __call__(self) -> bool:
-        self.somebody_asks = True
+        self.is_polled = True
         return bool(self.received)
 
-    def nobody_asks(self) -> None:
+    def stop_polling(self) -> None:
         """From here on a signal interrupts at once; one that came meanwhile does so now. Raises Interrupted."""
-        self.somebody_asks = False
+        self.is_polled = False
         if self.received:
             raise Interrupted(f"stopped by {self.name}")
 
@@ -64,7 +64,7 @@ class StopRequest:
         self.received.append(number)
         if number == signal.SIGINT and again:
             raise KeyboardInterrupt  # a person who types Ctrl-C twice does not want to wait
-        if not self.somebody_asks and len(self.received) == 1:  # a second one would break into the leave-taking
+        if not self.is_polled and len(self.received) == 1:  # a second one would break into the leave-taking
             raise Interrupted(f"stopped by {self.name}")
 
 

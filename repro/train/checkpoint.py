@@ -188,8 +188,8 @@ def _sidecar(file: Path) -> Path:
     return file.with_name(f"{file.name}.sha256")
 
 
-def _damage(file: Path) -> str | None:
-    """Why a file is not what was written, or None."""
+def damage_of(file: Path) -> str | None:
+    """Say why a checkpoint or final weights are not what was written; None where they are."""
     sidecar = _sidecar(file)
     if not sidecar.exists():
         return f"{sidecar.name} is missing"
@@ -207,7 +207,7 @@ def _damage(file: Path) -> str | None:
 
 
 def _good_or_set_aside(file: Path) -> bool:
-    damage = _damage(file)
+    damage = damage_of(file)
     if damage is None:
         return True
     logger.warning("%s is damaged or cut off (%s); set aside as %s.damaged", file, damage, file.name)
@@ -221,9 +221,6 @@ def _drop(file: Path) -> None:
     """The checksum goes last: a file without one would count as damaged."""
     file.unlink()
     _sidecar(file).unlink(missing_ok=True)
-
-
-logger = logging.getLogger(__name__)
 
 
 class Background:

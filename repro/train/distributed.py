@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from repro.config.errors import InputError
 from repro.loss.exchange import waiting
-from repro.runs.liveness import WAITING, here
+from repro.runs.liveness import WAITING, activity
 
 TIMEOUT_SECONDS = 600.0
 """How long ranks wait for one that trains no further, unless told otherwise."""
@@ -145,7 +145,7 @@ def rank() -> int:
 def sum_over_ranks(values: torch.Tensor) -> torch.Tensor:
     """In place."""
     if ranks() > 1:
-        with here.during(WAITING):
+        with activity.during(WAITING):
             dist.all_reduce(values)
     return values
 
@@ -169,7 +169,7 @@ def gather_objects(value: Any) -> list[Any]:
     if ranks() == 1:
         return [value]
     gathered: list[Any] = [None] * ranks()
-    with here.during(WAITING):
+    with activity.during(WAITING):
         dist.all_gather_object(gathered, value)
     return gathered
 
@@ -179,7 +179,7 @@ def from_first_rank(value: Any) -> Any:
     if ranks() == 1:
         return value
     values = [value]
-    with here.during(WAITING):
+    with activity.during(WAITING):
         dist.broadcast_object_list(values, src=0)
     return values[0]
 
@@ -256,7 +256,7 @@ def _goes_first(first: bool, who: str) -> Iterator[None]:
 def _wait_for(key: str) -> bytes:
     """The value of a key, once a rank has set it. Asked for again and again, so that signals are heard meanwhile."""
     store, pause = _shared_store(), 0.01
-    with here.during(WAITING):
+    with activity.during(WAITING):
         while not store.check([key]):
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -75,7 +75,7 @@ def _evaluate(trainer: Trainer, examples: int, asked_to_stop: Callable[[], bool]
     except EvaluationFailed as failure:
         return str(failure)
     finally:
-        trainer.learn()
+        trainer.set_train_mode()
         random.setstate(states[0])
         np.random.set_state(states[1])
         set_random_state(states[2], trainer.device)

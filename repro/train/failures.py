@@ -39,7 +39,7 @@ class LossBound:
             return math.inf
         return self.ratio * max(self.first_loss, 1 + math.log(self.batch_size))
 
-    def see(self, loss: float, step: int) -> None:
+    def update(self, loss: float, step: int) -> None:
         """The loss of a step (the first is 1), of the global batch and so the same on all ranks.
 
         Raises Diverged where it is not finite, or too high for too long.

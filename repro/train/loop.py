@@ -12,7 +12,7 @@ from repro.config.errors import BadData, EvaluationFailed, Interrupted
 from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch, batches
 from repro.runs.directory import RunDirectory
-from repro.runs.liveness import COMPUTING, PREPARING, READING, here
+from repro.runs.liveness import COMPUTING, PREPARING, READING, activity
 from repro.train import distributed
 from repro.train.checkpoint import Background, Checkpoints
 from repro.train.evaluations import cut_evaluations, evaluate_if_due
@@ -88,11 +88,11 @@ def _take_steps(
     _evaluate_if_due(trainer, background, asked_to_stop)  # what a stop or a kill left undone
     while trainer.step < trainer.spec.steps:
         waiting_since = time.perf_counter()
-        here.move(READING, trainer.step + 1)
+        activity.move(READING, trainer.step + 1)
         batch = next(stream)
-        here.move(COMPUTING)
+        activity.move(COMPUTING)
         trainer.take_step(batch, data_seconds=time.perf_counter() - waiting_since)
-        here.move(PREPARING)
+        activity.move(PREPARING)
         background.check()
         _evaluate_if_due(trainer, background, asked_to_stop)
         # On CPUs what writes a checkpoint takes a core from training as long as it does.

@@ -95,7 +95,7 @@ class Clock:
     """Seconds and examples of training, the first step after each start aside (it warms up), over resumes too.
 
     seconds: of this rank, from the end of a step to the end of the next. data_seconds, parts_seconds: how long of these
-    it waited for batches, and what each of timeline.PARTS took. blocked_seconds: what checkpoints took from training,
+    it waited for batches, and what each of PARTS took. blocked_seconds: what checkpoints took from training,
     in all; not part of seconds.
     """
 
@@ -120,7 +120,7 @@ class Clock:
         return cls(**unknown | state, _timeline=Timeline(device))
 
     def during(self, part: str) -> AbstractContextManager[None]:
-        """Count the time of the body as this one of timeline.PARTS, and not as the part around it."""
+        """Count the time of the body as this one of PARTS, and not as the part around it."""
         return self._timeline.during(part)
 
     def tick(self, examples: int, data_seconds: float) -> None:

@@ -23,7 +23,7 @@ Embed = Callable[[torch.Tensor], torch.Tensor]
 Both = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 """Calls two functions, which see to one tower each, and returns what they return."""
 During = Callable[[str], AbstractContextManager]
-"""Part of a step → a context around the work of that part, to measure it (train/timeline.py)."""
+"""Part of a step → a context around the work of that part, to measure it (train/meters.py)."""
 
 
 def in_turn(image_work: Callable[[], Any], text_work: Callable[[], Any]) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from repro.models import build
 from repro.models.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.models.token_bottleneck import bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
-from repro.runs.liveness import WAITING, here
+from repro.runs.liveness import WAITING, activity
 from repro.train import distributed
 from repro.train.checkpoint import Background, Checkpoints
 from repro.train.failures import LossBound, describe_bad, out_of_memory_named, write_bad
@@ -31,7 +31,7 @@ from repro.train.optim import lock_towers, make_optimizer, schedule, set_learnin
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
-ENOUGH_FOR_A_SHARE = 1000
+MIN_SAMPLES_FOR_A_SHARE = 1000
 """A share of bad samples is taken of at least this many, so that one early bad sample ends no run."""
 
 
@@ -60,7 +60,7 @@ class Trainer:
         if spec.setup == "finetune":
             load_image_tower(self.model, spec.model, spec.pretrained, may_lack=("head.",))
         distributed.broadcast_weights(self.model.state_dict())
-        self.learning = self.learn()
+        self.learning = self.set_train_mode()
         _refuse_dropout(self.model, spec)
         self.pairs, self.bad = open_data(spec, self.towers)
         self.unusable_at_scan = sum(self.bad.values())
@@ -86,7 +86,7 @@ class Trainer:
     def examples_seen(self) -> int:
         return self.step * self.spec.batch_size
 
-    def learn(self) -> tuple[bool, bool]:
+    def set_train_mode(self) -> tuple[bool, bool]:
         """Set the model to training, locked towers aside; returns whether the image and the text tower learn."""
         self.model.train()
         locked = lock_towers(self.model, self.spec)
@@ -103,10 +103,10 @@ class Trainer:
                     self.directory.truncate_log(state["step"] if state else 0)
         state = from_first_rank(state, self.device)
         if state is not None:
-            self._go_on_from(state)
+            self._resume_from(state)
         self._check_same_weights()
 
-    def _go_on_from(self, state: dict[str, Any]) -> None:
+    def _resume_from(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.last_loss = state["step"], state["last_loss"]
@@ -180,7 +180,7 @@ class Trainer:
 
     def embed_images(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [m, 3, H, W], or a frozen tower's embeddings [m, d] in fp16, → L2-normalised [m, d], fp32."""
-        here.move()
+        activity.move()
         if self.frozen:
             return F.normalize(images.to(self.device, non_blocking=True).float(), dim=-1)
         with self._autocast():
@@ -188,7 +188,7 @@ class Trainer:
 
     def embed_texts(self, tokens: torch.Tensor) -> torch.Tensor:
         """[m, L] → L2-normalised [m, d], fp32."""
-        here.move()
+        activity.move()
         with self._autocast():
             return F.normalize(self.model.encode_text(tokens.to(self.device, non_blocking=True)).float(), dim=-1)
 
@@ -221,7 +221,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        with self.clock.during("exchange"), here.during(WAITING):
+        with self.clock.during("exchange"), activity.during(WAITING):
             yield
 
     def _update(self, batch: PairBatch) -> dict[str, float] | None:
@@ -251,14 +251,14 @@ class Trainer:
 
     def _share_measurements(self, value: torch.Tensor, batch: PairBatch) -> None:
         """Loss and bad samples over all ranks, before the step is taken: a NaN reaches no weight."""
-        with here.during(WAITING):  # on a GPU the host waits here for all that the step exchanges
+        with activity.during(WAITING):  # on a GPU the host waits here for all that the step exchanges
             measured = torch.tensor([float(value) / self.ranks, sum(batch.bad.values())], dtype=torch.float64)
             self.last_loss, new_bad = distributed.sum_over_ranks(measured.to(self.device)).tolist()
-        self.loss_bound.see(self.last_loss, self.step + 1)
+        self.loss_bound.update(self.last_loss, self.step + 1)
         if new_bad:
             for counted in distributed.gather_objects(batch.bad):
                 self.bad += counted
-            self.check_bad(at_least=ENOUGH_FOR_A_SHARE)
+            self.check_bad(at_least=MIN_SAMPLES_FOR_A_SHARE)
 
     def check_bad(self, at_least: int) -> None:
         """Raises BadData, with the counts, where more samples than the spec allows were bad."""
@@ -304,7 +304,7 @@ class Trainer:
     def agree(self, stop: bool, save: bool) -> tuple[bool, bool]:
         """Whether any rank wants to stop, and whether rank 0's clock says to save: the same answer on all ranks."""
         wishes = torch.tensor([float(stop), float(save and self.rank == 0)], device=self.device)
-        with here.during(WAITING):
+        with activity.during(WAITING):
             stop_wishes, save_wishes = distributed.sum_over_ranks(wishes).tolist()
         return stop_wishes > 0, save_wishes > 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.launch import scheduler
-from repro.launch.job import root_cause
+from repro.launch.job import first_cause
 from repro.launch.slurm import TASK_ENDED, exits_of, no_use_starting
 from repro.runs.ownership import Attempt
 
@@ -63,7 +63,7 @@ def test_the_one_that_was_killed_counts_and_not_those_that_srun_then_ended():
         "srun: error: n1: task 2: Killed",
     ]
     failed = [one for line in lines for one in exits_of(line, 3)]
-    assert root_cause(failed)[1].startswith("rank 1 of 3 on n2 was killed by SIGKILL")
+    assert first_cause(failed)[1].startswith("rank 1 of 3 on n2 was killed by SIGKILL")
 
 
 def test_slurm_is_asked_without_the_options_of_an_environment_but_where_the_cluster_is_asked_for(monkeypatch):

@@ -15,14 +15,14 @@ def bound_of(make_spec):
 
 def see(bound: LossBound, *losses: float) -> None:
     for step, loss in enumerate(losses, 1):
-        bound.see(loss, step)
+        bound.update(loss, step)
 
 
 def test_a_loss_above_the_bound_for_twenty_steps_in_a_row_has_diverged(bound_of):
     bound = bound_of()
     see(bound, 10.0, *[40.1] * 19)
     with pytest.raises(Diverged) as error:
-        bound.see(55.0, 21)
+        bound.update(55.0, 21)
     assert str(error.value) == (
         "the loss is 55 at step 21, 1,280 examples, and was above 40 for 20 steps in a row "
         "(max_loss_ratio 4; it began at 10)"
@@ -39,7 +39,7 @@ def test_long_runs_wait_for_their_share_of_steps(bound_of):
     bound = bound_of(examples_seen=64 * 10_000, max_loss_share=0.01)
     see(bound, 10.0, *[50.0] * 99)
     with pytest.raises(Diverged, match="for 100 steps in a row"):
-        bound.see(50.0, 101)
+        bound.update(50.0, 101)
 
 
 def test_a_loss_that_begins_at_hundreds_and_falls_is_fine(bound_of):

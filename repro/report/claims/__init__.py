@@ -12,7 +12,7 @@ from repro.report.inputs import Inputs, declared
 from repro.results.sources import ORIGIN
 
 JUDGES = vars(batch_size) | vars(experiments)
-"""Functions by name: of each claim that is no comparison of cells, the one that is called as it is."""
+"""Claim's `judge` → function, for claims that are not comparisons of cells."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Claim:
     how: str = ""
     of: str = "run"
     expected: str = ""
+    judge: str = ""
     cells: dict[str, list[dict[str, object]]] = field(default_factory=dict)
     verdict: Verdict = Verdict.NOT_RUN
     ours: str = ""
@@ -39,7 +40,7 @@ class Claim:
     def parts(self, inputs: Inputs) -> Iterator[Part | None]:
         """Yield the parts of our evidence."""
         if not self.cells:
-            yield from JUDGES[self.name.replace("-", "_")](inputs)
+            yield from JUDGES[self.judge](inputs)
         for group in groups(inputs, self.source) if self.cells else ():
             for label, pair in self.cells.items():
                 yield group.part(label, [where(group.runs, **cell) for cell in pair], self.expected)

@@ -12,7 +12,16 @@ from typing import Any
 
 from repro.config.errors import InputError
 from repro.config.files import read_object
-from repro.results.importers.cells import Row, as_number, dataset_name, kept, metric_name, parsed, read_lines, slug
+from repro.results.importers.cells import (
+    Row,
+    as_number,
+    dataset_name,
+    extra_column,
+    metric_name,
+    parsed,
+    read_lines,
+    slug,
+)
 
 PATTERN = "big_vision*_metrics.txt"
 COLUMNS = {
@@ -50,7 +59,7 @@ def read(file: Path) -> tuple[list[Row], list[str]]:
     values["big_vision_examples_per_second_per_core"] = statistics.median(speeds) if speeds else None
     for key, value in ((key, value) for line in lines for key, value in line.items() if key not in READ):
         if as_number(value) is not None and metric_name(key, METRICS) is None and not key.startswith("z/secs"):
-            values[kept(key, "big_vision")] = value
+            values[extra_column(key, "big_vision")] = value
     for _, found in (each for each in accuracies if each[0] == step):  # a step may have a line for each evaluator
         values |= found
     values |= _end(lines, step, values)

@@ -56,7 +56,7 @@ ACCURACY = re.compile(
 
 @dataclass(frozen=True)
 class Row:
-    """One run of somebody else's.
+    """One imported run.
 
     values: our columns, <dataset>/<metric> for what goes from 0 to 1, and what is kept under a name of its own.
     where: what messages call it, such as 'bench.csv, row 3'; identity: what tells it from others of the import;
@@ -125,8 +125,8 @@ def as_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def kept(name: str, prefix: str = "") -> str:
-    """The column of a value that is none of ours: without '/', which only metrics have, and under no name of ours."""
+def extra_column(name: str, prefix: str = "") -> str:
+    """Name the column of a value outside our columns: without '/', which only metrics have, and no name of ours."""
     own = f"{prefix}_{name}".removeprefix("_").replace("/", "_")
     return f"imported_{own}" if own in OURS or own in RESERVED else own
 

@@ -21,10 +21,10 @@ from repro.results.importers.cells import (
     Row,
     as_number,
     dataset_name,
+    extra_column,
     is_accuracy,
     is_metric,
     is_missing,
-    kept,
     parsed,
     read_text,
     slug,
@@ -78,7 +78,7 @@ def _evaluation(about: Mapping[str, Any], metrics: Mapping[str, Any], where: str
             continue
         if metric.startswith("lp_") and shots and shots > 0:
             metric = f"lp_{shots:.0f}shot_{metric.removeprefix('lp_')}"
-        values[f"{dataset}/{metric}" if is_accuracy(metric) else kept(f"{dataset}_{metric}")] = (
+        values[f"{dataset}/{metric}" if is_accuracy(metric) else extra_column(f"{dataset}_{metric}")] = (
             value if is_accuracy(metric) else as_number(value)
         )
     if not any(is_metric(column) for column in values):
@@ -164,8 +164,8 @@ def read_csv(file: Path, mapping: Mapping[str, str], given: Mapping[str, Any]) -
 def _own_name(column: str, mapping: Mapping[str, str]) -> str:
     """The name here of a column that is not mapped."""
     if column in mapping:  # one of our names, which another column was given
-        return kept(column, "imported")
-    return column if column in OURS or column == "run_id" or is_metric(column) else kept(column)
+        return extra_column(column, "imported")
+    return column if column in OURS or column == "run_id" or is_metric(column) else extra_column(column)
 
 
 def _cell(name: str, text: str, where: str) -> Any:

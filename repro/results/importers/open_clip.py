@@ -17,8 +17,8 @@ from repro.results.importers.cells import (
     Row,
     as_number,
     dataset_name,
+    extra_column,
     is_metric,
-    kept,
     metric_name,
     parsed,
     read_lines,
@@ -81,7 +81,7 @@ def read(folder: Path) -> tuple[list[Row], list[str]]:
     for key, value in line.items():
         if key != "epoch":
             number = as_number(value)
-            values[metric_name(key, METRICS) or kept(key, "open_clip")] = value if number is None else number
+            values[metric_name(key, METRICS) or extra_column(key, "open_clip")] = value if number is None else number
     if not any(is_metric(column) for column in values):
         raise InputError(f"{folder / RESULTS}: no accuracy; expected imagenet-zeroshot-val-top1 or image_to_text_R@1")
     if not params:
@@ -124,7 +124,7 @@ def _asked(params: Mapping[str, Any], where: str) -> dict[str, Any]:
         values["setup"] = "siglit" if frozen else "finetune" if begun else "siglip"
     for key, value in params.items():
         if key not in LEFT_OUT and value not in (None, "", [], {}):
-            values[kept(key, "open_clip")] = value if isinstance(value, str | int | float) else str(value)
+            values[extra_column(key, "open_clip")] = value if isinstance(value, str | int | float) else str(value)
     return values
 
 

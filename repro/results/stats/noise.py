@@ -19,7 +19,7 @@ from repro.results.sources import ORIGIN, PAPER
 ENOUGH_DEGREES = 4
 """A series with at least so many degrees of freedom needs no loan: its 95 % intervals are then 1.4 times those of
 known noise, and 1.1 times with ten."""
-LENDERS = (ORIGIN, "setup", "scale")
+POOL_BY = (ORIGIN, "setup", "scale")
 """Columns in which a cell that lends its spread must agree with the series that borrows it."""
 UNKNOWN = "unknown"
 POOLED = "pooled over"
@@ -121,7 +121,7 @@ def _noise_of(
         return own
     if not own.degrees and ORIGIN in rows and len(rows) and (rows[ORIGIN] == PAPER).all():
         return published_noise()
-    columns = [column for column in LENDERS if column in rows]
+    columns = [column for column in POOL_BY if column in rows]
     borrower = tuple(str(sorted(map(str, rows[column].unique()))) for column in columns)
     if borrower not in lent:
         alike = table
