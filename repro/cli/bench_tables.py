@@ -1,6 +1,7 @@
-"""Tables of `repro bench` on the terminal."""
+"""Tables of `repro bench` on the terminal, and sweeps that are a measurement: a command of `repro bench`."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from repro.cli.results_table import is_number
+from repro.cli.progress import is_number
+from repro.config.errors import InputError, nearest
 from repro.config.units import format_batch_size, format_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from repro.config.sweep import Sweep
 
 Cell = Callable[[dict[str, Any]], str]
 WORDS = ("implementation", "exchange", "loss")
@@ -111,3 +115,39 @@ def show_sections(table: "pd.DataFrame") -> None:
         end = (row["verdict"] or row["status"]) + reason
         shown.add_row(": ".join(filter(None, named)), f"{measured} {row['unit']}", expected, end)
     Console().print(shown, markup=False, highlight=False)
+
+
+NOT_FOR_THESE = ("batch_size", "seed", "setup", "examples", "data", "evals", "executor", "ranks", "detach")
+"""Options of `repro sweep` that are about runs."""
+
+
+def measure(sweep: "Sweep", options: dict[str, Any], dry_run: bool) -> None:
+    """Measure, or say what would be measured. The table goes to results/<sweep>.csv. Raises InputError."""
+    from repro.cli.bench import bench
+    from repro.config.reading import split_setting
+
+    name, given = sweep.bench(options["scale"])
+    where = f"{sweep.file}: scales.{options['scale']}.bench"
+    if name not in bench.commands:
+        raise InputError(f"{where}: unknown command '{name}'{nearest(name, bench.commands)}")
+    for option in NOT_FOR_THESE:
+        if options[option]:
+            raise InputError(
+                f"--{option.replace('_', '-')} is for sweeps of runs, and '{sweep.name}' is a measurement; "
+                f"change it with --loss and --set OPTION=VALUE, of the options of repro bench {name}"
+            )
+    given = given | {"loss": list(options["loss"])} if options["loss"] else given
+    for text in options["settings"]:
+        key, value = split_setting(text, "--set", "memory=2GB")
+        given = given | {key.replace("_", "-"): value}
+    arguments: list[str] = []
+    for option, value in ({"out": f"results/{sweep.name}.csv"} | given).items():
+        arguments += [f"--{option}", *map(str, value if isinstance(value, list) else [value])]
+    click.echo(f"{sweep.title}: repro bench {name} {shlex.join(arguments)}")
+    if dry_run:
+        click.echo("nothing was measured (--dry-run).")
+        return
+    try:
+        bench.commands[name].main(arguments, prog_name=f"repro bench {name}", standalone_mode=False)
+    except click.UsageError as error:
+        raise InputError(f"{where}.{name}: {error.format_message()}") from None

@@ -20,7 +20,7 @@ def collect(sweep: str | None, runs: Path, out: Path | None) -> None:
     from rich.console import Console
 
     from repro import results
-    from repro.cli.results_table import results_table
+    from repro.cli.progress import results_table
     from repro.cli.status import MOST_LINES
 
     name = results.choose_sweep(runs, sweep)

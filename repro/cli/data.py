@@ -43,15 +43,15 @@ def shapes(
     from repro.config.errors import InputError
     from repro.config.files import cache_folder
     from repro.config.units import parse_examples
-    from repro.world import training_split as shapes_few_shot
     from repro.world import write as shapes
+    from repro.world.source import with_training_split
 
     count = parse_examples(examples)
     folder = out or cache_folder() / shapes.fingerprint(count, seed, image_size, multilingual)
     processes = processes or os.cpu_count() or 1
     try:
         world = shapes.make(folder, count, seed, image_size, processes, lines_on_stderr("drawn"), multilingual)
-        shapes_few_shot.complete(world)
+        with_training_split(world)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made or written ({error.strerror})") from None
     click.echo(f"{count:,} training pairs in {world.train_pattern}")

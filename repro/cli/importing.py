@@ -69,7 +69,7 @@ def _print(table: "pd.DataFrame") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from repro.cli.results_table import is_number, main_metrics, short_name
+    from repro.cli.progress import is_number, main_metrics, short_name
     from repro.cli.status import MOST_LINES
     from repro.config.units import format_batch_size, format_examples
 

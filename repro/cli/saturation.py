@@ -56,7 +56,7 @@ def saturation(
         raise InputError(f"{table}: no finished run has a batch size and one of {', '.join(metrics) or 'the metrics'}")
     losses = {metric: compare_losses(loaded, metric, columns) for metric in metrics}
     if as_json:
-        from repro.cli.analysis_tables import records
+        from repro.cli.compare import records
 
         rows = [{"metric": metric, **row} for metric, each in losses.items() for row in records(each)]
         answer = {"table": table, "saturation": [each.as_dict() for each in found], "losses": rows}
@@ -69,7 +69,7 @@ def saturation(
 def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> None:
     from rich.console import Console
 
-    from repro.cli.analysis_tables import labels, saturation_table
+    from repro.cli.compare import labels, saturation_table
     from repro.report.tables import metric_title
     from repro.results.series import split
     from repro.results.stats.comparison import PAIR, in_words

@@ -38,8 +38,7 @@ def _submit(launch: "Launch", retry: bool, runs: Path) -> int:
 def _run_here(launch: "Launch", retry: bool, runs: Path) -> int:
     from rich.console import Console
 
-    from repro.cli.progress import Progress, sentence, summarise
-    from repro.cli.results_table import print_results
+    from repro.cli.progress import Progress, print_results, sentence, summarise
     from repro.launch import launch as run_cells
     from repro.launch import needs_a_job, states
 

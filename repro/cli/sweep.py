@@ -38,7 +38,7 @@ def sweep(name: str | None, runs: Path, dry_run: bool, **options: Any) -> None:
 
     loaded = load_sweep(name)
     if loaded.bench(options["scale"]):
-        from repro.cli.bench_sweep import measure
+        from repro.cli.bench_tables import measure
 
         measure(loaded, options, dry_run)
         return

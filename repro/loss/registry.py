@@ -1,8 +1,9 @@
 """The losses there are: what each one needs, costs and looks like. Imports nothing heavy.
 
-A new loss is a module and an entry here: specs, sweeps, estimates, benchmarks, help and figures read this table. The two
-that the paper compares have more elsewhere, which a third does without: measured costs (estimate/costs.py), a float64
-reference that needs no matrix (bench/measure.py), and a place of their own in crowded figures (report/draw/series.py).
+A new loss is a module and an entry here: specs, sweeps, estimates, benchmarks, help and figures read this table.
+The two that the paper compares have more elsewhere, which a third does without: measured costs (estimate/costs.py), a
+float64 reference that needs no matrix (bench/measure.py), and a place of their own in crowded figures
+(report/draw/series.py).
 """
 
 import importlib

@@ -2,9 +2,17 @@
 
 shapes:65536 is the world with English captions, shapes-multilingual:65536 the one with captions in several languages;
 shapes:65536:seed=1 is another world of the same kind.
+
+Its classification set needs a `train` split for a linear probe. It lies beside the test split and comes from a random
+stream of its own, so that a world without it gets it where it is wanted, and no byte of it changes.
 """
 
+import json
+import shutil
 from collections.abc import Iterable
+from uuid import uuid4
+
+import numpy as np
 
 from repro.config.errors import InputError
 from repro.config.files import cache_folder
@@ -13,8 +21,9 @@ from repro.config.units import parse_examples
 from repro.data import shards
 from repro.data.eval_sets import WORLD_LANGUAGES, WORLDS, parts, split_shots, world_sets
 from repro.data.shards import Progress
-from repro.world import training_split as shapes_few_shot
 from repro.world import write as shapes
+from repro.world.scenes import CLASSES
+from repro.world.write import OBJECTS, ShapesWorld, object_samples, write_tar
 
 WORLD_SEED = 0
 
@@ -103,7 +112,41 @@ def each_eval(evals: Iterable[str], data: str = "") -> list[str]:
         world = world_of_eval(name, data)
         _, shots = split_shots(name)
         if world and shots:
-            found.append(f"{shapes_few_shot.complete(make_world(world))}:{shots}-shot")
+            found.append(f"{with_training_split(make_world(world))}:{shots}-shot")
         else:
             found += make_world(world).evals if world else parts(name)
     return list(dict.fromkeys(found))
+
+
+SHOTS = 10
+"""Images of each class: the paper's 10-shot."""
+_STREAM = 3
+"""Number of the random stream of a seed; write.py has 0 to 2."""
+
+
+def with_training_split(world: ShapesWorld) -> str:
+    """The folder of the world's classification set, with its training split, drawn where it is missing.
+
+    The split appears whole or not at all; of two processes that draw it at once, the first to finish counts.
+    Raises InputError where it cannot be written.
+    """
+    folder = world.folder / OBJECTS
+    if (folder / "train").is_dir():
+        return str(folder)
+    values = json.loads((world.folder / "world.json").read_text())
+    partial = folder / f".train.{uuid4().hex[:8]}.partial"
+    try:
+        partial.mkdir()
+        (partial / "nshards.txt").write_text("1\n")
+        rng = np.random.default_rng([values["seed"], _STREAM])
+        write_tar(partial / "0.tar", object_samples(rng, SHOTS * len(CLASSES), values["image_size"]), 0)
+        try:
+            partial.rename(folder / "train")
+        except OSError:
+            if not (folder / "train").is_dir():
+                raise
+    except OSError as error:
+        raise InputError(f"{folder}: its training split cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return str(folder)

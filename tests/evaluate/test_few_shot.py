@@ -14,7 +14,7 @@ from repro.data.eval_sets import check_eval, evaluated
 from repro.evaluate import evaluate, few_shot
 from repro.models import build
 from repro.runs.directory import RunDirectory
-from repro.world import training_split as shapes_few_shot
+from repro.world import source
 from repro.world import write as shapes
 from repro.world.source import each_eval
 
@@ -91,15 +91,15 @@ def test_the_world_gets_its_training_split_beside_what_it_holds(tmp_path):
     """Ten of each class, always the same, in none of the bytes that were there."""
     world = shapes.make(tmp_path / "world", 64)
     before = {file: file.read_bytes() for file in world.folder.rglob("*.*")}
-    folder = Path(shapes_few_shot.complete(world))
-    assert shapes_few_shot.complete(world) == str(folder)
+    folder = Path(source.with_training_split(world))
+    assert source.with_training_split(world) == str(folder)
     assert all(file.read_bytes() == content for file, content in before.items())
     with tarfile.open(folder / "train" / "0.tar") as tar:
         classes = [int(tar.extractfile(m).read()) for m in tar.getmembers() if m.name.endswith(".cls")]
     assert np.bincount(classes).tolist() == [10] * 96
     assert shapes.make(tmp_path / "world", 64) == world
     again = shapes.make(tmp_path / "again", 64)
-    shapes_few_shot.complete(again)
+    source.with_training_split(again)
     assert (again.folder / "wds_shapes_objects/train/0.tar").read_bytes() == (folder / "train/0.tar").read_bytes()
 
 
