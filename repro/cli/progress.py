@@ -1,4 +1,4 @@
-"""Progress of a launch: a live table of runs on a terminal, plain lines where the output is piped; then their results."""
+"""Progress of a launch, as a live table on a terminal or plain lines where the output is piped; then its results."""
 
 import time
 from collections.abc import Callable, Sequence
