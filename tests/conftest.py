@@ -10,6 +10,7 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin take the CPUs from the tests beside
 
 SLOW = ("tests/drill/", "tests/slurm/", "tests/launch/test_kills.py")
+SLOW += ("tests/bench/test_bench.py", "tests/bench/test_gpu.py", "tests/bench/test_offline.py")
 """What the continuous integration runs beside the usual tests: pytest -m slow."""
 FIRST = (
     "tests/slurm/test_sweep.py",

@@ -167,8 +167,8 @@ def _with_ratio(table: pd.DataFrame, reference: str | None) -> pd.DataFrame:
 def draw(table: pd.DataFrame, settings: pd.DataFrame, file: Path) -> None:
     """The report's figure of the recorded rows whose ranks, dim, dtype, device and threads are among these settings."""
     from repro.report.exhibits.benchmark import PANELS_BY, loss
-    from repro.report.found import Found
+    from repro.report.inputs import Inputs
 
     drawn = table.merge(settings[PANELS_BY].drop_duplicates(), on=PANELS_BY)
-    for exhibit in loss(Found(*[pd.DataFrame()] * 4, bench={"loss": drawn})):
+    for exhibit in loss(Inputs(*[pd.DataFrame()] * 4, bench={"loss": drawn})):
         exhibit.figure.savefig(file, dpi=200)
