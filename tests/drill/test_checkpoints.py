@@ -175,9 +175,10 @@ def test_weights_that_are_no_weights_are_refused_by_eval(stopped, tmp_path, repr
     cell = copy_of(stopped, tmp_path)
     launch([cell], JobSettings(), executor="inline")
     cell.directory.final.write_bytes(pickle.dumps(Evil(f"touch {tmp_path}/was-run"), protocol=2))
+    outside = shutil.copytree(cell.directory.checkpoints, tmp_path / "outside")
     for target, message in (
         (cell.directory.path, "final.pt: is damaged or cut off"),
-        (cell.directory.final, "open_clip_config.json: open_clip cannot build a model with the weights beside it: "),
+        (outside, "open_clip_config.json: open_clip cannot build a model with the weights beside it: "),
     ):
         done = repro("eval", target, "--eval", cell.spec.evals[0])
         assert (done.exit_code, message in done.output) == (2, True), done.output
