@@ -16,7 +16,7 @@ from repro import results
 from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun
 from repro.results import sources
-from repro.results.importers import big_vision, evaluations, open_clip
+from repro.results.importers import big_vision, metric_files, open_clip
 from repro.results.importers.cells import (
     OURS,
     UNITS,
@@ -75,8 +75,8 @@ def read(
         if given is not None and given not in known:
             raise InputError(f"{option} {given}: unknown{nearest(given, known)}")
     readers = {"open_clip": open_clip.read, "big_vision": big_vision.read}
-    readers |= {"clip-benchmark": evaluations.read_clip_benchmark}
-    readers |= {"csv": lambda path: evaluations.read_csv(path, mapping, values)}
+    readers |= {"clip-benchmark": metric_files.read_clip_benchmark}
+    readers |= {"csv": lambda path: metric_files.read_csv(path, mapping, values)}
     found: list[tuple[str, Path]] = []
     rows: list[Row] = []
     evaluated: list[Row] = []
@@ -98,7 +98,7 @@ def read(
             continue
         (evaluated if kind == "clip-benchmark" else rows).extend(read_rows)
         notes += told
-    together, disagreeing = evaluations.merged(evaluated)
+    together, disagreeing = metric_files.merged(evaluated)
     complete, lacking, overruled = _with_values([*rows, *together], values)
     problems += [*disagreeing, *lacking]
     if not complete:
@@ -165,8 +165,8 @@ def _source(file: Path, form: str | None) -> tuple[str, Path]:
     if form == "open_clip" or (form is None and file.name in ("params.txt", "results.jsonl")):
         return "open_clip", file.parent.parent if file.parent.name == "checkpoints" else file.parent
     if form is None and file.suffix in TABLES:
-        columns = set(evaluations.read_cells(file)[0])
-        theirs = set(evaluations.ABOUT) <= columns and {"task", "model_fullname"} & columns
+        columns = set(metric_files.read_cells(file)[0])
+        theirs = set(metric_files.ABOUT) <= columns and {"task", "model_fullname"} & columns
         form = "clip-benchmark" if theirs else "csv"
     elif form is None and file.suffix == ".json":
         form = "clip-benchmark"  # whose reader says what is wrong with it
