@@ -9,8 +9,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that spin take the CPUs from the tests beside
 
-SLOW = ("tests/drill/", "tests/slurm/", "tests/launch/test_kills.py")
-SLOW += ("tests/bench/test_bench.py", "tests/bench/test_gpu.py", "tests/bench/test_offline.py")
+SLOW = ("tests/drill/", "tests/slurm/", "tests/report/test_browser.py", "tests/cli/test_embed.py")
+SLOW += tuple(f"tests/launch/test_{name}.py" for name in ("kills", "job", "failures", "detached"))
+SLOW += tuple(f"tests/bench/test_{name}.py" for name in ("bench", "gpu", "offline"))
 """What the continuous integration runs beside the usual tests: pytest -m slow."""
 FIRST = (
     "tests/slurm/test_sweep.py",
