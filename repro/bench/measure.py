@@ -231,7 +231,7 @@ def reference_gradients(
     of the tricks of what is held against it. Softmax has no bias.
     """
     if loss not in ("sigmoid", "softmax"):
-        return _plain_gradients(loss, images, texts, logit_scale, logit_bias)
+        return plain_gradients(loss, images, texts, logit_scale, logit_bias)
     x, y = images.double(), texts.double()
     size = len(x)
     rows = max(1, TILE_ELEMENTS // size)
@@ -262,12 +262,14 @@ def reference_gradients(
     return found
 
 
-def _plain_gradients(
+def plain_gradients(
     loss: str, images: torch.Tensor, texts: torch.Tensor, logit_scale: float, logit_bias: float
 ) -> dict[str, torch.Tensor]:
     """Gradients of any loss, by autograd through its plain formula in float64, with the whole similarity matrix."""
-    leaves = {"images": images.double(), "texts": texts.double(), "logit_scale": torch.tensor(logit_scale).double()}
-    leaves |= {"logit_bias": torch.tensor(logit_bias).double()} if LOSSES[loss].has_bias else {}
-    leaves = {name: leaf.detach().requires_grad_() for name, leaf in leaves.items()}
+    inputs = {"images": images, "texts": texts, "logit_scale": logit_scale}
+    inputs |= {"logit_bias": logit_bias} if LOSSES[loss].has_bias else {}
+    leaves = {name: torch.as_tensor(value, dtype=torch.float64).clone() for name, value in inputs.items()}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
     LOSSES[loss].make_plain()(*leaves.values()).backward()
     return {name: leaf.grad for name, leaf in leaves.items()}

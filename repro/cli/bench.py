@@ -13,6 +13,7 @@ import click
 
 from repro.cli.options import CommandWithSeveral, Number, Several
 from repro.config.errors import InputError, nearest
+from repro.config.units import parse_positive
 from repro.loss.registry import LOSSES
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def loss(impl: tuple[str, ...], reference: str | None, check_up_to: str, out: Pa
     from repro.bench.implementations import select
     from repro.cli.bench_tables import show_losses
 
-    much = _effort(given, check_up_to=_count("--check-up-to", check_up_to))
+    much = _effort(given, check_up_to=parse_positive(check_up_to, "--check-up-to"))
     settings, chosen = settings_of(given), select(impl, given["loss"])
     table = measuring.compare(settings, chosen, much, reference, progress)
     recorded = record.update(table, out, measuring.KEYS, settings[0].device)
@@ -122,9 +123,9 @@ def capacity(
     from repro.config.units import parse_bytes
 
     names = ("smallest", "largest", "micro_batch")
-    sizes = {name: _count(f"--{name.replace('_', '-')}", given.pop(name)) for name in names}
+    sizes = {name: parse_positive(given.pop(name), f"--{name.replace('_', '-')}") for name in names}
     step = given.pop("step")
-    step = 0 if step == "0" else _count("--step", step)
+    step = 0 if step == "0" else parse_positive(step, "--step")
     settings, chosen = settings_of(given | {"local_batch": ("1",)}), select(impl, given["loss"])
     if model:
         from repro.models.model_config import read_config
@@ -195,7 +196,7 @@ def _effort(given: dict[str, Any], **more: Any) -> Any:
     from repro.bench.loss import Effort
 
     options = {name: given.pop(name) for name in ("repeats", "rounds", "limit_seconds")}
-    return Effort(**options, square=_count("--matmul", given.pop("matmul")), **more)
+    return Effort(**options, square=parse_positive(given.pop("matmul"), "--matmul"), **more)
 
 
 def settings_of(given: dict[str, Any]) -> "list[Setting]":
@@ -213,7 +214,7 @@ def settings_of(given: dict[str, Any]) -> "list[Setting]":
         raise InputError("--device cuda: torch finds no GPU here; use --device cpu")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options = ("--ranks", "--dim", "--local-batch")
-    counts, dims, sizes = ([_count(o, value) for value in given[o[2:].replace("-", "_")]] for o in options)
+    counts, dims, sizes = ([parse_positive(value, o) for value in given[o[2:].replace("-", "_")]] for o in options)
     if device == "cuda" and max(counts) > (found := torch.cuda.device_count()):
         raise InputError(f"--ranks {max(counts)}: a rank needs a GPU of its own and there are {found}; use {found}")
     return [
@@ -224,15 +225,3 @@ def settings_of(given: dict[str, Any]) -> "list[Setting]":
 
 def progress(line: str) -> None:
     click.echo(line, err=True)
-
-
-def _count(option: str, text: str) -> int:
-    from repro.config.units import parse_batch_size
-
-    try:
-        count = parse_batch_size(text)
-    except InputError as error:
-        raise InputError(f"{option}: {error}") from None
-    if count < 1:
-        raise InputError(f"{option} {text}: expected 1 or more")
-    return count

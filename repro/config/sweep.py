@@ -30,7 +30,7 @@ from repro.config.files import resource
 from repro.config.reading import FROZEN, known_keys, known_name, read_setting, read_yaml, validated
 from repro.config.setups import SETUPS
 from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, RunSpec
-from repro.config.units import parse_batch_size, parse_examples
+from repro.config.units import parse_batch_size, parse_examples, parse_positive
 from repro.loss.registry import LOSSES
 
 NO_FIELDS = ("local_batch", "stands_in")
@@ -234,20 +234,10 @@ def local_batches(sweep: Sweep, specs: Sequence[RunSpec], chosen: str | int | No
         )
         for values, where in places:
             if (value := values.get("local_batch")) is not None:
-                return _positive_batch(value, where)
+                return parse_positive(value, where)
         raise InputError(f"{file}: 'local_batch' is missing (the most a rank holds); give it with --local-batch")
 
     return [of(spec.setup, spec.scale) for spec in specs]
-
-
-def _positive_batch(value: Any, where: str) -> int:
-    try:
-        count = parse_batch_size(value)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-    if count < 1:
-        raise InputError(f"{where} {count}: expected 1 example or more")
-    return count
 
 
 def _resolve(values: dict[str, Any], chosen: dict[str, Any], where: str) -> RunSpec:

@@ -21,6 +21,17 @@ def parse_batch_size(text: str | int) -> int:
     return _parse(text, BINARY, "a batch size, such as 512, 32k (= 32,768) or 1M (= 1,048,576)")
 
 
+def parse_positive(text: str | int, where: str) -> int:
+    """A batch size of 1 or more, from the option or key that `where` names. Raises InputError."""
+    try:
+        count = parse_batch_size(text)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if count < 1:
+        raise InputError(f"{where} {count}: expected 1 or more")
+    return count
+
+
 def parse_examples(text: str | int) -> int:
     """65k → 65,000; 3B → 3,000,000,000. Raises InputError."""
     return _parse(text, DECIMAL, "a number of examples, such as 65536, 65k (= 65,000) or 3B")

@@ -53,6 +53,8 @@ def push(repo: str, folder: Path, files: Sequence[str]) -> str:
         return retried(f"--repo {repo}", send)
     except (OSError, ValueError) as error:
         response = getattr(error, "response", None)
-        refused = f" (HTTP {response.status_code}); expected a token that may write there" if response else ""
+        refused = ""
+        if response is not None:  # requests' answers that refuse are false
+            refused = f" (HTTP {response.status_code}); expected a token that may write there"
         text = " ".join(str(error).replace(token, "…").split())[:400]
         raise InputError(f"--repo {repo}: {text}{refused}") from None
