@@ -221,13 +221,23 @@ def _halves(block, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @kernel
-def _softplus_and_sigmoid(x):
+def _exp(x, EXACT: tl.constexpr):
+    """exp(x) for x up to 87. The hardware's rounds x·log₂e and so is off by |x|·2⁻²⁴; EXACT cuts x into n·ln 2 + r."""
+    if EXACT:
+        x = tl.where(x < -150.0, -150.0, x)  # below, 0; and NaN stays what it is
+        n = tl.floor(x * 1.4426950216293335 + 0.5)
+        return tl.exp2(n) * tl.exp((x - n * 0.693359375) + n * 2.12194440054691e-4)
+    return tl.exp(x)
+
+
+@kernel
+def _softplus_and_sigmoid(x, EXACT: tl.constexpr):
     """log(1 + exp(x)) and 1/(1 + exp(−x)), with all their digits however small they are.
 
     log1p of e = exp(−|x|) in [0, 1] is e times a minimax polynomial of log(1 + e)/e, off by 2.1e-7 of itself at most:
     log(1 + e) would round a small e away, and costs more. σ as an exponential is shorter than a division.
     """
-    e = tl.exp(-tl.abs(x))
+    e = _exp(-tl.abs(x), EXACT)
     p = tl.fma(e, 0.0052326930941379795, -0.02950523979961872)
     p = tl.fma(p, e, 0.07822595536708832)
     p = tl.fma(p, e, -0.13663245737552643)
@@ -236,7 +246,7 @@ def _softplus_and_sigmoid(x):
     p = tl.fma(p, e, 0.3331909775733948)
     p = tl.fma(p, e, -0.4999949336051941)
     log1p = tl.fma(p, e, 0.9999999403953552) * e
-    return tl.maximum(x, 0.0) + log1p, tl.exp(tl.minimum(x, 0.0) - log1p)
+    return tl.maximum(x, 0.0) + log1p, _exp(tl.minimum(x, 0.0) - log1p, EXACT)
 
 
 @kernel
@@ -252,6 +262,7 @@ def _sigmoid_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, logit_bias,
     offset, gradient, gradient_stride, sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
+    exact: tl.constexpr = images.dtype.element_ty == tl.float32
     products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
     has_positives = (column - row - offset < ROWS) & (column - row - offset > -COLUMNS)
     plain = (row + ROWS <= m) & (column + COLUMNS <= n) & (has_positives == 0)
@@ -264,12 +275,12 @@ def _sigmoid_kernel(
         inside = (rows[:, None] < m) & (columns[None, :] < n)
         logits = tl.fma(quarters[quarter], t, b)
         if plain:  # as most blocks are: negatives only, and all inside the tile
-            loss, signed = _softplus_and_sigmoid(logits)
+            loss, signed = _softplus_and_sigmoid(logits, exact)
         else:
             # By −z·l a positive needs no softplus(l) − l or σ(l) − 1, which cancel. −∞: no loss, no gradient.
             positive = columns[None, :] == rows[:, None] + offset
             against = tl.where(inside, tl.where(positive, -logits, logits), float("-inf"))
-            loss, signed = _softplus_and_sigmoid(against)
+            loss, signed = _softplus_and_sigmoid(against, exact)
             signed = tl.where(positive, -signed, signed)
         loss_sum += tl.sum(tl.sum(loss, axis=1), axis=0)
         gradient_sum += tl.sum(tl.sum(signed, axis=1), axis=0)
@@ -286,9 +297,10 @@ def _softmax_sums_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, shift, row_sums, column_sums,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
+    exact: tl.constexpr = images.dtype.element_ty == tl.float32
     products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
     rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
-    weights = tl.exp(products * tl.load(logit_scale).to(tl.float32) - tl.load(shift).to(tl.float32))
+    weights = _exp(products * tl.load(logit_scale).to(tl.float32) - tl.load(shift).to(tl.float32), exact)
     weights = tl.where((rows[:, None] < m) & (columns[None, :] < n), weights, 0.0)
     tl.store(row_sums + (column // COLUMNS).to(tl.int64) * m + rows, tl.sum(weights, axis=1), mask=rows < m)
     tl.store(column_sums + (row // ROWS).to(tl.int64) * n + columns, tl.sum(weights, axis=0), mask=columns < n)
@@ -299,17 +311,18 @@ def _softmax_lse_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, row_lse, column_lse,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
+    exact: tl.constexpr = images.dtype.element_ty == tl.float32
     products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
     rows, columns = row + tl.arange(0, ROWS), column + tl.arange(0, COLUMNS)
     logits = products * tl.load(logit_scale).to(tl.float32)
     # Rows past the edge repeat the last one, so every row and column has a finite largest logit.
     by_row = tl.where(columns[None, :] < n, logits, float("-inf"))
     largest = tl.max(by_row, axis=1)
-    lse = largest + tl.log(tl.sum(tl.exp(by_row - largest[:, None]), axis=1))
+    lse = largest + tl.log(tl.sum(_exp(by_row - largest[:, None], exact), axis=1))
     tl.store(row_lse + (column // COLUMNS).to(tl.int64) * m + rows, lse, mask=rows < m)
     by_column = tl.where(rows[:, None] < m, logits, float("-inf"))
     largest = tl.max(by_column, axis=0)
-    lse = largest + tl.log(tl.sum(tl.exp(by_column - largest[None, :]), axis=0))
+    lse = largest + tl.log(tl.sum(_exp(by_column - largest[None, :], exact), axis=0))
     tl.store(column_lse + (row // ROWS).to(tl.int64) * n + columns, lse, mask=columns < n)
 
 
@@ -318,6 +331,7 @@ def _softmax_gradient_kernel(
     images, texts, image_stride, text_stride, m, n, d, logit_scale, row_lse, column_lse,
     offset, gradient, gradient_stride, sums, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr,
 ):  # fmt: skip
+    exact: tl.constexpr = images.dtype.element_ty == tl.float32
     products, row, column = _products(images, texts, image_stride, text_stride, m, n, d, ROWS, COLUMNS, DEPTH)
     halves = _halves(products, ROWS, COLUMNS)
     scale_sum = 0.0
@@ -326,7 +340,7 @@ def _softmax_gradient_kernel(
         of_row = tl.load(row_lse + rows, mask=rows < m, other=0.0)[:, None]
         of_column = tl.load(column_lse + columns, mask=columns < n, other=0.0)[None, :]
         logits = halves[half] * tl.load(logit_scale).to(tl.float32)
-        weights = tl.exp(logits - of_row) + tl.exp(logits - of_column)
+        weights = _exp(logits - of_row, exact) + _exp(logits - of_column, exact)
         signed = tl.where(columns[None, :] == rows[:, None] + offset, weights - 2.0, weights)
         inside = (rows[:, None] < m) & (columns[None, :] < n)
         scale_sum += tl.sum(tl.sum(tl.where(inside, signed * halves[half], 0.0), axis=1), axis=0)

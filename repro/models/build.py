@@ -112,6 +112,7 @@ def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, d
     """Raises InputError for preprocessing that is not taken apart here."""
     from torchvision.transforms import Normalize
 
+    torch.backends.cudnn.allow_tf32 = False  # else a GPU convolves float32 with 10 bits of each factor
     last = transform.transforms[-1]
     if not isinstance(last, Normalize):
         raise InputError(f"{where}: expected preprocessing that ends with Normalize, found {last}")

@@ -13,6 +13,9 @@ from repro.loss.plain import PlainSigmoidLoss, PlainSoftmaxLoss
 pytestmark = pytest.mark.gpu
 
 ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}
+OF_A_LOGIT = 2**-22
+"""Of t: what a float32 product is off by at d = 768 is, in a logit, off by t times as much, and so, relatively, is its
+exponential."""
 PLAIN = {"sigmoid": PlainSigmoidLoss, "softmax": PlainSoftmaxLoss}
 
 
@@ -57,6 +60,7 @@ def sizes(device):
 @pytest.mark.parametrize("name", ["sigmoid", "softmax"])
 def test_value_and_gradients_are_those_of_the_formula_in_float64(name, dtype, scale, device):
     scalars = [torch.tensor(value, device=device) for value in (scale, -10.0)][: 2 if name == "sigmoid" else 1]
+    most = ROUNDING[dtype] + OF_A_LOGIT * scale
     for batch, dim in sizes(device):
         images, texts, seed = inputs(dtype, device, batch, dim)
         mine = value_and_gradients(make_loss(name), images, texts, *scalars)
@@ -64,7 +68,7 @@ def test_value_and_gradients_are_those_of_the_formula_in_float64(name, dtype, sc
         for what, ours, theirs in zip(("loss", "images", "texts", "t", "b"), mine, exact, strict=False):
             size = terms_of_t(name, images, texts, scale, -10.0) if what == "t" else None
             error = relative_error(ours, theirs, size)
-            assert error <= ROUNDING[dtype], f"{what} at batch {batch}, d {dim}, seed {seed}: off by {error:.2e}"
+            assert error <= most, f"{what} at batch {batch}, d {dim}, seed {seed}: off by {error:.2e}"
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "softmax"])

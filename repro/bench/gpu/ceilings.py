@@ -142,7 +142,9 @@ def _measure_decoding(place: Place) -> None:
     case = f"JPEG of 500 x 375, decoded and resized to {IMAGE_SIZE} px"
     place.rows.add(case, "one core", _decode_for(jpegs, enough), "images/s", place.expected("300 to 450"))
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    with multiprocessing.get_context("forkserver").Pool(cores) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torchvision.transforms", "repro.data.pairs"])
+    with context.Pool(cores) as pool:
         pool.starmap(_decode_for, [(jpegs, 0.01)] * cores, chunksize=1)  # imports
         together = sum(pool.starmap(_decode_for, [(jpegs, enough)] * cores, chunksize=1))
     expected = place.expected("4800 to 7200 (16 cores)")

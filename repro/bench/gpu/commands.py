@@ -18,11 +18,12 @@ from repro.launch.complete import complete, prepare_data
 from repro.runs.directory import RunDirectory, run_directories
 
 MODEL = {
-    "embed_dim": 384,
-    "vision_cfg": {"image_size": 224, "patch_size": 16, "width": 384, "layers": 4, "head_width": 64},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 384, "heads": 6, "layers": 4},
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 56, "patch_size": 4, "width": 192, "layers": 4, "head_width": 64},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 4},
 }
-"""Small, and with as many tokens an image as ViT-B/16: attention's backward pass adds in any order, if it may."""
+"""Small, so that a checkpoint is, and with the 196 tokens an image of ViT-B/16 at 224 pixels: attention's backward pass
+adds in any order, if it may."""
 MEASURED = ("time", "examples_per_second", "data_wait_share", "peak_memory_bytes")
 """Values of a log line that differ between two runs of the same spec."""
 MOST_ATTEMPTS = 3
@@ -56,12 +57,12 @@ def measure_resume(place: Place) -> None:
 def _spec(place: Place) -> RunSpec:
     values = {"data": "shapes:2048", "evals": (), "precision": "bf16", "deterministic": True, "max_loss_ratio": None}
     if place.toy:
-        values |= {"batch_size": 64, "micro_batch": 32, "examples_seen": 64 * 60}
+        values |= {"batch_size": 32, "micro_batch": 16, "examples_seen": 32 * 60}
     else:
         file = place.scratch / "resume-model.json"
         file.write_text(json.dumps(MODEL))
         values |= {"model": str(file), "learning_rate": 5e-4}
-        values |= {"batch_size": 256, "micro_batch": 128, "examples_seen": 256 * 150}
+        values |= {"batch_size": 128, "micro_batch": 64, "examples_seen": 128 * 150}
     (spec,) = complete(expand(load_sweep("batch-size"), "laptop", Overrides({"loss": ["sigmoid"]}, values)))
     return spec
 
@@ -119,7 +120,7 @@ def measure_curve(place: Place) -> None:
 
 def _measure_cell(place: Place, case: str, loss: str, size: str) -> None:
     runs = place.scratch / "curve" / f"{loss}-{size}"
-    data, examples = ("shapes:2048", "1024") if place.toy else ("shapes:65536", "131072")
+    data, examples = ("shapes:2048", "1024") if place.toy else ("shapes:16384", "65536")
     command = [sys.executable, "-m", "repro", "sweep", "batch-size", "--scale", "gpu", "--data", data]
     command += ["--eval", "shapes", "--loss", loss, "--batch-size", size, "--examples", examples]
     command += ["--executor", "inline", "--runs", str(runs)]

@@ -15,6 +15,8 @@ IN_A_REHEARSAL = (
     "tests/loss/test_kernels.py::test_the_same_bits_come_out_twice",
 )
 """On a CPU all of them take minutes, and are run by the project's own test command."""
+MOST_PROCESSES = 12
+"""That share the GPU: a test takes little of it, and much time to compile kernels for its sizes."""
 RESERVE_SECONDS = 5.0
 """To note what has been done when the time is over."""
 
@@ -31,8 +33,9 @@ def measure(place: Place) -> None:
     os.chdir(PACKAGE.parent)
     signal.signal(signal.SIGALRM, signal.default_int_handler)  # pytest ends as by Ctrl-C, between two tests or in one
     signal.setitimer(signal.ITIMER_REAL, max(1.0, place.left - RESERVE_SECONDS))
-    # Without the project's own options, which are for pytest-xdist.
     options = ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "-m", "gpu"]
+    if importlib.util.find_spec("xdist"):
+        options += ["-n", str(min(MOST_PROCESSES, os.cpu_count() or 1)), "--dist", "worksteal"]
     recorder = Recorder(place)
     code = pytest.main([*options, *(IN_A_REHEARSAL if place.toy else TESTS)], plugins=[recorder])
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -47,11 +47,11 @@ SECTIONS = tuple(
     Section(name, share, f"repro.bench.gpu.{function}")
     for name, share, function in (
         ("machine", 0.09, "ceilings:measure"),
-        ("correct", 0.17, "correct:measure"),
+        ("correct", 0.16, "correct:measure"),
         ("loss", 0.23, "peers:measure"),
-        ("resume", 0.13, "commands:measure_resume"),
-        ("step", 0.22, "steps:measure"),
-        ("feed", 0.08, "steps:measure_feed"),
+        ("resume", 0.11, "commands:measure_resume"),
+        ("step", 0.20, "steps:measure"),
+        ("feed", 0.13, "steps:measure_feed"),
         ("curve", 0.08, "commands:measure_curve"),
     )
 )

@@ -79,6 +79,8 @@ class Rows:
     def _append(self, **cells: float | str) -> None:
         """In one write, when the file is closed, so that a process that is killed leaves whole lines."""
         row = BLANK | {"section": self.section} | cells
+        said = row["reason"] or f"{row['measured']} {row['unit']}"
+        print(f"{time.strftime('%H:%M:%S')} {row['case']}: {row['quantity'] or row['status']}: {said}")
         with self.file.open("a") as file:
             csv.writer(file, lineterminator="\n").writerow([*row.values(), *self.origin])
 
