@@ -35,9 +35,9 @@ def compare(
     A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both have; what
     that was is said, and which rows have no partner.
     """
-    from repro.report.tables import with_mean_recall
     from repro.results import sources
     from repro.results.stats import comparison
+    from repro.results.tables import with_mean_recall
 
     tables = [with_mean_recall(sources.load(name, runs)) for name in (a, b)]
     pairs = _pairs(tables, (a, b), metrics)
@@ -57,7 +57,7 @@ def compare(
 def _pairs(tables: "Sequence[pd.DataFrame]", names: Sequence[str], metrics: Sequence[str]) -> list[tuple[str, str]]:
     """Metrics of A and of B; by default those that both have. Raises InputError."""
     from repro.config.errors import nearest
-    from repro.report.tables import main_metrics, metric_columns
+    from repro.results.tables import main_metrics, metric_columns
 
     known = [metric_columns(table) for table in tables]
     if metrics:
@@ -113,7 +113,7 @@ def _print(names: Sequence[str], found: "Matching", compared: "Sequence[Comparis
 def _alone(rows: "pd.DataFrame", most: int = 6) -> str:
     """'siglip, softmax at 32 and 64': rows without a partner, by series."""
     from repro.cli.compare import labels
-    from repro.results.series import batch_sizes, split
+    from repro.results.tables import batch_sizes, split
 
     parts = split(rows, [column for column in rows.columns if column != "batch_size"])
     told = [
@@ -184,7 +184,7 @@ def saturation_table(found: "Sequence[Saturation]") -> Table:
 
 def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
     """A row for each pair: what tells the pairs apart, both percents, the difference and its interval."""
-    from repro.results.series import series_label, signed
+    from repro.results.tables import series_label, signed
 
     named = [name for name in by if name != "batch_size"]
     told = [name for name in _telling(rows[list(by)].to_dict("records")) if name in named]
@@ -207,7 +207,7 @@ def comparison_table(rows: "pd.DataFrame", by: Sequence[str]) -> Table:
 
 def value_of(column: str, value: Any) -> str:
     """A column's value as people write it, without the column's name."""
-    from repro.results.series import series_label
+    from repro.results.tables import series_label
 
     if not is_known(value):
         return ""
@@ -218,7 +218,7 @@ def value_of(column: str, value: Any) -> str:
 
 def labels(found: Sequence[dict[str, Any]]) -> list[str]:
     """Each series by what tells it from the others."""
-    from repro.results.series import series_label
+    from repro.results.tables import series_label
 
     kept = _telling(found)
     return [series_label(known({name: series[name] for name in kept})) for series in found]

@@ -27,10 +27,9 @@ def publish(sweeps: tuple[str, ...], runs: Path, out: Path, repo: str | None, dr
     --repo needs a token that may write, in HF_TOKEN or from `hf auth login`; $HF_ENDPOINT names another hub.
     """
     from repro import publish as publishing
-    from repro.publish import hub
 
     if repo:
-        hub.check_name(repo)
+        publishing.check_name(repo)
     publication = publishing.prepare(out, runs, sweeps)
     for line in [*publication.sources, *publication.changes()]:
         click.echo(line)
@@ -45,4 +44,4 @@ def publish(sweeps: tuple[str, ...], runs: Path, out: Path, repo: str | None, dr
     publishing.write(publication)
     click.echo(f"{out}: {unchanged}")
     if repo:
-        click.echo(f"pushed: {hub.push(repo, out, sorted(publication.files))}")
+        click.echo(f"pushed: {publishing.push(repo, out, sorted(publication.files))}")

@@ -70,9 +70,8 @@ def _print(found: "list[Saturation]", metric: str, losses: "pd.DataFrame") -> No
     from rich.console import Console
 
     from repro.cli.compare import labels, saturation_table
-    from repro.report.tables import metric_title
-    from repro.results.series import split
     from repro.results.stats.comparison import PAIR, in_words
+    from repro.results.tables import metric_title, split
 
     curves = [each for each in found if len(each.sizes) > 1]
     if found:

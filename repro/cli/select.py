@@ -53,7 +53,7 @@ def one_run(target: str, runs: Path) -> "Cell":
 
 def chosen_metrics(table: "pd.DataFrame", names: Sequence[str]) -> "tuple[pd.DataFrame, list[str]]":
     """The table with mean recalls, and the metrics: those named, or one of each data set. Raises InputError."""
-    from repro.report.tables import check_metrics, main_metrics, with_mean_recall
+    from repro.results.tables import check_metrics, main_metrics, with_mean_recall
 
     wide = with_mean_recall(table)
     check_metrics(wide, names)
@@ -64,7 +64,7 @@ def chosen_series(table: "pd.DataFrame", names: Sequence[str]) -> list[str] | No
     """The columns named with --by, None for all that differs. Raises InputError; warns where unlike runs are mixed."""
     if not names:
         return None
-    from repro.results.series import series_columns
+    from repro.results.tables import series_columns
 
     known = [column for column in table.columns if "/" not in column]
     for name in names:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from repro.config.spec import told_value
 from repro.config.units import format_batch_size, format_bytes, format_examples
-from repro.report import tables
+from repro.results import tables
 
 FINGERPRINTS = ("data_fingerprint", "model_fingerprint", "pretrained_fingerprint", "warmup_examples")
 """Fields that follow from others, where those are shown."""

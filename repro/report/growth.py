@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from repro.config.sweep import sweep_names
 from repro.config.units import format_batch_size
-from repro.report import tables
 from repro.report.claims import columns_of_claims
 from repro.report.claims.batch_size import interval
 from repro.report.draw.axes import label_batch_sizes
@@ -20,6 +19,7 @@ from repro.report.exhibits.exhibit import Exhibit, crossed
 from repro.report.figures import INCH_CM
 from repro.report.inputs import Inputs
 from repro.report.style import FULL_CM, INK, STYLE, look
+from repro.results import tables
 from repro.results.stats.comparison import COLUMNS, compare_losses
 from repro.results.stats.saturation import Saturation, analyse
 

@@ -18,8 +18,7 @@ from repro import results
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.config.sweep import Sweep, list_sweeps, load_sweep
-from repro.report import tables
-from repro.results import sources
+from repro.results import sources, tables
 from repro.results.sources import ORIGIN, PAPER
 
 logger = logging.getLogger(__name__)

@@ -19,12 +19,12 @@ from markupsafe import Markup
 from repro.config.errors import InputError
 from repro.config.files import write_text
 from repro.config.units import format_batch_size, format_bytes, format_examples
-from repro.report import figures, growth, markup, tables, words
+from repro.report import figures, growth, markup, words
 from repro.report.claims import Claim, claims
 from repro.report.exhibits import Exhibit, exhibits
 from repro.report.inputs import DEFAULTS, LOGGED, Inputs
 from repro.report.words import is_number
-from repro.results import write_csv
+from repro.results import tables, write_csv
 
 HERE = Path(__file__).parent
 MOST_POINTS = 40

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import tables
 from repro.report.inputs import Inputs
+from repro.results import tables
 
 
 def run_row(loss="sigmoid", batch_size=64, seed=0, accuracy=0.5, status="finished", **changed):

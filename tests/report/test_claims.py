@@ -8,11 +8,10 @@ import pytest
 from scipy import stats
 
 from repro import results
-from repro.report import tables
 from repro.report.claims import claims, evidence
 from repro.report.claims.evidence import Verdict
 from repro.report.inputs import declared
-from repro.results import sources
+from repro.results import sources, tables
 from tests.report.conftest import inputs_of, run_row
 
 ACCURACY = "wds_shapes_objects/acc1"

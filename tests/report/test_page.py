@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from repro import results
-from repro.report import figures, page, tables, words
+from repro.report import figures, page, words
+from repro.results import tables
 from tests.report.conftest import inputs_of, run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"

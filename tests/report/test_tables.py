@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from repro.config.errors import InputError
-from repro.report import markup, tables
+from repro.report import markup
+from repro.results import tables
 from tests.report.conftest import run_row, sweep_table
 
 ACCURACY = "wds_shapes_objects/acc1"

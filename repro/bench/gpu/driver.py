@@ -47,7 +47,7 @@ SECTIONS = tuple(
     Section(name, share, f"repro.bench.gpu.{function}")
     for name, share, function in (
         ("machine", 0.09, "ceilings:measure"),
-        ("correct", 0.16, "correct:measure"),
+        ("correct", 0.16, "commands:measure_tests"),
         ("loss", 0.23, "peers:measure"),
         ("resume", 0.11, "commands:measure_resume"),
         ("step", 0.20, "steps:measure"),

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pandas as pd
 
 from repro.config.units import format_batch_size, format_examples
-from repro.report import tables
 from repro.report.claims.evidence import Group, Part, Verdict, fixed, part, where
 from repro.report.inputs import Inputs
+from repro.results import tables
 from repro.results.stats.saturation import Saturation, analyse
 
 SMALL, SATURATION = 16384, 32768

@@ -14,8 +14,8 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from repro.report import tables
 from repro.report.inputs import Inputs
+from repro.results import tables
 
 MARGIN = 0.5
 """Points within which accuracies count as the same, where a claim is that they are."""

@@ -9,7 +9,6 @@ import pandas as pd
 from repro.config.errors import InputError
 from repro.config.units import format_batch_size, format_bytes
 from repro.models.model_config import is_at_hand, read_config
-from repro.report import tables
 from repro.report.claims.evidence import (
     NEVER_COMPARED,
     SMALL_COST,
@@ -27,6 +26,7 @@ from repro.report.claims.evidence import (
 from repro.report.draw.benchmark import largest_size
 from repro.report.exhibits.settings import identity
 from repro.report.inputs import Inputs
+from repro.results import tables
 
 EIGHTH = 8
 """The paper's bottleneck has 96 of 768 columns."""

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from repro.config.units import format_batch_size, format_examples
-from repro.report import tables
 from repro.report.style import STYLE
+from repro.results import tables
 
 TITLE_CHARACTERS = 36
 

@@ -11,9 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from repro.report import tables
 from repro.report.draw.axes import name_lines
 from repro.report.style import INK, PAPER, look
+from repro.results import tables
 
 Look = Mapping[str, object]
 SHIFTS = {"sigmoid": -4.5, "softmax": 4.5}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pandas as pd
 
 from repro.config.units import format_batch_size, format_seconds
-from repro.report import tables
 from repro.report.exhibits.exhibit import Exhibit, Study, cell, crossed, dataset_title, metric_head, percent, tidy
 from repro.report.inputs import Inputs
+from repro.results import tables
 
 IMAGENET = "imagenet1k/acc1"
 PUBLIC_METRICS = {

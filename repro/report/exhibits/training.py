@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from repro.config.spec import CORRUPTIONS, RunSpec
-from repro.report import tables
 from repro.report.draw import (
     ALL_STYLE,
     accuracy_along_training,
@@ -21,6 +20,7 @@ from repro.report.exhibits.exhibit import Exhibit, Study
 from repro.report.figures import Panel, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
 from repro.report.style import looks
+from repro.results import tables
 
 POINT = "examples_seen_at"
 CURVES = ("training_loss", "gradient_norm", "update_norm")

@@ -12,7 +12,6 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from repro.config.units import format_batch_size
-from repro.results.series import batch_sizes, missing, part_of, placed, signed
 from repro.results.stats.crossing import crossings, intervals, may_be_best
 from repro.results.stats.differences import (
     LEAST_MARGIN,
@@ -25,6 +24,7 @@ from repro.results.stats.differences import (
     verdicts,
 )
 from repro.results.stats.noise import POOLED, UNKNOWN, Cells, Noise, default_by, measured_series, published_noise
+from repro.results.tables import batch_sizes, missing, part_of, placed, signed
 
 REFERENCE = 32_768
 """The batch size that the paper recommends."""
