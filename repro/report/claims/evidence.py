@@ -16,6 +16,7 @@ import pandas as pd
 
 from repro.report.inputs import Inputs
 from repro.results import tables
+from repro.results.stats.noise import pooled_noise
 
 MARGIN = 0.5
 """Points within which accuracies count as the same, where a claim is that they are."""
@@ -129,17 +130,6 @@ def groups(inputs: Inputs, *exhibits: str) -> Iterator[Group]:
         yield Group(tables.series_label(key), part)
 
 
-def seed_noise(pool: pd.DataFrame, metric: str, scale: float = 100) -> tuple[float, int]:
-    """Standard deviation over seeds in points, pooled over all cells with several, and its degrees of freedom."""
-    by = ["loss", "batch_size", *tables.series_columns(pool)]
-    cells = _draws(pool, metric, by).groupby(by, dropna=False)["value"].agg(["count", "var"])
-    cells = cells[cells["count"] > 1]
-    freedom = int((cells["count"] - 1).sum())
-    if not freedom:
-        return math.nan, 0
-    return scale * math.sqrt(((cells["count"] - 1) * cells["var"]).sum() / freedom), freedom
-
-
 def difference(
     first: pd.DataFrame,
     second: pd.DataFrame,
@@ -158,11 +148,10 @@ def difference(
     if both.empty:
         return None
     points = scale * float((both["mean_first"] - both["mean_second"]).mean())
-    noise, freedom = seed_noise(pool, metric, scale)
-    variances = noise**2 * (1 / both["count_first"] + 1 / both["count_second"])
-    error = math.sqrt(variances.sum()) / len(both) if freedom else math.nan
+    noise = pooled_noise(pool, metric)
+    error = scale / 100 * noise.of_contrast((1 / both["count_first"] + 1 / both["count_second"]).sum()) / len(both)
     runs = pd.concat([_measured(first, metric), _measured(second, metric)])["run_id"]
-    return Difference(points, error, freedom, frozenset(runs.astype(str)))
+    return Difference(points, error, noise.degrees, frozenset(runs.astype(str)))
 
 
 def _measured(runs: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def _noise_of(
         alike = table
         for column in columns:
             alike = alike[alike[column].isin(rows[column].unique())]
-        lent[borrower] = _pooled_over(alike, metric)
+        lent[borrower] = pooled_noise(alike, metric)
     return lent[borrower] if lent[borrower].degrees > own.degrees else own
 
 
@@ -142,8 +142,8 @@ def published_noise() -> Noise:
     return Noise(points, int(degrees.sum()), "published (table 7)")
 
 
-def _pooled_over(table: pd.DataFrame, metric: str) -> Noise:
-    """Pooled over the cells of all series of a table of one setup."""
+def pooled_noise(table: pd.DataFrame, metric: str) -> Noise:
+    """Pooled over the cells of all series of a table."""
     by = list(dict.fromkeys(["loss", *series_columns(table)]))
     runs = _runs_in_percent(table, metric, by)
     found = [_cells_of(part) for _, part in split(runs, by)] if len(runs) else []
