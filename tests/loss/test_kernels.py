@@ -280,8 +280,11 @@ def test_the_same_bits_come_out_twice(kernel):
 
 
 @needs_triton
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
-@pytest.mark.parametrize("name", ["_sigmoid", "_softmax_sums", "_softmax_lse", "_softmax_gradient"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, "bf16") for name in ("_sigmoid", "_softmax_sums", "_softmax_lse", "_softmax_gradient")]
+    + [("_sigmoid", "fp32")],
+)
 def test_the_kernels_compile_for_hopper_and_bfloat16_for_its_tensor_cores(name, dtype, tmp_path, monkeypatch):
     """Which takes the compiler, but no GPU."""
     import triton
