@@ -9,9 +9,8 @@ from timm.optim import Lion
 from repro import estimate
 from repro.bench import traffic
 from repro.bench.implementations import IMPLEMENTATIONS, Setting
-from repro.config.cluster import load_profile
+from repro.config.cluster import JobGroup, Layout, load_profile, plan_jobs
 from repro.config.errors import InputError
-from repro.config.layout import JobGroup, Layout, plan_jobs
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.config.units import parse_batch_size
 from repro.estimate import Prediction, check_memory, counts, crossover, eval_sizes, least_bytes, totals

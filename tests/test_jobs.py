@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.config.cluster import ClusterProfile, load_profile
+from repro.config.cluster import ClusterProfile, Layout, layout, load_profile, plan_jobs
 from repro.config.errors import InputError
-from repro.config.layout import Layout, layout, plan_jobs
 from repro.config.sweep import Overrides, expand, load_sweep, local_batches
 
 K = 1024

@@ -10,8 +10,7 @@ from repro.config.spec import differing, told_value
 from repro.config.units import format_batch_size, format_bytes, format_examples, format_seconds
 
 if TYPE_CHECKING:
-    from repro.config.cluster import ClusterProfile
-    from repro.config.layout import JobGroup
+    from repro.config.cluster import ClusterProfile, JobGroup
     from repro.estimate import Prediction
 
 HEADINGS = {

@@ -11,7 +11,7 @@ several cases. Where setups differ in what varies, `setups` has for each its own
 
 Two keys of recipes are no fields of a run: `stands_in`, what takes the place of what the paper has and is private, told
 in reports; and `local_batch` (also of `set`), how many examples of a batch one rank holds at most.
-On a cluster the ranks follow from it (layout.py), and ranks change no result.
+On a cluster the ranks follow from it (cluster.py), and ranks change no result.
 """
 
 import functools

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from repro.config.cluster import ClusterProfile
+from repro.config.cluster import ClusterProfile, JobGroup, Layout
 from repro.config.errors import InputError
-from repro.config.layout import JobGroup, Layout
 from repro.config.spec import RunSpec
 from repro.config.units import format_bytes
 from repro.estimate import counts

@@ -9,9 +9,8 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 
-from repro.config.cluster import ALL_MEMORY, ClusterProfile
+from repro.config.cluster import ALL_MEMORY, ClusterProfile, Layout
 from repro.config.hardware import cores, visible_gpus
-from repro.config.layout import Layout
 
 GPU_RESERVED_BYTES = 1 << 30
 """Memory of a GPU that tensors cannot use: CUDA's context and libraries, NCCL's buffers. Assumed."""

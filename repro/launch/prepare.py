@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from repro.config.cluster import ClusterProfile, load_profile
+from repro.config.cluster import ClusterProfile, JobGroup, Layout, load_profile, plan_jobs
 from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun, read_object
 from repro.config.hardware import cores, visible_gpus
-from repro.config.layout import JobGroup, Layout, plan_jobs
 from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, Sweep, expand, load_sweep, local_batches
 from repro.estimate import Prediction, check_memory, sizes_of

@@ -34,8 +34,7 @@ from repro.runs import ownership
 from repro.runs.directory import UNFINISHED, RunDirectory
 
 if TYPE_CHECKING:
-    from repro.config.cluster import ClusterProfile
-    from repro.config.layout import Layout
+    from repro.config.cluster import ClusterProfile, Layout
 
 POLL_SECONDS = 0.5
 """Between two looks at the ranks."""

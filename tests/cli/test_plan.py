@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from repro.cli import main
 from repro.cli.predictions import fits_in_words
+from repro.config.cluster import Layout
 from repro.config.files import resource
-from repro.config.layout import Layout
 from repro.estimate import Prediction
 from tests.test_estimate import B16, place, spec_with
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from repro import results
+from repro.config.cluster import Layout
 from repro.config.errors import InputError
-from repro.config.layout import Layout
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.estimate import least_bytes
 from repro.evaluate import evaluate_checkpoint
