@@ -19,7 +19,7 @@ SECTIONS = {
         "report": ("repro.cli.results:report", "Draw the figures beside the paper's and write the page."),
     },
     "From results": {
-        "saturation": ("repro.cli.saturation:saturation", "Say where growing the batch stops paying, and how surely."),
+        "saturation": ("repro.cli.compare:saturation", "Say where growing the batch stops paying, and how surely."),
         "compare": ("repro.cli.compare:compare", "Compare two tables row by row: ours, others', the paper's."),
         "import": (
             "repro.cli.results:import_",

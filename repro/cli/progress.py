@@ -16,7 +16,7 @@ from repro.config.spec import differing, told_value
 from repro.config.units import format_batch_size, format_bytes, format_examples
 from repro.data.eval_sets import but_languages
 from repro.launch import Cell
-from repro.launch.survey import JobPlace
+from repro.launch.records import JobPlace
 from repro.runs import liveness, ownership
 from repro.runs.directory import UNFINISHED
 

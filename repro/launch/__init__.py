@@ -20,8 +20,7 @@ from repro.config.files import write_json
 from repro.launch import records, scheduler
 from repro.launch.cell import Cell, JobSettings, labelled, needs_a_job, take_up
 from repro.launch.prepare import Launch, Options, default_jobs
-from repro.launch.records import Group
-from repro.launch.survey import JobPlace, survey
+from repro.launch.records import Group, JobPlace, survey
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from repro.config.files import CorruptRun, read_object, write_atomically
 from repro.config.spec import RunSpec, labels
 from repro.data.eval_sets import evaluated
-from repro.launch.survey import JobPlace
+from repro.launch.records import JobPlace
 from repro.runs import ownership
 from repro.runs.directory import UNFINISHED, AnotherRun, RunDirectory
 
