@@ -13,7 +13,7 @@ from repro.config.cluster import JobGroup, Layout, load_profile, plan_jobs
 from repro.config.errors import InputError
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.config.units import parse_batch_size
-from repro.estimate import Prediction, check_memory, counts, crossover, eval_sizes, least_bytes, totals
+from repro.estimate import Prediction, check_memory, counts, crossover, least_bytes, totals
 from repro.estimate.costs import OURS, Machine, Place, place_on, this_place
 from repro.estimate.counts import pair_flops, parameters, passes, training_flops, work_of
 from repro.models import build
@@ -144,12 +144,12 @@ def test_released_weights_take_an_evaluation_and_no_step():
 def test_evaluations_on_the_way_count_as_often_as_they_come():
     spec = spec_with(512, evals=("shapes",))
     on_the_way = spec.model_copy(update={"evaluate_at": (10**6, 10**7)})
-    assert eval_sizes.evaluated(spec) == (2016 + 1000, 384 + 1000)
-    assert eval_sizes.evaluated(on_the_way)[0] == 3 * 3016
-    assert eval_sizes.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
-    assert eval_sizes.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
-    assert eval_sizes.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
-    assert eval_sizes.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
+    assert counts.evaluated(spec) == (2016 + 1000, 384 + 1000)
+    assert counts.evaluated(on_the_way)[0] == 3 * 3016
+    assert counts.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
+    assert counts.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
+    assert counts.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
+    assert counts.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
 
 
 def test_the_loss_takes_the_share_of_the_towers_where_the_crossover_says():

@@ -9,8 +9,8 @@ from torch import nn
 
 from repro.config.errors import InputError, Interrupted
 from repro.models import build
+from repro.models.build import BottleneckedEmbedding, bottleneck_tokens, stock_weights
 from repro.models.model_config import check_bottleneck, read_config
-from repro.models.token_bottleneck import BottleneckedEmbedding, bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
 from tests.train.runs import StopAfter, assert_same_bits, trained
 

@@ -295,7 +295,7 @@ def saturation(
     if margin is not None and not margin > 0:
         raise InputError(f"--margin {margin:g}: expected more than 0 points, such as 0.5")
     base = parse_batch_size(reference)
-    from repro.cli.select import chosen_metrics, chosen_series
+    from repro.cli.options import chosen_metrics, chosen_series
     from repro.results import sources
     from repro.results.stats.comparison import compare_losses
     from repro.results.stats.saturation import analyse

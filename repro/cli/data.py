@@ -222,7 +222,7 @@ def embed(
     from repro.config.units import parse_batch_size
     from repro.data.embeddings import Embeddings
     from repro.launch.complete import absolute_pattern
-    from repro.models.tower_config import config_for
+    from repro.models.embed import config_for
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     out = out.absolute()

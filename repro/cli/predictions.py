@@ -153,8 +153,7 @@ def _share_of_the_loss(predictions: "Sequence[Prediction]") -> Iterator[str]:
 
 def _totals(predictions: "Sequence[Prediction]") -> Iterator[str]:
     from repro.estimate import totals
-    from repro.estimate.counts import PAIR_BYTES
-    from repro.estimate.eval_sizes import unknown_evals
+    from repro.estimate.counts import PAIR_BYTES, unknown_evals
 
     if unknown := sorted({name for each in predictions for name in unknown_evals(each.spec)}):
         yield f"time of evaluations on {', '.join(unknown)} is not counted: their size is not known"

@@ -247,7 +247,7 @@ def retry(targets: tuple[str, ...], runs: Path, detach: bool, **options: Any) ->
     On the executor and with the settings of their last launch, but for what is given here. Each goes on from its last
     good checkpoint.
     """
-    from repro.cli.select import select
+    from repro.cli.options import select
     from repro.config.errors import InputError
     from repro.launch.prepare import Options, prepare_again
     from repro.launch.records import launches
@@ -269,7 +269,7 @@ def cancel(targets: tuple[str, ...], runs: Path) -> None:
 
     Running ones leave a checkpoint. The sweep typed again goes on with them.
     """
-    from repro.cli.select import select
+    from repro.cli.options import select
     from repro.launch import cancel as cancel_cells
 
     for sweep, cells in select(targets, runs).items():

@@ -3,7 +3,7 @@
 A data set in several languages is as many data sets over the same images: `crossmodal3600` stands for
 `crossmodal3600:ar`, `crossmodal3600:bn` …, a folder of each language for itself (wds_emoji_de, wds_emoji_en).
 
-`NAME:10-shot` is the linear probe on ten training images a class of a classification set (repro/evaluate/few_shot.py).
+`NAME:10-shot` is the linear probe on ten training images a class of a classification set (evaluate/classification.py).
 """
 
 import ast

@@ -16,7 +16,7 @@ from repro.config.spec import RunSpec
 from repro.config.units import format_bytes
 from repro.estimate import counts
 from repro.estimate.costs import Machine, Place, memory_of_a_rank
-from repro.estimate.eval_sizes import evaluated
+from repro.estimate.counts import evaluated
 from repro.models.sizes import ModelSize, model_size
 
 PARTS = ("process", "weights", "optimizer", "activations", "copies", "embeddings", "batch", "tile")

@@ -5,7 +5,7 @@ clip_benchmark eval --model local-dir:RUN/checkpoints --pretrained final.pt --da
 (and --task zeroshot_retrieval --recall_k 1 5 10 where the data set is for retrieval).
 
 Each image of a data set is embedded once for all that is asked of it, and each list of prompts becomes a classifier
-once. Few-shot probes (NAME:10-shot) are few_shot.py's.
+once. Few-shot probes (NAME:10-shot) are classification.py's, too.
 """
 
 import logging
@@ -20,6 +20,7 @@ import torch
 
 from repro.config.errors import EvaluationFailed, InputError
 from repro.config.files import CorruptRun, read_object, write_json
+from repro.config.spec import RunSpec
 from repro.data.eval_sets import (
     check_eval,
     dataset_name,
@@ -29,7 +30,10 @@ from repro.data.eval_sets import (
 )
 from repro.evaluate.classification import Classifications, EvaluationData, ImagesOnce
 from repro.models import build
+from repro.models.laptop_tower import LAPTOP_TOWER, make_laptop_tower
 from repro.models.model_config import CONFIG_NAME
+from repro.models.pretrained import resolve
+from repro.runs.directory import RunDirectory
 from repro.world.source import each_eval
 
 RECALL_AT = [1, 5, 10]
@@ -204,3 +208,28 @@ def make_local_dir(weights: Path, model: str | None, folder: Path) -> None:
     link = folder / build.WEIGHTS_NAME
     link.unlink(missing_ok=True)
     link.symlink_to(weights)
+
+
+def evaluate_released(
+    spec: RunSpec, directory: RunDirectory, evals: Sequence[str], device: torch.device, redo: bool = False
+) -> dict[str, float]:
+    """Metrics of weights that somebody else trained, or we before: evaluated and not trained (setup released, table 3).
+
+    They are an open_clip model with one of its tags (`ViT-B-16-SigLIP`, `webli`), loaded as the stock clip_benchmark
+    command loads it, or a checkpoint of ours, which becomes the run's own checkpoints folder by a link. Raises
+    InputError where there are no such weights, EvaluationFailed.
+    """
+    place = resolve(spec.pretrained, spec.model)
+    if place == LAPTOP_TOWER:
+        place = str(make_laptop_tower())
+    if not place.startswith("/"):
+        tag = place.rpartition("/")[2]
+        names = {"model": spec.model, "pretrained": tag}
+        return evaluate_towers(
+            lambda: build.load_released(spec.model, tag, device), names, evals, directory.evals, device, redo=redo
+        )
+    weights = Path(place)
+    make_local_dir(weights, None if (weights.parent / CONFIG_NAME).is_file() else spec.model, directory.checkpoints)
+    directory.final.unlink(missing_ok=True)
+    directory.final.symlink_to(weights)
+    return evaluate(directory.checkpoints, evals, directory.evals, device, redo=redo)

@@ -1,12 +1,14 @@
 """clip-benchmark data sets and what is embedded once of them: images for all that is asked of them, classifiers.
 
 clip-benchmark's zero-shot classification is given the image embeddings in the place of images, batch by batch as its
-command would make them, so the numbers are its own to the last digit.
+command would make them, so the numbers are its own to the last digit. The few-shot linear probe stands beside it: how
+well a classifier on a few image embeddings a class does on the test split.
 """
 
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,17 @@ import torch
 
 from repro.config.errors import InputError
 from repro.data.eval_sets import dataset_name, named_datasets_folder, split_language, webdataset_task
-from repro.evaluate import few_shot
 from repro.models import build
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images [m, 3, H, W] or their embeddings [m, d], and their classes [m]."""
+BATCH_SIZE = 64
+"""The stock command's: other batches would change the last digit of a metric."""
+REGULARISATION = 2.0**10
+"""λ, big_vision's l2_reg."""
+BIAS_FEATURE = 100.0
+"""The value of the constant feature: so large that its weight is small, and λ means little to it."""
+LEAST_DEVIATION = 1e-5
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,9 @@ class Classifications:
             raise InputError(f"--eval {data.name}:{shots}-shot: its images have several labels; a probe needs one each")
         classes = len(test.dataset.classes)
         train = data.build(self.towers.transform, split="train")
-        chosen = few_shot.first_of_each_class(train, shots, classes, data.name)
+        chosen = first_of_each_class(train, shots, classes, data.name)
         train_features, train_labels = (torch.cat(each) for each in zip(*self._embed(_batched(chosen)), strict=True))
-        found = few_shot.accuracy(train_features, train_labels, features, labels, classes)
+        found = few_shot_accuracy(train_features, train_labels, features, labels, classes)
         return {f"{shots}shot_acc1": found}
 
     def _test_split(self, data: EvaluationData) -> Embedded:
@@ -140,10 +148,6 @@ def _batched(samples: Iterable[tuple[torch.Tensor, int]]) -> Iterator[Batch]:
     while part := list(itertools.islice(samples, BATCH_SIZE)):
         images, labels = zip(*part, strict=True)
         yield torch.stack(images), torch.tensor(labels)
-
-
-BATCH_SIZE = 64
-"""The stock command's: other batches would change the last digit of a metric."""
 
 
 class ImagesOnce:
@@ -186,3 +190,48 @@ class ImagesOnce:
 def _captions(captions: str | list[str]) -> list[str]:
     """Items as clip-benchmark's data sets give them."""
     return [captions] if isinstance(captions, str) else captions
+
+
+def few_shot_accuracy(
+    train: torch.Tensor, train_labels: torch.Tensor, test: torch.Tensor, test_labels: torch.Tensor, classes: int
+) -> float:
+    """Share of the test images [n, d] whose class is found by a classifier fitted to the training images [m, d].
+
+    clip-benchmark's own linear probe runs on GPUs alone, is trained by SGD, and encodes all images anew; the paper's
+    (big_vision's) is ridge regression in closed form, with no learning rate and no chance in it. So data sets and
+    splits are clip-benchmark's, and the classifier is the paper's: targets of ±1, standardised embeddings, a bias that
+    is hardly regularised, λ = 1,024.
+    """
+    train, test = train.double(), test.double()
+    mean, deviation = train.mean(0), train.std(0, correction=0) + LEAST_DEVIATION
+    inputs, questions = (_with_bias((features - mean) / deviation) for features in (train, test))
+    targets = 2 * torch.nn.functional.one_hot(train_labels, classes).double() - 1
+    squares = inputs.T @ inputs
+    squares.diagonal().add_(REGULARISATION)
+    weights = torch.linalg.solve(squares, inputs.T @ targets)  # [d + 1, classes]
+    return ((questions @ weights).argmax(1) == test_labels).double().mean().item()
+
+
+def _with_bias(features: torch.Tensor) -> torch.Tensor:
+    return torch.cat([features, features.new_full((len(features), 1), BIAS_FEATURE)], dim=1)
+
+
+def first_of_each_class(dataset: Any, shots: int, classes: int, name: str) -> Iterator[tuple[Any, int]]:
+    """(image, class) of the first so many of each class, in the data set's order.
+
+    Reading ends as soon as all classes are full, and where the data set tells its labels, only the chosen images are
+    decoded. Raises InputError where a class has too few.
+    """
+    labels = getattr(dataset, "targets", None)
+    samples = dataset if labels is None else ((number, label) for number, label in enumerate(labels))
+    counts: Counter[int] = Counter()
+    for image, label in samples:
+        if counts[int(label)] == shots:
+            continue
+        counts[int(label)] += 1
+        yield (image if labels is None else dataset[image][0]), int(label)
+        if counts.total() == shots * classes:
+            return
+    least = min(counts[label] for label in range(classes))
+    advice = f"use {name}:{least}-shot" if least else "its training split lacks a class"
+    raise InputError(f"--eval {name}:{shots}-shot: a class has only {least} images to train on; {advice}")

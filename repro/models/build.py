@@ -155,3 +155,51 @@ def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:
         tokenizer.save_pretrained(folder)
     except OSError as error:
         raise InputError(f"model: tokenizer '{name}' could not be downloaded from the hub: {error}") from None
+
+
+class BottleneckedEmbedding(torch.nn.Module):
+    """The bottlenecked token embedding of a large vocabulary: a table of K columns, then K × width (section 4.3).
+
+    In place of an nn.Embedding(N, width) it holds N·K + K·width numbers. Training learns both factors, and checkpoints
+    to resume from hold both; final weights hold their product, the plain table that open_clip and clip-benchmark know.
+
+    Drawn from torch's random state. The table starts with the standard deviation σ of the one that it replaces
+    (open_clip's: 0.02) and the K × width matrix with 1/√K, so that of their product is σ, too: √K · σ · 1/√K.
+    """
+
+    def __init__(self, replaced: torch.nn.Embedding, columns: int):
+        super().__init__()
+        rows, width = replaced.weight.shape
+        device = replaced.weight.device
+        self.table = torch.nn.Embedding(rows, columns, device=device)
+        self.projection = torch.nn.Linear(columns, width, bias=False, device=device)
+        torch.nn.init.normal_(self.table.weight, std=replaced.weight.std().item())
+        torch.nn.init.normal_(self.projection.weight, std=columns**-0.5)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[m, L] → [m, L, width]"""
+        return self.projection(self.table(tokens))
+
+    @torch.no_grad()
+    def product(self) -> torch.Tensor:
+        """The one table that gives the same embeddings, [N, width]."""
+        return self.table.weight @ self.projection.weight.T
+
+
+def bottleneck_tokens(model: torch.nn.Module, columns: int, where: str = "model") -> None:
+    """Replace the token embedding of an open_clip model by one of so many columns. Raises InputError."""
+    text = getattr(model, "text", model)  # CustomTextCLIP's text tower; CLIP has its parts itself
+    embedding = getattr(text, "token_embedding", None)
+    if not isinstance(embedding, torch.nn.Embedding):
+        raise InputError(f"{where}: token_bottleneck {columns}: its text tower has no token embedding of open_clip's")
+    text.token_embedding = BottleneckedEmbedding(embedding, columns)
+
+
+def stock_weights(model: torch.nn.Module) -> dict[str, Any]:
+    """The model's weights as stock open_clip has them: a bottleneck's factors are multiplied."""
+    weights = model.state_dict()
+    for name, module in model.named_modules():
+        if isinstance(module, BottleneckedEmbedding):
+            del weights[f"{name}.table.weight"], weights[f"{name}.projection.weight"]
+            weights[f"{name}.weight"] = module.product()
+    return weights

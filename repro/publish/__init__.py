@@ -18,7 +18,7 @@ from repro import results
 from repro.config.errors import InputError, nearest
 from repro.config.files import write_text
 from repro.data.network import retried
-from repro.publish import card, sweep_tables
+from repro.publish import card
 from repro.report import markup
 
 MARK = "written by repro publish"
@@ -136,7 +136,7 @@ def _readable(tables: card.Tables, of_runs: card.Tables) -> dict[str, str]:
     """tables/<name>.md and .tex of each sweep and each measurement."""
     files = {}
     for name, table in tables.items():
-        shown = sweep_tables.summary(table) if name in of_runs else sweep_tables.measurement(table)
+        shown = card.summary(table) if name in of_runs else card.measurement(table)
         if name.endswith(KINDS) or shown.empty:
             continue
         caption = f"{card.title(name)}. {card.caption(table)}" if name in of_runs else f"{card.title(name)}."

@@ -23,8 +23,7 @@ from repro.config.files import FULL, PACKAGE, CorruptRun, write_json
 from repro.config.hardware import processor_and_cores
 from repro.config.spec import RunSpec
 from repro.data.eval_sets import language_means
-from repro.evaluate import evaluate
-from repro.evaluate.released import evaluate_released
+from repro.evaluate import evaluate, evaluate_released
 from repro.models import pretrained
 from repro.runs import liveness, ownership
 from repro.runs.directory import RunDirectory

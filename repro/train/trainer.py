@@ -18,8 +18,8 @@ from repro.data.pairs import PairBatch
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting
 from repro.models import build
+from repro.models.build import bottleneck_tokens, stock_weights
 from repro.models.pretrained import VISUAL, image_tower_weights, load_image_tower
-from repro.models.token_bottleneck import bottleneck_tokens, stock_weights
 from repro.runs.directory import RunDirectory
 from repro.runs.liveness import WAITING, activity
 from repro.train import distributed

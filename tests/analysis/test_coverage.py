@@ -6,7 +6,7 @@ from scipy.stats import binom
 
 from benchmarks.coverage import INVERSION, compare
 from repro.results.stats.crossing import crossings, intervals
-from repro.results.stats.noise import Cells, Noise
+from repro.results.stats.differences import Cells, Noise
 from repro.results.stats.saturation import differences_beyond
 
 

@@ -10,8 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks import grid_runs
 from repro.cli import main
-from repro.cli.options import CommandWithSeveral, Several
-from repro.cli.select import select
+from repro.cli.options import CommandWithSeveral, Several, select
 from repro.runs.directory import RunDirectory
 
 

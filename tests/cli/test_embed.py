@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from repro.cli import main
 from repro.data.embeddings import Embeddings
 from repro.models import build
+from repro.models.embed import config_for
 from repro.models.model_config import read_config
 from repro.models.pretrained import tower_identity
-from repro.models.tower_config import config_for
 
 
 @pytest.fixture(scope="module")

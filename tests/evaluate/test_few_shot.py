@@ -11,7 +11,7 @@ import torch
 
 from repro.config.errors import InputError
 from repro.data.eval_sets import check_eval, evaluated
-from repro.evaluate import evaluate, few_shot
+from repro.evaluate import classification, evaluate
 from repro.models import build
 from repro.runs.directory import RunDirectory
 from repro.world import source
@@ -56,10 +56,10 @@ def test_the_classifier_is_the_closed_form_of_ridge_regression():
     )
     inputs, questions = (np.c_[x, np.full(len(x), 100.0)] for x in (inputs, questions))
     targets = np.where(labels.numpy()[:, None] == np.arange(4), 1.0, -1.0)
-    below = np.sqrt(few_shot.REGULARISATION) * np.eye(7)
+    below = np.sqrt(classification.REGULARISATION) * np.eye(7)
     weights, *_ = np.linalg.lstsq(np.r_[inputs, below], np.r_[targets, np.zeros((7, 4))], rcond=None)
     expected = ((questions @ weights).argmax(1) == np.arange(100) % 4).mean()
-    assert few_shot.accuracy(train, labels, test, torch.arange(100) % 4, 4) == pytest.approx(expected)
+    assert classification.few_shot_accuracy(train, labels, test, torch.arange(100) % 4, 4) == pytest.approx(expected)
     assert 0.5 < expected < 1
 
 
@@ -73,7 +73,7 @@ def test_the_first_of_each_class_are_chosen_and_the_others_not_decoded():
             decoded.append(number)
             return f"image {number}", self.targets[number]
 
-    assert list(few_shot.first_of_each_class(Images(), 2, 2, "x")) == [
+    assert list(classification.first_of_each_class(Images(), 2, 2, "x")) == [
         ("image 0", 0),
         ("image 1", 0),
         ("image 2", 1),
@@ -81,10 +81,10 @@ def test_the_first_of_each_class_are_chosen_and_the_others_not_decoded():
     ]
     assert decoded == [0, 1, 2, 4]
     stream = iter([("a", 1), ("b", 0), ("c", 0), ("never read", 0)])
-    assert list(few_shot.first_of_each_class(stream, 1, 2, "x")) == [("a", 1), ("b", 0)]
+    assert list(classification.first_of_each_class(stream, 1, 2, "x")) == [("a", 1), ("b", 0)]
     assert next(stream) == ("c", 0)
     with pytest.raises(InputError, match="x:9-shot: a class has only 3 images to train on; use x:3-shot"):
-        list(few_shot.first_of_each_class(Images(), 9, 2, "x"))
+        list(classification.first_of_each_class(Images(), 9, 2, "x"))
 
 
 def test_the_world_gets_its_training_split_beside_what_it_holds(tmp_path):

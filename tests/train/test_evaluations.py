@@ -12,8 +12,8 @@ from repro.config.errors import EvaluationFailed, Interrupted
 from repro.evaluate import evaluate
 from repro.models import build
 from repro.runs.directory import RunDirectory
-from repro.train import evaluations
-from repro.train.evaluations import cut_evaluations, evaluation_steps
+from repro.train import loop
+from repro.train.loop import cut_evaluations, evaluation_steps
 from tests.drill.conftest import eval_folder
 from tests.ranks import on_ranks
 from tests.train.runs import CPU, StopAfter, assert_same_bits, trained
@@ -29,14 +29,14 @@ def small(tmp_path) -> str:
 def evaluated(monkeypatch) -> list[str]:
     """The folders that evaluations on the way went to, in order."""
     found: list[str] = []
-    real = evaluations.evaluate_towers
+    real = loop.evaluate_towers
 
     def noted(load, names, evals, output, device, **options):
         found.append(output.name)
         torch.rand(3)  # as a loader with workers draws
         return real(load, names, evals, output, device, **options)
 
-    monkeypatch.setattr(evaluations, "evaluate_towers", noted)
+    monkeypatch.setattr(loop, "evaluate_towers", noted)
     return found
 
 
@@ -153,7 +153,7 @@ def test_the_time_of_an_evaluation_counts_in_no_speed(make_spec, tmp_path, small
         time.sleep(1)
         return {}
 
-    monkeypatch.setattr(evaluations, "evaluate_towers", slow)
+    monkeypatch.setattr(loop, "evaluate_towers", slow)
     _, result = trained(make_spec(evals=(small,), evaluate_at=(128, 256, 384)), tmp_path / "a")
     assert result["step_seconds"] * (result["steps"] - 1) < 3
     assert result["checkpoint_share"] == 0

@@ -16,7 +16,7 @@ import pandas as pd
 
 from repro.report.inputs import Inputs
 from repro.results import tables
-from repro.results.stats.noise import pooled_noise
+from repro.results.stats.differences import pooled_noise
 
 MARGIN = 0.5
 """Points within which accuracies count as the same, where a claim is that they are."""

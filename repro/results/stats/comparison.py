@@ -14,8 +14,7 @@ from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.config.units import format_batch_size
 from repro.loss.registry import LOSSES
-from repro.results.stats.differences import measured, tested
-from repro.results.stats.noise import default_by
+from repro.results.stats.differences import default_by, measured, tested
 from repro.results.tables import SPLITS, batch_sizes, placed, signed, split
 
 PAIR = ("loss_a", "loss_b")

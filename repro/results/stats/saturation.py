@@ -16,14 +16,20 @@ from repro.results.stats.crossing import crossings, intervals, may_be_best
 from repro.results.stats.differences import (
     LEAST_MARGIN,
     LEVEL,
+    POOLED,
+    UNKNOWN,
+    Cells,
+    Noise,
+    default_by,
     half_width,
     holm,
+    measured_series,
     noises_of,
     p_difference,
     p_equal,
+    published_noise,
     verdicts,
 )
-from repro.results.stats.noise import POOLED, UNKNOWN, Cells, Noise, default_by, measured_series, published_noise
 from repro.results.tables import batch_sizes, missing, part_of, placed, signed
 
 REFERENCE = 32_768
