@@ -31,7 +31,8 @@ class MissingFile(CorruptRun):
 def write_atomically(file: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `file`, sync it to disk, and rename it into place."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    # A name of its own, so that a process that lost the file cannot write into its successor's.
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".unfinished")
     os.close(handle)
     temporary = Path(name)
     try:

@@ -14,6 +14,7 @@ tokens-<tokenizer>.npy [N, L] int32, and tokens-<tokenizer>.json once all are ma
 records/<name>/00012   finished blocks
 """
 
+import contextlib
 import errno
 import io
 import mmap
@@ -29,9 +30,10 @@ import numpy as np
 import torch
 
 from repro.config.errors import BadData, InputError
-from repro.config.files import CorruptRun, full_disk_named, read_object, write_atomically, write_text
+from repro.config.files import CorruptRun, full_disk_named, read_object, write_text
 from repro.data.corruption import Corruption
 from repro.data.pairs import MOST_SUBSTITUTES, PairBatch, SampleOrder
+from repro.data.shards import write_arrays
 
 FORMAT = 1
 BLOCK = 8192
@@ -85,20 +87,13 @@ class RowsFile:
         found = {path.name for path in self.records.glob("[0-9]*")} if self.records.is_dir() else set()
         return [block for block in range(blocks(self.shape[0])) if f"{block:05d}" not in found]
 
-    def _opened(self) -> "_Descriptor":
-        return _Descriptor(self.file)
-
-
-class _Descriptor:
-    def __init__(self, file: Path):
-        self.file = file
-
-    def __enter__(self) -> int:
-        self.descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
-        return self.descriptor
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.descriptor)
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def blocks(count: int) -> int:
@@ -118,14 +113,8 @@ def write_captions(folder: Path, block: int, captions: Sequence[str], bad: dict[
         "bad": np.array(list(bad), np.int64),
         "reasons": np.array(list(bad.values()), dtype=np.str_),
     }
-    file = folder / "captions" / f"{block:05d}.npz"
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-
     with full_disk_named(folder):
-        write_atomically(file, write)
+        write_arrays(folder / "captions" / f"{block:05d}.npz", **arrays)
 
 
 def read_captions(folder: Path, block: int) -> tuple[list[str], dict[int, str]]:

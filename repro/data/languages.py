@@ -6,17 +6,16 @@ language, whoever reads the sample. A sample that lacks it shows the next of the
 are patchy, and the image is as good; a sample with none of them is bad.
 """
 
+import contextlib
 import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from repro.config.errors import InputError, nearest
-from repro.data.shards import ShardIndex
+from repro.data.shards import ShardIndex, evenly, read_range
 
 LOOKED_AT = 512
 """Samples of a data set, evenly spread, that are read before a run to see which languages it has."""
@@ -75,27 +74,8 @@ def check_languages(data: str, languages: Sequence[str], shares: Mapping[str, fl
 
 def shares_of_languages(files: list[Path], indexes: list[ShardIndex]) -> dict[str, float]:
     """Language → share of the samples looked at that have a caption in it, the most frequent first."""
-    looked_at, found = 0, Counter()
-    for content in _some_json(files, indexes):
-        looked_at += 1
-        try:
-            found.update(captions_in(content).keys())
-        except ValueError:
-            continue
-    return {language: count / looked_at for language, count in found.most_common()}
-
-
-def _some_json(files: list[Path], indexes: list[ShardIndex]) -> Iterator[bytes]:
-    """The .json of samples at even distances over all shards; b"{}" of those without."""
-    ends = np.cumsum([len(index) for index in indexes])
-    places = np.linspace(0, ends[-1] - 1, min(LOOKED_AT, int(ends[-1]))).round().astype(np.int64)
-    shards = np.searchsorted(ends, places, side="right")
-    for shard, place in zip(shards.tolist(), places.tolist(), strict=True):
-        index = indexes[shard]
-        offset, size = index.json[place - (ends[shard] - len(index))].tolist()
-        if not size:
-            yield b"{}"
-            continue
-        with files[shard].open("rb") as file:
-            file.seek(offset)
-            yield file.read(size)
+    places, found = evenly([len(index) for index in indexes], LOOKED_AT), Counter()
+    for shard, sample in places:
+        with contextlib.suppress(ValueError):
+            found.update(captions_in(read_range(files[shard], indexes[shard].json[sample]) or b"{}").keys())
+    return {language: count / len(places) for language, count in found.most_common()}

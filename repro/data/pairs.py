@@ -12,10 +12,10 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -287,6 +287,18 @@ def local_positions(step: int, batch_size: int, rank: int, ranks: int, chunk: in
         yield range(first, min(first + chunk, start + local))
 
 
+def loaded(data: torch.utils.data.Dataset, ranges: Iterable[range], workers: int) -> Iterator[Any]:
+    """What the data hold at these ranges, in order; read ahead by workers where there are some."""
+    # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
+    of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
+    # A generator of its own: each start of a loader draws a number, and a resumed run starts one more.
+    return iter(
+        torch.utils.data.DataLoader(
+            data, sampler=ranges, batch_size=None, num_workers=workers, generator=torch.Generator(), **of_workers
+        )
+    )
+
+
 def batches(
     pairs: "Pairs | EmbeddedPairs", *, first_step: int, steps: int, batch_size: int, rank: int, ranks: int, workers: int
 ) -> Iterator[PairBatch]:
@@ -296,13 +308,7 @@ def batches(
         for step in range(first_step, steps)
         for chunk in local_positions(step, batch_size, rank, ranks, pairs.chunk)
     )
-    # Forked, where Python would spawn (macOS, 3.14): resize and tokenize are functions that cannot be pickled.
-    of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
-    # A generator of its own: each start of a loader draws a number, and a resumed run starts one more.
-    loader = torch.utils.data.DataLoader(
-        pairs, sampler=ranges, batch_size=None, num_workers=workers, generator=torch.Generator(), **of_workers
-    )
-    chunks = iter(loader)
+    chunks = loaded(pairs, ranges, workers)
     per_step = len(list(local_positions(0, batch_size, rank, ranks, pairs.chunk)))
     for _ in range(first_step, steps):
         found = [next(chunks) for _ in range(per_step)]

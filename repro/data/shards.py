@@ -246,13 +246,34 @@ def open_index(file: Path) -> ShardIndex:
             str(arrays["broken"]),
         )
     index = scan(file)
+    write_arrays(kept, **vars(index))
+    return index
+
+
+def write_arrays(file: Path, **arrays: np.ndarray) -> None:
+    """A .npz, whole or not there."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as stream:
-            np.savez(stream, **vars(index))
+            np.savez(stream, **arrays)
 
-    write_atomically(kept, write)
-    return index
+    write_atomically(file, write)
+
+
+def evenly(sizes: list[int], samples: int | None) -> list[tuple[int, int]]:
+    """(shard, number in it) of so many samples at even distances over all shards, in order; None for all."""
+    total = sum(sizes)
+    positions = np.linspace(0, total - 1, min(samples or total, total)).round().astype(np.int64)
+    ends = np.cumsum(sizes)
+    shards = np.searchsorted(ends, positions, side="right")
+    return list(zip(shards.tolist(), (positions - (ends - sizes)[shards]).tolist(), strict=True))
+
+
+def read_range(file: Path, place: np.ndarray) -> bytes:
+    """The bytes of one of an index's ranges."""
+    with file.open("rb") as stream:
+        stream.seek(int(place[0]))
+        return stream.read(int(place[1]))
 
 
 def _fetch(url: str) -> Path:

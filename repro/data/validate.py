@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from repro.data.pairs import Pairs, SampleOrder, UnusableSample
-from repro.data.shards import JSON, Progress, ShardIndex, count_unusable, list_shards, open_shards
+from repro.data.shards import JSON, Progress, ShardIndex, count_unusable, evenly, list_shards, open_shards
 
 CONTEXT_LENGTHS = (16, 64)
 """Tokens that a text tower reads, of the laptop recipe and of the paper; what is longer is cut."""
@@ -115,15 +115,6 @@ def scanned(files: list[Path], indexes: list[ShardIndex]) -> Scanned:
 
 def spread(values: np.ndarray) -> Spread:
     return Spread(float(np.min(values)), float(np.median(values)), float(np.max(values)))
-
-
-def evenly(sizes: list[int], samples: int | None) -> list[tuple[int, int]]:
-    """(shard, number in it) of so many samples at even distances over all shards, in order; None for all."""
-    total = sum(sizes)
-    positions = np.linspace(0, total - 1, min(samples or total, total)).round().astype(np.int64)
-    ends = np.cumsum(sizes)
-    shards = np.searchsorted(ends, positions, side="right")
-    return list(zip(shards.tolist(), (positions - (ends - sizes)[shards]).tolist(), strict=True))
 
 
 def look(

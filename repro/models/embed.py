@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from repro.config.errors import InputError, nearest
-from repro.config.files import CorruptRun, cache_folder, full_disk_named, read_object, write_atomically, write_json
+from repro.config.files import CorruptRun, cache_folder, full_disk_named, read_object, write_json
 from repro.config.spec import RunSpec
 from repro.config.units import format_seconds
 from repro.data import embeddings as folders
 from repro.data.embeddings import Embeddings, RowsFile
-from repro.data.pairs import Pairs, SampleOrder, UnusableSample
-from repro.data.shards import Progress, count_unusable, list_shards, open_shards
+from repro.data.pairs import Pairs, SampleOrder, UnusableSample, loaded
+from repro.data.shards import Progress, count_unusable, list_shards, open_shards, write_arrays
 from repro.models import build
 from repro.models import pretrained as weights
 from repro.models.model_config import context_length, read_config, tokenizer_fingerprint
@@ -156,14 +156,10 @@ def _embed_block(
 ) -> tuple[list[str], dict[int, str], np.ndarray]:
     """Captions, bad samples and rows of one block."""
     ranges = [numbers[first : first + batch_size] for first in range(0, len(numbers), batch_size)]
-    of_workers = {"prefetch_factor": 4, "multiprocessing_context": "fork"} if workers else {}
-    loader = torch.utils.data.DataLoader(
-        _Numbered(pairs), sampler=ranges, batch_size=None, num_workers=workers, **of_workers
-    )
     captions: list[str] = []
     bad: dict[int, str] = {}
     rows = np.zeros((len(numbers), dim), np.float16)
-    for some, (images, of_some, bad_of_some) in zip(ranges, loader, strict=True):
+    for some, (images, of_some, bad_of_some) in zip(ranges, loaded(_Numbered(pairs), ranges, workers), strict=True):
         captions += of_some
         bad |= bad_of_some
         if images is not None:
@@ -244,14 +240,9 @@ def _finish(
     for block in range(folders.blocks(shape[0])):
         bad |= folders.read_captions(folder, block)[1]
     numbers = sorted(bad)
-
-    def write_bad(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            reasons = np.array([bad[number] for number in numbers], dtype=np.str_)
-            np.savez(stream, numbers=np.array(numbers, np.int64), reasons=reasons)
-
+    reasons = np.array([bad[number] for number in numbers], dtype=np.str_)
     with full_disk_named(folder):
-        write_atomically(folder / "bad.npz", write_bad)
+        write_arrays(folder / "bad.npz", numbers=np.array(numbers, np.int64), reasons=reasons)
         write_json(folder / "model.json", read_config(model)[0])
         _record_tokens(folder, model)
         content = {"format": folders.FORMAT, **identity, "count": shape[0], "dim": shape[1], "bad_samples": len(bad)}

@@ -14,16 +14,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
-
-import numpy as np
 
 from repro.config.errors import InputError
 from repro.config.files import PACKAGE, write_json
 from repro.data.languages import captions_in
 from repro.data.pairs import UnusableSample, parse_caption
-from repro.data.shards import ShardIndex, list_shards, open_shards
-from repro.data.validate import evenly
+from repro.data.shards import ShardIndex, evenly, list_shards, open_shards, read_range
 from repro.models.model_config import read_config
 from repro.world import write as shapes
 
@@ -137,15 +133,10 @@ def make(pattern: str, model: str, tokens: int, samples: int, out: Path) -> int:
 def _captions(files: list[Path], indexes: list[ShardIndex], samples: int) -> Iterator[str]:
     """Captions of samples spread evenly over the shards: in all languages that a sample has, or its one caption."""
     for shard, sample in evenly([len(index) for index in indexes], samples):
-        index = indexes[shard]
-        with contextlib.suppress(UnusableSample, ValueError), files[shard].open("rb") as file:
-            of_all = captions_in(_bytes(file, index.json[sample]) or b"{}")
-            yield from of_all.values() or (parse_caption(_bytes(file, index.caption[sample]), index.kind[sample]),)
-
-
-def _bytes(file: BinaryIO, place: np.ndarray) -> bytes:
-    file.seek(int(place[0]))
-    return file.read(int(place[1]))
+        file, index = files[shard], indexes[shard]
+        with contextlib.suppress(UnusableSample, ValueError):
+            of_all = captions_in(read_range(file, index.json[sample]) or b"{}")
+            yield from of_all.values() or (parse_caption(read_range(file, index.caption[sample]), index.kind[sample]),)
 
 
 def _write(merges: list[Pair], file: Path) -> None:

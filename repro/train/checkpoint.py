@@ -5,16 +5,14 @@ A file gets a temporary name, is hashed on the way, synced and renamed. Its sha2
 with a warning, and the one before is taken.
 """
 
-import contextlib
 import errno
 import hashlib
 import json
 import logging
 import os
 import pickle
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +21,7 @@ from typing import Any, BinaryIO, Self
 import torch
 
 from repro.config.errors import InputError
-from repro.config.files import full_disk_named, sync_folder
+from repro.config.files import full_disk_named, sync_folder, write_atomically, write_text
 from repro.models.build import WEIGHTS_NAME
 from repro.train.state import size_bytes
 
@@ -105,14 +103,17 @@ class Checkpoints:
     def _put(self, file: Path, state: Any) -> None:
         self.check_owner()
         self._remove_leftovers()
-        with full_disk_named(file, size_bytes(state)), _unfinished(file) as temporary:
+
+        def write(temporary: Path) -> None:
             with temporary.open("wb") as target:
                 digest = _serialize(state, target)
                 target.flush()
                 os.fsync(target.fileno())
             self.check_owner()
             _put_text(_sidecar(file), f"{digest}  {file.name}\n")
-            temporary.rename(file)
+
+        with full_disk_named(file, size_bytes(state)):
+            write_atomically(file, write)
             sync_folder(file.parent)
 
     def _files(self) -> list[Path]:
@@ -158,30 +159,9 @@ def _serialize(state: Any, target: BinaryIO) -> str:
     return hashing.sha256.hexdigest()
 
 
-@contextlib.contextmanager
-def _unfinished(file: Path) -> Iterator[Path]:
-    """A temporary file beside `file`, gone at the end unless it was renamed.
-
-    Each has a name of its own, so that a process that lost the run cannot write into its successor's.
-    """
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".unfinished")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        temporary.chmod(0o644)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _put_text(file: Path, text: str) -> None:
-    with _unfinished(file) as temporary:
-        with temporary.open("w") as target:
-            target.write(text)
-            target.flush()
-            os.fsync(target.fileno())
-        temporary.rename(file)
-        sync_folder(file.parent)
+    write_text(file, text)
+    sync_folder(file.parent)
 
 
 def _sidecar(file: Path) -> Path:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from repro.cli import main
-from repro.data.validate import Sample, contact_sheet, evenly
+from repro.data.shards import evenly
+from repro.data.validate import Sample, contact_sheet
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
