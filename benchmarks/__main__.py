@@ -37,8 +37,7 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/train.csv"), show_default=True)
 def train(data: str, batch_size: str, examples: str, peer_python: Path | None, out: Path, **settings: int) -> None:
     """Examples a second of one model on the same shards: ours, and open_clip's trainer where --peer-python is given."""
-    from benchmarks import trainers
-    from repro.bench import record
+    from benchmarks import fresh, trainers
     from repro.config.units import parse_batch_size, parse_examples
     from repro.world.source import is_shapes, make_world
 
@@ -50,9 +49,9 @@ def train(data: str, batch_size: str, examples: str, peer_python: Path | None, o
         peer_python=peer_python,
         **settings,
     )
-    record.write(table, out)
+    fresh.write(table, out)
     reference = trainers.OPEN_CLIP if peer_python else trainers.OURS_DECODING
-    _print(record.summary(table, "examples_per_second", reference), out)
+    _print(fresh.summary(table, "examples_per_second", reference), out)
 
 
 @main.command(cls=CommandWithSeveral, short_help="Peak memory of a run against its batch size.")
@@ -63,12 +62,12 @@ def train(data: str, batch_size: str, examples: str, peer_python: Path | None, o
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/memory.csv"), show_default=True)
 def memory(batch_size: tuple[str, ...], micro_batch: str, loss: str, data: str, out: Path) -> None:
     """Peak memory of a laptop run at each batch size, and its ratio to the first."""
+    from benchmarks import fresh
     from benchmarks import memory as measuring
-    from repro.bench import record
     from repro.config.units import parse_batch_size
 
     table = measuring.compare([parse_batch_size(b) for b in batch_size], parse_batch_size(micro_batch), loss, data)
-    record.write(table, out)
+    fresh.write(table, out)
     _print(table, out)
 
 
@@ -134,12 +133,12 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
     """Seconds of whole commands (sweep --dry-run, status, collect …), and their calls of SLURM's where one answers."""
     import tempfile
 
+    from benchmarks import fresh
     from benchmarks import grid as measuring
-    from repro.bench import record
 
     with tempfile.TemporaryDirectory(prefix="repro-grid-") as folder:
         table = measuring.compare(Path(folder), runs, collected, repeats, click.echo)
-    record.write(table, out)
+    fresh.write(table, out)
     _print(measuring.summary(table), out)
 
 
@@ -149,11 +148,10 @@ def grid(runs: int, collected: int, repeats: int, out: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results/bench/saturation.csv"), show_default=True)
 def coverage_(simulations: int, bootstraps: int, out: Path) -> None:
     """Coverage of the 95 % intervals by shape, batch sizes, noise and seeds; docs/saturation.md explains them."""
-    from benchmarks import coverage
-    from repro.bench import record
+    from benchmarks import coverage, fresh
 
     table = coverage.compare(simulations, bootstraps)
-    record.write(table, out)
+    fresh.write(table, out)
     _print(coverage.summary(table), out)
 
 

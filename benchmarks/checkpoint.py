@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from repro.bench.record import run_command, run_fresh
+from benchmarks.fresh import run_fresh
+from repro.bench.record import run_command
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.config.sweep import Overrides, expand, load_sweep

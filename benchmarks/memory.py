@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro.bench.record import run_fresh
+from benchmarks.fresh import run_fresh
 from repro.config.sweep import Overrides, expand, load_sweep
 from repro.launch.complete import complete, prepare_data
 

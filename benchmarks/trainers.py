@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from repro.bench.record import interleave, run_fresh
+from benchmarks.fresh import interleave, run_fresh
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.config.units import format_examples

@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 
 from repro.config.errors import InputError
-from repro.results import sources
+from repro.results import tables
 
 
 def test_the_paper_is_a_table_of_runs():
-    table = sources.load("paper")
+    table = tables.load("paper")
 
     assert table["run_id"].is_unique
     assert set(table["origin"]) == {"paper"}
@@ -17,13 +17,13 @@ def test_the_paper_is_a_table_of_runs():
 
 
 def test_one_of_its_tables_holds_its_numbers():
-    table = sources.load("paper:table-5").set_index(["loss", "batch_size", "examples_seen"])
+    table = tables.load("paper:table-5").set_index(["loss", "batch_size", "examples_seen"])
 
     assert table.loc[("softmax", 98304, 9e9), "imagenet1k/acc1"] == pytest.approx(0.732)
 
 
 def test_languages_are_columns_and_their_mean_is_the_papers():
-    table = sources.load("paper:table-9").set_index(["batch_size", "examples_seen"])
+    table = tables.load("paper:table-9").set_index(["batch_size", "examples_seen"])
 
     row = table.loc[(32768, 3e10)]
     assert row["crossmodal3600_mean/text_retrieval_recall@1"] == pytest.approx(0.474)
@@ -46,7 +46,7 @@ def test_a_csv_is_ours_or_the_papers_form(tmp_path):
     ).to_csv(long, index=False)
 
     for file in (ours, long):
-        (row,) = sources.load(str(file)).to_dict("records")
+        (row,) = tables.load(str(file)).to_dict("records")
         assert (row["loss"], row["batch_size"], row["set/acc1"], row["status"]) == ("sigmoid", 64, 0.5, "finished")
 
 
@@ -63,12 +63,12 @@ def test_what_is_no_table_of_results_says_what_was_expected(tmp_path, name, text
     (tmp_path / "results.csv").write_text(text or "")
 
     with pytest.raises(InputError, match=message):
-        sources.load(str(tmp_path / name))
+        tables.load(str(tmp_path / name))
 
 
 def test_a_table_that_the_paper_has_not_is_named_with_the_nearest():
     with pytest.raises(InputError, match="the paper has no 'table-55'; the nearest is 'table-5'"):
-        sources.load("paper:table-55")
+        tables.load("paper:table-55")
 
 
 LONG = "source,loss,batch_size,seed,dataset,metric,value\n"
@@ -78,7 +78,7 @@ def test_numbers_in_the_papers_form_are_the_papers_only_if_they_are_its_own(tmp_
     for name in ("theirs.csv", "paper.csv"):
         (tmp_path / name).write_text(f"{LONG}x,sigmoid,64,0,set,acc1_percent,50\nx,sigmoid,64,1,set,acc1_percent,52\n")
 
-    theirs, paper = (sources.load(str(tmp_path / name)) for name in ("theirs.csv", "paper.csv"))
+    theirs, paper = (tables.load(str(tmp_path / name)) for name in ("theirs.csv", "paper.csv"))
 
     assert set(theirs["origin"]) == {"theirs"} and set(paper["origin"]) == {"paper.csv"}
     assert list(theirs["seed"]) == [0, 1]
@@ -90,4 +90,4 @@ def test_text_where_the_papers_form_has_a_number_is_named_with_its_row(tmp_path)
     file.write_text(f"{LONG}x,sigmoid,64,0,set,acc1_percent,50\nx,sigmoid,64,1,set,acc1_percent,about 52\n")
 
     with pytest.raises(InputError, match=r"long.csv, row 2: value is 'about 52'; expected a number in percent"):
-        sources.load(str(file))
+        tables.load(str(file))

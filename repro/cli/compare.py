@@ -37,11 +37,10 @@ def compare(
     A and B are a CSV, paper, one table of it (paper:table-5), or a sweep with runs. Rows match on what both have; what
     that was is said, and which rows have no partner.
     """
-    from repro.results import sources
     from repro.results.stats import comparison
-    from repro.results.tables import with_mean_recall
+    from repro.results.tables import load, with_mean_recall
 
-    tables = [with_mean_recall(sources.load(name, runs)) for name in (a, b)]
+    tables = [with_mean_recall(load(name, runs)) for name in (a, b)]
     pairs = _pairs(tables, (a, b), metrics)
     _check_columns(tables, by)
     found = comparison.matching(*tables, by or None)
@@ -296,11 +295,11 @@ def saturation(
         raise InputError(f"--margin {margin:g}: expected more than 0 points, such as 0.5")
     base = parse_batch_size(reference)
     from repro.cli.options import chosen_metrics, chosen_series
-    from repro.results import sources
     from repro.results.stats.comparison import compare_losses
     from repro.results.stats.saturation import analyse
+    from repro.results.tables import load
 
-    loaded, metrics = chosen_metrics(sources.load(table, runs), metrics)
+    loaded, metrics = chosen_metrics(load(table, runs), metrics)
     columns = chosen_series(loaded, by)
     found = [each for metric in metrics for each in analyse(loaded, metric, columns, margin, base)]
     if not found:

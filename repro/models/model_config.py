@@ -72,7 +72,7 @@ def _from_open_clips_folder(name: str) -> dict[str, Any] | None:
 
 
 def check_bottleneck(name: str, columns: int) -> None:
-    """Raises InputError for a model whose token embedding is not open_clip's own (models/token_bottleneck.py), or is no
+    """Raises InputError for a model whose token embedding is not open_clip's own (models/build.py), or is no
     wider than the bottleneck."""
     text_cfg = read_config(name)[0]["model_cfg"]["text_cfg"]
     width = text_cfg.get("width", OPEN_CLIPS_WIDTH)

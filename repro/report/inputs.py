@@ -18,8 +18,8 @@ from repro import results
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
 from repro.config.sweep import Sweep, list_sweeps, load_sweep
-from repro.results import sources, tables
-from repro.results.sources import ORIGIN, PAPER
+from repro.results import tables
+from repro.results.tables import ORIGIN, PAPER
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Inputs:
     @functools.cached_property
     def paper(self) -> pd.DataFrame:
         """The paper's numbers as runs, metrics from 0 to 1; `source` is the table."""
-        return tables.with_mean_recall(sources.published_runs(self.published))
+        return tables.with_mean_recall(tables.published_runs(self.published))
 
     def paper_table(self, source: str) -> pd.DataFrame:
         """One of the paper's tables, with those columns only that it has."""
@@ -147,7 +147,7 @@ def read(
         sweeps = sorted(results.sweeps(runs))
         results.choose_sweep(runs, None)  # says how to make some, where there are none
     parts = [results.load(runs)] if not names else [results.load(runs, sweep) for sweep in sweeps]
-    parts += [sources.load(file) for file in files]
+    parts += [tables.load(file) for file in files]
     parts += _imported(tables_folder / "imported", files)
     table = tables.with_mean_recall(_distinct_rows(parts))
     tables.check_metrics(table, metrics)
@@ -213,7 +213,7 @@ def _imported(folder: Path, named: Sequence[str]) -> list[pd.DataFrame]:
     known = {Path(name).resolve() for name in named}
     for file in (file for file in sorted(folder.glob("*.csv")) if file.resolve() not in known):
         try:
-            table = sources.load(str(file))
+            table = tables.load(str(file))
         except InputError as error:
             logger.warning("%s: left out of the report: %s", file, str(error).removeprefix(f"{file}: "))
             continue

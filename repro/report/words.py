@@ -8,7 +8,7 @@ import pandas as pd
 from repro.config.sweep import stands_in
 from repro.config.units import format_batch_size, format_examples
 from repro.results import tables
-from repro.results.sources import ORIGIN
+from repro.results.tables import ORIGIN
 
 PAPER = "arXiv 2303.15343"
 VERDICTS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from repro.results import sources
+from repro.results import tables
 from tests.report.conftest import run_row
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -28,4 +28,4 @@ RISE_AND_PLATEAU = {32: 30.0, 64: 40.0, 128: 47.0, 256: 50.0, 512: 50.1, 1024: 5
 @pytest.fixture(scope="session")
 def paper():
     """Tables of the paper by name."""
-    return {name: sources.load(f"paper:{name}") for name in ("table-2", "table-5", "table-7", "table-8", "table-9")}
+    return {name: tables.load(f"paper:{name}") for name in ("table-2", "table-5", "table-7", "table-8", "table-9")}

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from repro.config.errors import InputError
-from repro.results import sources
+from repro.results import tables
 from repro.results.stats.comparison import compare, matching
 from tests.analysis.conftest import ACCURACY, IMAGENET, series
 
@@ -46,16 +46,16 @@ def test_the_same_seeds_are_paired_and_others_are_welchs():
 
 def test_a_single_run_of_ours_beside_the_papers_has_a_difference_and_no_interval():
     ours = series({512: 40.0, 1024: 44.0}, seeds=1)
-    found = compared(ours, sources.load("paper:table-5"), ACCURACY, IMAGENET)
+    found = compared(ours, tables.load("paper:table-5"), ACCURACY, IMAGENET)
 
     assert found.rows["b_percent"].tolist() == pytest.approx([51.5, 57.3])
     assert found.rows["low_points"].isna().all()
     assert set(found.rows["verdict"]) == {"cannot tell"}
-    assert "examples_seen" not in matching(ours, sources.load("paper:table-5")).columns
+    assert "examples_seen" not in matching(ours, tables.load("paper:table-5")).columns
 
 
 def test_a_column_that_varies_on_one_side_keeps_its_rows_apart():
-    found = compared(sources.load("paper:table-5"), sources.load("paper:table-7"), IMAGENET)
+    found = compared(tables.load("paper:table-5"), tables.load("paper:table-7"), IMAGENET)
 
     rows = found.rows.set_index(["loss", "optimizer_b"])["difference_points"]
     assert rows.to_dict() == pytest.approx(

@@ -41,9 +41,9 @@ def test_noise_is_not_borrowed_from_another_setup_or_scale(column, other):
 
 
 def test_the_papers_noise_is_never_used_for_our_runs():
-    from repro.results import sources
+    from repro.results import tables
 
-    published = sources.load("paper:table-5").rename(columns={"imagenet1k/acc1": ACCURACY})
+    published = tables.load("paper:table-5").rename(columns={"imagenet1k/acc1": ACCURACY})
     table = pd.concat([series(RISE_AND_PLATEAU, seeds=1), published], ignore_index=True)
 
     sources_of = {each.noise_source for each in analyse(table, ACCURACY) if each.series["scale"] == "laptop"}

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 
 from benchmarks import grid_runs
 from benchmarks.__main__ import main
+from benchmarks.fresh import interleave, summary
 from benchmarks.trainers import logged_rate, open_clip_rate
 from repro import results
-from repro.bench.record import interleave, summary
 from repro.config.errors import InputError
 from repro.models import build
 

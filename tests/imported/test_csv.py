@@ -7,7 +7,7 @@ import pytest
 
 from repro.config.errors import InputError
 from repro.results import importers as imported
-from repro.results import sources
+from repro.results import tables
 
 MAP = {"loss": "objective", "batch_size": "bs", "examples_seen": "samples", "imagenet1k/acc1": "top1"}
 THEIRS = """\
@@ -53,7 +53,7 @@ def test_what_was_imported_is_a_table_like_any_other_and_draws_curves(made, tmp_
     from repro.report import draw
 
     imported.write(imported.read([made("theirs.csv", THEIRS)], mapping=MAP), tmp_path / "out" / "theirs.csv")
-    table = sources.load(str(tmp_path / "out" / "theirs.csv"))
+    table = tables.load(str(tmp_path / "out" / "theirs.csv"))
     axes = draw.accuracy_by_batch_size(table, "imagenet1k/acc1")
 
     assert {line.get_label() for line in axes.lines} == {"sigmoid, 3B", "sigmoid, 9B", "softmax, 3B"}

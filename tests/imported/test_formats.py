@@ -157,9 +157,9 @@ def test_an_evaluation_that_comes_later_joins_its_row(evaluated, tmp_path):
     evaluated("flickr30k", {"image_retrieval_recall@5": 0.5})
     imported.write(imported.read([folder / "1.json"], **said), tmp_path / "x.csv")
 
-    from repro.results import sources
+    from repro.results import tables
 
-    (row,) = sources.load(str(tmp_path / "x.csv")).to_dict("records")
+    (row,) = tables.load(str(tmp_path / "x.csv")).to_dict("records")
     assert (row["imagenet1k/acc1"], row["flickr30k/image_retrieval_recall@5"]) == (0.6, 0.5)
     assert row["source_file"] == "0.json; 1.json"
 

@@ -11,7 +11,7 @@ from repro import results
 from repro.report.claims import claims, evidence
 from repro.report.claims.evidence import Verdict
 from repro.report.inputs import declared
-from repro.results import sources, tables
+from repro.results import tables
 from tests.report.conftest import inputs_of, run_row
 
 ACCURACY = "wds_shapes_objects/acc1"
@@ -183,7 +183,7 @@ def published_as_runs():
     """The paper's curves over batch sizes as runs of ours, three seeds with the noise of its table 7."""
     random = np.random.default_rng(0)
     rows = []
-    for row in sources.load("paper").to_dict("records"):
+    for row in tables.load("paper").to_dict("records"):
         if row["source"] not in ("table-5", "table-8", "table-2", "table-9") or row["note"] == row["note"]:
             continue
         metrics = {name: value for name, value in row.items() if "/" in name and value == value}

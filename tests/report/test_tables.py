@@ -95,10 +95,10 @@ def test_runs_that_all_failed_keep_their_place():
 
 
 def test_published_tables_and_evaluations_on_the_way_are_told_apart_by_columns_of_their_own():
-    from repro.results import sources
+    from repro.results import tables
 
     on_the_way = pd.concat([sweep_table(examples_seen_at=at) for at in (8192, 65536)], ignore_index=True)
 
     assert tables.series_columns(on_the_way) == ["examples_seen_at"]
-    assert tables.series_columns(sources.load("paper:table-6")) == ["learning_rate", "note"]
+    assert tables.series_columns(tables.load("paper:table-6")) == ["learning_rate", "note"]
     assert tables.series_columns(pd.concat([sweep_table(), sweep_table(origin="other-lab")])) == ["origin"]

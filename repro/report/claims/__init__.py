@@ -9,7 +9,7 @@ from repro.config.spec import RunSpec
 from repro.report.claims import batch_size, experiments
 from repro.report.claims.evidence import Part, Verdict, groups, weigh, where
 from repro.report.inputs import Inputs, declared
-from repro.results.sources import ORIGIN
+from repro.results.tables import ORIGIN
 
 JUDGES = vars(batch_size) | vars(experiments)
 """Claim's `judge` → function, for claims that are not comparisons of cells."""

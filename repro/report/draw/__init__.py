@@ -1,9 +1,9 @@
 """Drawing functions for notebooks and reports: a DataFrame in, matplotlib Axes out (`ax=None` makes new ones).
 
 from repro.report import draw
-from repro.results import sources
+from repro.results import tables
 
-ax = draw.accuracy_by_batch_size(sources.load("batch-size"), "wds_shapes_objects/acc1")
+ax = draw.accuracy_by_batch_size(tables.load("batch-size"), "wds_shapes_objects/acc1")
 ax.figure.savefig("accuracy.png", dpi=200)
 """
 
@@ -50,7 +50,7 @@ def accuracy_by_batch_size(
 ) -> Axes:
     """A metric (0 to 1, drawn in percent) against batch size, a line for each loss and series.
 
-    table: of `repro.results.load` or `repro.results.sources.load`; the paper's rows are hollow, imported ones have
+    table: of `repro.results.load` or `repro.results.tables.load`; the paper's rows are hollow, imported ones have
     colours of their own. singles: each run is drawn, and links to its row. origins: names of imported series in the
     order of their colours.
     """

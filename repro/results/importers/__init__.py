@@ -15,7 +15,7 @@ import pandas as pd
 from repro import results
 from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun
-from repro.results import sources
+from repro.results import tables
 from repro.results.importers import big_vision, metric_files, open_clip
 from repro.results.importers.cells import (
     OURS,
@@ -87,8 +87,8 @@ def read(
         except InputError as error:
             problems.append(str(error))
     name = name or _name_of(files[0], found)
-    if slug(name) != name or name.startswith(".") or name == sources.PAPER:
-        raise InputError(f"--name {name}: expected letters, digits and . _ -, and not '{sources.PAPER}', such as mine")
+    if slug(name) != name or name.startswith(".") or name == tables.PAPER:
+        raise InputError(f"--name {name}: expected letters, digits and . _ -, and not '{tables.PAPER}', such as mine")
     for kind, path in dict.fromkeys(found):
         try:
             read_rows, told = readers[kind](path)
@@ -115,8 +115,8 @@ def write(imported: Imported, file: Path) -> dict[str, int]:
     """
     before: dict[str, dict[str, Any]] = {}
     if file.is_file():
-        old = sources.load(str(file))
-        foreign = old[old[sources.ORIGIN] != imported.name] if sources.ORIGIN in old else old
+        old = tables.load(str(file))
+        foreign = old[old[tables.ORIGIN] != imported.name] if tables.ORIGIN in old else old
         if len(foreign):
             raise InputError(
                 f"{file}: holds rows that are not of the import '{imported.name}', such as "
@@ -196,7 +196,7 @@ def _with_values(rows: Sequence[Row], values: Mapping[str, Any]) -> tuple[list[R
             if not is_missing(said := row.values.get(key)) and said != value and (key, said) != ("setup", "released"):
                 overruled.setdefault(f"{key} {said} → {value}", []).append(row.where)
         row.values.update(values)
-        if missing := tuple(key for key in sources.NEEDED if is_missing(row.values.get(key))):
+        if missing := tuple(key for key in tables.NEEDED if is_missing(row.values.get(key))):
             lacking.setdefault(missing, []).append(row.where)
         else:
             complete.append(row)
@@ -218,14 +218,14 @@ def _named(rows: Sequence[Row], name: str) -> tuple[list[dict[str, Any]], list[s
         if number and "seed" not in values:
             numbered.add(row.where)
         run_id = "-".join([name, *row.identity, *([str(number + 1)] if number else [])])
-        named.append({"run_id": run_id, "sweep": name, sources.ORIGIN: name, "seed": number} | values)
+        named.append({"run_id": run_id, "sweep": name, tables.ORIGIN: name, "seed": number} | values)
     note = f"{listed(sorted(numbered))}: no seed is said; rows that are alike are numbered in their order"
     return named, [note] if numbered else []
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     metrics = sorted(column for column in table.columns if is_metric(column))
-    first = [*results.FIRST_COLUMNS, sources.ORIGIN, "source_file"]
+    first = [*results.FIRST_COLUMNS, tables.ORIGIN, "source_file"]
     ours = [column for column in OURS if column in table and column not in first]
     others = [column for column in table.columns if column not in (*first, *ours, *metrics)]
     return table.reindex(columns=[*first, *ours, *others, *metrics])

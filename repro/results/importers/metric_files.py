@@ -29,7 +29,7 @@ from repro.results.importers.cells import (
     read_text,
     slug,
 )
-from repro.results.sources import LONG
+from repro.results.tables import LONG
 
 ABOUT = ("dataset", "model", "pretrained")
 """Keys of every evaluation of clip-benchmark."""

@@ -20,8 +20,7 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit
 
 from repro.config.errors import InputError, nearest
-from repro.results.sources import ORIGIN, PAPER
-from repro.results.tables import draws, finished, numbers, part_of, series_columns, split
+from repro.results.tables import ORIGIN, PAPER, draws, finished, numbers, part_of, series_columns, split
 
 ENOUGH_DEGREES = 4
 """A series with at least so many degrees of freedom needs no loan: its 95 % intervals are then 1.4 times those of
