@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from repro.loss.registry import LOSSES
+from repro.report.draw.axes import COLUMN_CM, FULL_CM, GRID, INK, PAPER, STYLE, look
 from repro.report.draw.axes import title as set_title
-from repro.report.style import COLUMN_CM, FULL_CM, GRID, INK, PAPER, STYLE, look
 from repro.results import tables
 
 INCH_CM = 2.54

@@ -13,12 +13,11 @@ from repro.config.sweep import sweep_names
 from repro.config.units import format_batch_size
 from repro.report.claims import columns_of_claims
 from repro.report.claims.batch_size import interval
-from repro.report.draw.axes import label_batch_sizes
+from repro.report.draw.axes import FULL_CM, INK, STYLE, label_batch_sizes, look
 from repro.report.exhibits.batch_size import PAPER_CURVES
 from repro.report.exhibits.exhibit import Exhibit, crossed
 from repro.report.figures import INCH_CM
 from repro.report.inputs import Inputs
-from repro.report.style import FULL_CM, INK, STYLE, look
 from repro.results import tables
 from repro.results.stats.comparison import COLUMNS, compare_losses
 from repro.results.stats.saturation import Saturation, analyse

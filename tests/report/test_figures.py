@@ -6,9 +6,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from repro.report import draw
-from repro.report.draw.axes import label_batch_sizes
+from repro.report.draw.axes import label_batch_sizes, look
 from repro.report.exhibits.cost import memory_unit
-from repro.report.style import look
 from repro.results import tables
 from tests.report.conftest import run_row, sweep_table
 

@@ -17,10 +17,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from repro.config.units import format_batch_size, format_examples
 from repro.report.draw import axes as ax_
+from repro.report.draw.axes import INK, OTHER_STYLE, PAPER, look, looks
 from repro.report.draw.benchmark import capacity as capacity
 from repro.report.draw.benchmark import loss_cost as loss_cost
 from repro.report.draw.series import draw_intervals, draw_runs, draw_series, finish
-from repro.report.style import INK, OTHER_STYLE, PAPER, look, looks
 from repro.results import tables
 
 MOST_LANGUAGES = 8

@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from repro.config.units import format_batch_size, format_bytes
-from repro.report.draw.axes import label_batch_sizes, label_log_rows, new_axes
-from repro.report.style import INK, PAPER
+from repro.report.draw.axes import INK, PAPER, label_batch_sizes, label_log_rows, new_axes
 
 FAMILIES = {
     "repro": "#0072b2",

@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation, Transform
 
-from repro.report.draw.axes import name_lines
-from repro.report.style import INK, PAPER, look
+from repro.report.draw.axes import INK, PAPER, look, name_lines
 from repro.results import tables
 
 Look = Mapping[str, object]

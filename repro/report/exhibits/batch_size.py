@@ -7,11 +7,11 @@ import pandas as pd
 
 from repro.config.units import format_batch_size
 from repro.report.draw import accuracy_by_batch_size, by_language, language
+from repro.report.draw.axes import INK, OTHER_STYLE, PAPER, look
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.exhibit import PLACE, SETUPS, Exhibit, Study
 from repro.report.figures import Look, Panel, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
-from repro.report.style import INK, OTHER_STYLE, PAPER, look
 from repro.results import tables
 
 IMAGENET = "imagenet1k/acc1"

@@ -13,12 +13,12 @@ from repro.config.spec import RunSpec
 from repro.estimate.counts import training_flops
 from repro.models.sizes import known_size
 from repro.report.draw import STEP_PARTS, by_batch_size, pareto, pareto_front, parts_of, step_parts, step_time
+from repro.report.draw.axes import INK, PAPER
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.batch_size import MOST_SERIES
 from repro.report.exhibits.exhibit import Exhibit
 from repro.report.figures import Panel, loss_looks, panel
 from repro.report.inputs import Inputs
-from repro.report.style import INK, PAPER
 from repro.results import tables
 
 SPLITS = (*tables.MACHINE, "ranks")

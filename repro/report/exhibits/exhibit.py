@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from repro.config.spec import SCALES
 from repro.config.sweep import stands_in
 from repro.config.units import format_examples
+from repro.report.draw.axes import MOST_POINTS
 from repro.report.figures import PANEL_CM, Look, Panel, full_and_column
 from repro.report.inputs import Inputs, declared
-from repro.report.style import MOST_POINTS
 from repro.results import tables
 
 UNPUBLISHED = "The paper shows this as a figure whose numbers are not published"

@@ -14,12 +14,11 @@ from repro.report.draw import (
     training_curves,
     with_ratios,
 )
-from repro.report.draw.axes import metric_label
+from repro.report.draw.axes import looks, metric_label
 from repro.report.exhibits import exhibit as ex
 from repro.report.exhibits.exhibit import Exhibit, Study
 from repro.report.figures import Panel, loss_looks, panel, share_heights
 from repro.report.inputs import Inputs, stem
-from repro.report.style import looks
 from repro.results import tables
 
 POINT = "examples_seen_at"
