@@ -22,7 +22,7 @@ from repro.runs.directory import RunDirectory
 
 SHAPES = ("wds_shapes_objects", "wds_shapes_retrieval")
 """The embedded world's sets, for which 'shapes' stands: classification, retrieval."""
-WORLD_LANGUAGES = ("en", "de", "es", "zh", "ar")
+WORLD_LANGUAGES = ("en", "zh", "ar")
 MULTILINGUAL_SHAPES = (SHAPES[0], *(f"{SHAPES[1]}_{language}" for language in WORLD_LANGUAGES))
 WORLDS = {"shapes": SHAPES, "shapes-multilingual": MULTILINGUAL_SHAPES}
 """Names of the embedded world, as data and as an evaluation, and their sets."""

@@ -8,11 +8,8 @@ world of another seed than that of training; `repro data vocabulary` makes one o
 
 import contextlib
 import gzip
-import heapq
 import json
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 
 from repro.config.errors import InputError
@@ -23,7 +20,7 @@ from repro.data.shards import ShardIndex, evenly, list_shards, open_shards, read
 from repro.models.model_config import read_config
 from repro.world import write as shapes
 
-MERGES = (512, 4096)
+MERGES = (384, 4096)
 """Merges of the small vocabulary, which cuts words to pieces, and of the large one, where most words are one token."""
 SYMBOLS = 2 * 256 + 2
 """Each byte, within a word and at its end, and the marks of a text's start and end."""
@@ -34,65 +31,28 @@ Pair = tuple[str, str]
 
 
 def learn(captions: Iterable[str], merges: int) -> list[Pair]:
-    """The pairs of symbols to merge, most frequent first; fewer where no pair is left that stands there twice.
+    """The pairs of symbols to merge, most frequent first; fewer where no pair is left that stands there twice."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    Of pairs that are equally frequent the first in the order of the alphabet: the same captions give the same list.
-    """
-    words = _words(captions)
-    symbols = [[*word[:-1], f"{word[-1]}</w>"] for word in words]
-    times = list(words.values())
-    counts: Counter[Pair] = Counter()
-    places: defaultdict[Pair, set[int]] = defaultdict(set)
-    for number, word in enumerate(symbols):
-        for pair in pairwise(word):
-            counts[pair] += times[number]
-            places[pair].add(number)
-    queue = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(queue)
-    chosen: list[Pair] = []
-    while queue and len(chosen) < merges:
-        count, best = heapq.heappop(queue)
-        if -count != counts[best]:  # an entry from before a merge took some of its places
-            continue
-        if -count < 2:
-            break
-        chosen.append(best)
-        changed: set[Pair] = set()
-        for number in places.pop(best):
-            before, after = symbols[number], _merged(symbols[number], best)
-            for word, sign in ((before, -1), (after, 1)):
-                for pair in pairwise(word):
-                    counts[pair] += sign * times[number]
-                    changed.add(pair)
-                    (places[pair].add if sign > 0 else places[pair].discard)(number)
-            symbols[number] = after
-        for pair in changed - {best}:
-            if counts[pair]:
-                heapq.heappush(queue, (-counts[pair], pair))
-    return chosen
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SYMBOLS + merges, min_frequency=2, end_of_word_suffix="</w>", show_progress=False
+    )
+    tokenizer.train_from_iterator(_in_symbols(captions), trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [tuple(pair) for pair in learnt[:merges]]
 
 
-def _words(captions: Iterable[str]) -> Counter[str]:
-    """CLIP's words, as its symbols for bytes."""
+def _in_symbols(captions: Iterable[str]) -> Iterator[str]:
+    """Captions as CLIP's words, and these as its symbols for bytes, none of which is a space."""
     import regex
     from open_clip.tokenizer import SimpleTokenizer
 
     clip = SimpleTokenizer()
-    words: Counter[str] = Counter()
     for caption in captions:
-        for word in regex.findall(clip.pat, clip.clean_fn(caption)):
-            words["".join(clip.byte_encoder[byte] for byte in word.encode())] += 1
-    return words
-
-
-def _merged(word: list[str], pair: Pair) -> list[str]:
-    merged: list[str] = []
-    for symbol in word:
-        if merged and (merged[-1], symbol) == pair:
-            merged[-1] += symbol
-        else:
-            merged.append(symbol)
-    return merged
+        words = regex.findall(clip.pat, clip.clean_fn(caption))
+        yield " ".join("".join(clip.byte_encoder[byte] for byte in word.encode()) for word in words)
 
 
 def world_captions(blocks: int = BLOCKS) -> list[str]:

@@ -32,7 +32,7 @@ from repro.world.languages import LANGUAGES, translations
 
 WORLD_VERSION = 1
 """Raised whenever the same seed gives other bytes."""
-MULTILINGUAL_VERSION = 1
+MULTILINGUAL_VERSION = 2
 """Likewise, of the multilingual world."""
 
 Sample = dict[str, bytes]

@@ -11,25 +11,6 @@ from repro.world.scenes import SHAPES
 from tests.data.test_shapes_captions import JOINS, MEANINGS, SAME
 
 WORDS = {
-    "de": """ein=a eine=a einen=a einem=a einer=a der= die= das= ist= sind= zwei=two drei=three
-        kreis=circle kreise=circle kreisen=circle quadrat=square quadrate=square quadraten=square dreieck=triangle
-        dreiecke=triangle dreiecken=triangle raute=diamond rauten=diamond stern=star sterne=star sternen=star
-        kreuz=cross kreuze=cross kreuzen=cross ring=ring ringe=ring ringen=ring herz=heart herzen=heart
-        halbmond=crescent halbmonde=crescent halbmonden=crescent mondsichel=crescent mondsicheln=crescent
-        sechseck=hexagon sechsecke=hexagon sechsecken=hexagon pfeil=arrow pfeile=arrow pfeilen=arrow oval=oval
-        ovale=oval ovalen=oval form=shapes formen=shapes figur=shapes figuren=shapes objekt=shapes objekte=shapes
-        objekten=shapes gegenstand=shapes gegenstände=shapes gegenständen=shapes
-        rot=red orange=orange orangefarben=orange gelb=yellow grün=green türkis=cyan türkisfarben=cyan blau=blue
-        lila=purple violett=purple rosa=pink rosafarben=pink braun=brown schwarz=black weiß=white grau=gray
-        einfarbig=solid gestreift=striped gepunktet=dotted kariert=checked umrandet=outlined klein=small winzig=small
-        groß=large und=and ,=and""",
-    "es": """un=a una=a el= la= los= las= es= son= tiene= tienen= dos=two tres=three círculo=circle cuadrado=square
-        triángulo=triangle rombo=diamond estrella=star cruz=cross cruce=cross anillo=ring corazón=heart
-        corazone=heart luna=crescent hexágono=hexagon flecha=arrow óvalo=oval figura=shapes objeto=shapes
-        rojo=red naranja=orange amarillo=yellow verde=green turquesa=cyan azul=blue azule=blue morado=purple
-        violeta=purple rosa=pink marrón=brown marrone=brown negro=black blanco=white gri=gray grise=gray
-        liso=solid rayado=striped cuadros=checked punteado=dotted contorneado=outlined pequeño=small diminuto=small
-        grande=large gran=large y=and ,=and""",
     "zh": """一=a 两=two 三=three 圆形=circle 圆=circle 正方形=square 方块=square 三角形=triangle 菱形=diamond
         星星=star 五角星=star 十字形=cross 十字=cross 圆环=ring 心形=heart 爱心=heart 月牙=crescent 新月形=crescent
         六边形=hexagon 箭头=arrow 椭圆形=oval 椭圆=oval 图形=shapes 物体=shapes 红色=red 粉红色=pink 橙色=orange
@@ -47,51 +28,6 @@ WORDS = {
 }
 # Sentences → tokens: @ a place, # what is said of the background, a dash for a relation.
 PATTERNS = {
-    "de": {
-        r"^(ein (foto|bild)|eine (abbildung|zeichnung)) von |^es gibt ": "",
-        r" (auf|vor) (einem )?((?:(?! auf| vor).)+) (grund|hintergrund)$": r" #\3",
-        r"mit streifen": "gestreift",
-        r"mit punkten": "gepunktet",
-        r"mit karomuster": "kariert",
-        r"mit rand": "umrandet",
-        r"links (von|neben)": "left-of",
-        r"rechts (von|neben)": "right-of",
-        r"über|oberhalb von": "above",
-        r"unterhalb von|unter(?= )": "below",
-        r"neben|,": " und",
-        r"in der oberen linken ecke|oben links": "@left @top",
-        r"in der oberen rechten ecke|oben rechts": "@right @top",
-        r"in der unteren linken ecke|unten links": "@left @bottom",
-        r"in der unteren rechten ecke|unten rechts": "@right @bottom",
-        r"auf der linken seite|(?<![@-])\blinks": "@left",
-        r"auf der rechten seite|(?<![@-])\brechts": "@right",
-        r"\boben": "@top",
-        r"\bunten": "@bottom",
-        r"in der mitte": "@center",
-    },
-    "es": {
-        r"^una (foto|imagen|ilustración) de |^un dibujo de |^hay ": "",
-        r" sobre (un )?fondo (.+)$": r" #\2",
-        r"a rayas": "rayado",
-        r"(con )?(lunares|puntos)": "punteado",
-        r"a cuadros": "cuadros",
-        r"(con )?borde": "contorneado",
-        r"a la izquierda de": "left-of",
-        r"a la derecha de": "right-of",
-        r"(por )?encima de": "above",
-        r"(por )?debajo de": "below",
-        r"\bcon\b|junto a|al lado de|,": " y",
-        r"en la esquina superior izquierda|arriba a la izquierda": "@left @top",
-        r"en la esquina superior derecha|arriba a la derecha": "@right @top",
-        r"en la esquina inferior izquierda|abajo a la izquierda": "@left @bottom",
-        r"en la esquina inferior derecha|abajo a la derecha": "@right @bottom",
-        r"a la izquierda|en el lado izquierdo": "@left",
-        r"a la derecha|en el lado derecho": "@right",
-        r"arriba|en la parte superior": "@top",
-        r"abajo|en la parte inferior": "@bottom",
-        r"en el centro": "@center",
-        r"medias? ": "",
-    },
     "zh": {
         r"^(照片里|图片里|图中|画中)?有": "",
         r"^(\w+)背景上有(.+)$": r"\2，\1背景",
@@ -134,8 +70,6 @@ PATTERNS = {
     },
 }
 ENDINGS = {
-    "de": ("er", "es", "en", "em", "e"),
-    "es": ("s",),
     "zh": (),
     "ar": ("تان", "تين", "ان", "ين", "ة"),
 }
@@ -215,8 +149,6 @@ def _meaning(word: str, lexicon: dict[str, str], language: str) -> str:
 
 
 def _stems(word: str, lexicon: dict[str, str], language: str) -> list[str]:
-    """The word as it is, or without an ending; Spanish words in their masculine too."""
+    """The word as it is, or without an ending."""
     stems = [word, *(word.removesuffix(ending) for ending in ENDINGS[language] if word.endswith(ending))]
-    if language == "es":
-        stems += [stem[:-1] + "o" for stem in stems if stem.endswith("a")]
     return [stem for stem in stems if stem in lexicon]

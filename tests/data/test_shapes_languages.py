@@ -19,28 +19,6 @@ STAR = Phrase(1, "star", "blue", None, None)
 HEARTS = Phrase(3, "heart", "brown", None, None)
 HEXAGONS = Phrase(2, "hexagon", "white", "striped", None)
 GRAMMAR = {
-    "cases, genders and endings of German": [
-        ("de", Said("", (CIRCLES, STAR), "left of"), "zwei kleine rote Kreise links von einem blauen Stern"),
-        ("de", Said("", (STAR, CIRCLES), "above"), "ein blauer Stern über zwei kleinen roten Kreisen"),
-        ("de", Said("", (STAR,), lead_in="there is"), "es gibt einen blauen Stern"),
-        ("de", Said("", (HEARTS,), lead_in="a photo of"), "ein Foto von drei braunen Herzen"),
-        ("de", Said("", (Phrase(1, "heart", "red"), STAR), "and"), "ein rotes Herz neben einem blauen Stern"),
-        ("de", Said("", (STAR, Phrase(1, "heart", "red")), "below"), "ein blauer Stern unter einem roten Herzen"),
-        ("de", Said("", (Phrase(1, "diamond", "pink"),)), "eine rosa Raute"),
-        ("de", Said("", (CIRCLES,), statement="red"), "die zwei kleinen roten Kreise sind rot"),
-        ("de", Said("", (STAR,), background="white", pattern="dotted"), "auf einem gepunkteten weißen Grund"),
-        ("de", Said("", (STAR,), place=("left", "top")), "ein blauer Stern in der oberen linken Ecke"),
-    ],
-    "genders, apocope and invariable colours of Spanish": [
-        ("es", Said("", (CIRCLES, STAR), "left of"), "dos pequeños círculos rojos a la izquierda de una estrella azul"),
-        ("es", Said("", (Phrase(1, "cross", "yellow", None, "large"),)), "una gran cruz amarilla"),
-        ("es", Said("", (Phrase(2, "cross", "brown", "outlined"),)), "dos cruces marrones con borde"),
-        ("es", Said("", (Phrase(3, "arrow", "orange"),)), "tres flechas naranja"),
-        ("es", Said("", (Phrase(2, "crescent", "gray"),)), "dos medias lunas grises"),
-        ("es", Said("", (Phrase(2, "star"),), statement="white"), "las dos estrellas son blancas"),
-        ("es", Said("", (Phrase(1, "ring"),), statement="outlined"), "el anillo tiene borde"),
-        ("es", Said("", (STAR,), place=("right", "bottom")), "una estrella azul en la esquina inferior derecha"),
-    ],
     "measure words and order of Chinese": [
         ("zh", Said("", (CIRCLES, STAR), "left of"), "两个红色的小圆形在一颗蓝色的星星的左边"),
         ("zh", Said("", (HEXAGONS,)), "两个带条纹的白色六边形"),
@@ -97,8 +75,6 @@ def test_a_caption_says_what_the_english_one_says(language):
 @pytest.mark.parametrize(
     ("language", "untrue"),
     [
-        ("de", "ein roter Kreis links von einem blauen Stern"),
-        ("es", "dos círculos rojos debajo de una estrella azul"),
         ("zh", "两个红色圆形在一颗蓝色星星的右边"),
         ("ar", "ثلاث دوائر حمراء على يسار نجمة زرقاء"),
     ],
@@ -115,7 +91,6 @@ def test_the_check_itself_tells_true_from_untrue(language, untrue):
 
 def test_the_languages_are_those_that_evaluations_are_named_after():
     assert LANGUAGES == WORLD_LANGUAGES
-    assert len(LANGUAGES) >= 5
 
 
 def test_the_multilingual_world_has_the_images_and_english_captions_of_the_english_one():
@@ -137,11 +112,11 @@ def test_retrieval_sets_are_over_the_same_images_and_no_caption_stands_twice_in_
         assert len({of_one[language] for of_one in captions}) == len(samples)
 
 
-def test_version_1_of_the_multilingual_world_holds_these_captions():
+def test_version_2_of_the_multilingual_world_holds_these_captions():
     """Where this fails, a seed gives other captions: raise MULTILINGUAL_VERSION; put the new digest here."""
     import hashlib
 
     digest = hashlib.sha256()
     for sample in shapes.training_block(0, rows=256, multilingual=True):
         digest.update(sample["json"])
-    assert (shapes.MULTILINGUAL_VERSION, digest.hexdigest()[:16]) == (1, "a16fd570b5c2e887")
+    assert (shapes.MULTILINGUAL_VERSION, digest.hexdigest()[:16]) == (2, "691f9a1cb1854537")

@@ -13,7 +13,7 @@ from repro.runs.execute import run
 from repro.train.loop import Options
 from tests.train.runs import StopAfter, assert_same_bits, trained
 
-WORLD = {"data": "shapes-multilingual:1024", "languages": ("de", "ar"), "model": "laptop-multilingual"}
+WORLD = {"data": "shapes-multilingual:1024", "languages": ("zh", "ar"), "model": "laptop-multilingual"}
 TWO_EPOCHS = {"examples_seen": 2048, "batch_size": 128}
 
 
@@ -30,7 +30,7 @@ def test_a_run_in_languages_resumes_to_the_bit_whatever_is_kept(make_spec, tmp_p
 
 
 def test_languages_are_part_of_what_a_run_is(make_spec):
-    ids = {make_spec(**WORLD | {"languages": languages}).run_id for languages in ((), ("de",), ("de", "ar"))}
+    ids = {make_spec(**WORLD | {"languages": languages}).run_id for languages in ((), ("zh",), ("zh", "ar"))}
     assert len(ids) == 3
 
 
@@ -49,8 +49,7 @@ def test_two_languages_from_end_to_end(tmp_path):
     assert result["status"] == "finished", result["reason"]
     recalls = {name: value for name, value in result["metrics"].items() if name.endswith("text_retrieval_recall@10")}
     assert set(recalls) == {
-        f"wds_shapes_retrieval_{language}/text_retrieval_recall@10"
-        for language in ("en", "de", "es", "zh", "ar", "mean")
+        f"wds_shapes_retrieval_{language}/text_retrieval_recall@10" for language in ("en", "zh", "ar", "mean")
     }
     assert result["metrics"]["wds_shapes_objects/acc5"] > 0
 

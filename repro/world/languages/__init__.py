@@ -7,12 +7,10 @@ one is a file with its words and its rules of agreement and order, and a line he
 from collections.abc import Callable
 
 from repro.world.captions import Random, Said
-from repro.world.languages import arabic, chinese, german, spanish
+from repro.world.languages import arabic, chinese
 
 TELL: dict[str, Callable[[Said, Random], str]] = {
     "en": lambda said, rand: said.english,
-    "de": german.tell,
-    "es": spanish.tell,
     "zh": chinese.tell,
     "ar": arabic.tell,
 }
