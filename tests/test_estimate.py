@@ -147,7 +147,7 @@ def test_evaluations_on_the_way_count_as_often_as_they_come():
     assert counts.evaluated(spec) == (2016 + 1000, 384 + 1000)
     assert counts.evaluated(on_the_way)[0] == 3 * 3016
     assert counts.eval_size("shapes:10-shot", "") == (2016 + 960, 0)
-    assert counts.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 5000)
+    assert counts.eval_size("shapes", "shapes-multilingual:2048") == (3016, 384 + 3000)
     assert counts.eval_size("crossmodal3600", "x.tar") == (3600, 36 * 7260)
     assert counts.unknown_evals(spec_with(512, evals=("shapes", "/data/wds_mine"))) == ["/data/wds_mine"]
 
