@@ -66,9 +66,7 @@ def test_the_emoji_set_runs_through_in_languages_that_the_vocabulary_never_saw(t
 
 
 def test_a_language_that_the_data_lack_is_named_before_a_run_and_by_a_run(make_spec, tmp_path, emoji):
-    with pytest.raises(
-        InputError, match=r"shapes-multilingual:1024 have no caption in 'fr'; known: ar, en, zh"
-    ):
+    with pytest.raises(InputError, match=r"shapes-multilingual:1024 have no caption in 'fr'; known: ar, en, zh"):
         make_spec(**WORLD | {"languages": ("en", "fr")})
     with pytest.raises(InputError, match="languages de: the data shapes:2048 have no captions by language"):
         make_spec(languages=("de",))
