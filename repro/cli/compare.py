@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
-from repro.cli.options import CommandWithSeveral, Several, runs_option
+from repro.cli.options import CommandWithSeveral, Several, chosen_metrics, chosen_series, runs_option
 from repro.config.errors import InputError
 from repro.config.units import format_batch_size, parse_batch_size
 
@@ -294,7 +294,6 @@ def saturation(
     if margin is not None and not margin > 0:
         raise InputError(f"--margin {margin:g}: expected more than 0 points, such as 0.5")
     base = parse_batch_size(reference)
-    from repro.cli.options import chosen_metrics, chosen_series
     from repro.results.stats.comparison import compare_losses
     from repro.results.stats.saturation import analyse
     from repro.results.tables import load

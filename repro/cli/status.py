@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import Number, runs_option
+from repro.cli.options import Number, one_run, runs_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,7 +116,6 @@ def _plain(line: str) -> "RenderableType":
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added, until the run ends.")
 def logs(target: str, runs: Path, lines: int, follow: bool) -> None:
     """Show what RUN (its id, a part of it, or its directory) logged: training, its own output, its jobs' output."""
-    from repro.cli.options import one_run
     from repro.runs.directory import UNFINISHED
 
     cell = one_run(target, runs)

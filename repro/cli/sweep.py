@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from repro.cli.options import JOB_OPTIONS, SPEC_OPTIONS, CommandWithSeveral, overrides, runs_option, with_options
+from repro.cli.options import (
+    JOB_OPTIONS,
+    SPEC_OPTIONS,
+    CommandWithSeveral,
+    overrides,
+    runs_option,
+    select,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from repro.launch import Launch
@@ -247,7 +255,6 @@ def retry(targets: tuple[str, ...], runs: Path, detach: bool, **options: Any) ->
     On the executor and with the settings of their last launch, but for what is given here. Each goes on from its last
     good checkpoint.
     """
-    from repro.cli.options import select
     from repro.config.errors import InputError
     from repro.launch.prepare import Options, prepare_again
     from repro.launch.records import launches
@@ -269,7 +276,6 @@ def cancel(targets: tuple[str, ...], runs: Path) -> None:
 
     Running ones leave a checkpoint. The sweep typed again goes on with them.
     """
-    from repro.cli.options import select
     from repro.launch import cancel as cancel_cells
 
     for sweep, cells in select(targets, runs).items():

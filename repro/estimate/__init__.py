@@ -16,7 +16,6 @@ from repro.config.spec import RunSpec
 from repro.config.units import format_bytes
 from repro.estimate import counts
 from repro.estimate.costs import Machine, Place, memory_of_a_rank
-from repro.estimate.counts import evaluated
 from repro.models.sizes import ModelSize, model_size
 
 PARTS = ("process", "weights", "optimizer", "activations", "copies", "embeddings", "batch", "tile")
@@ -137,7 +136,7 @@ def forward_seconds(images: int, texts: int, size: ModelSize, machine: Machine, 
 
 def evaluation_seconds(spec: RunSpec, size: ModelSize, machine: Machine) -> float:
     """On one rank, in bf16 as clip-benchmark does it."""
-    images, texts = evaluated(spec)
+    images, texts = counts.evaluated(spec)
     towers = forward_seconds(images, texts, counts.sized(spec, size), machine, "bf16")
     return towers / threads_of(spec, machine) + (images + texts) * machine.evaluated_example_seconds
 

@@ -28,7 +28,7 @@ PAIR_BYTES = 25_000
 """A pair in shards that cannot be measured: as img2dataset leaves it at 256 px (LAION-400M: 10 TB)."""
 SHAPES_PAIR_BYTES = 6_144
 """A pair in the embedded world's shards."""
-SIZES = {
+EVAL_SIZES = {
     "imagenet1k": (50_000, 80_000),
     "imagenetv2": (10_000, 80_000),
     "imagenet-a": (7_500, 16_000),
@@ -256,7 +256,7 @@ def eval_size(name: str, data: str) -> tuple[int, int] | None:
             return CLASSIFICATION_IMAGES + shots * len(CLASSES), 0
         texts = len(TEMPLATES) * len(CLASSES) + RETRIEVAL_IMAGES * (len(sets) - 1)
         return CLASSIFICATION_IMAGES + RETRIEVAL_IMAGES, texts
-    known = SIZES.get(dataset_name(base).removeprefix("wds_").removeprefix("vtab_"))
+    known = EVAL_SIZES.get(dataset_name(base).removeprefix("wds_").removeprefix("vtab_"))
     if known is None or shots:
         return known and (known[0], 0)
     return known[0], known[1] * (len(languages_of(base)) if base in MULTILINGUAL else 1)

@@ -55,7 +55,7 @@ class Cell:
         return self.directory.path.parent.name
 
     def state(self, places: Mapping[str, JobPlace] | None = None) -> str:
-        """The directory's status, completed by where the run waits or runs (launch/survey.py).
+        """The directory's status, completed by where the run waits or runs (launch/records.py).
 
         A finished run that lacks an evaluation is `pending`.
         """

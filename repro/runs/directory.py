@@ -138,7 +138,7 @@ class RunDirectory:
 
     def status(self) -> str:
         """The state that its files show: finished, failed, killed, oom, diverged, bad-data, disk-full; interrupted,
-        cancelled, running or pending. What waits in a queue is known to the scheduler alone (launch/survey.py).
+        cancelled, running or pending. What waits in a queue is known to the scheduler alone (launch/records.py).
         Raises CorruptRun.
         """
         result = self.read_result()
