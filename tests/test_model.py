@@ -34,6 +34,14 @@ def test_resize_then_normalize_is_open_clips_transform(tmp_path):
     torch.testing.assert_close(towers.normalize(pixels[None])[0], towers.transform(image), rtol=0, atol=1e-6)
 
 
+def test_towers_convolve_float32_as_float32(tmp_path, monkeypatch):
+    """What only a GPU shows (tests/gpu): cuDNN cuts factors to 10 bits unless it is told not to."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    build.export("laptop", tmp_path)
+    build.load(tmp_path)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_temperature_and_bias_start_where_the_spec_says(tmp_path):
     build.export("laptop", tmp_path, init_logit_scale=1.5, init_logit_bias=-7.0)
     model = build.load(tmp_path).model

@@ -298,7 +298,6 @@ def _preprocessing(pretrained: str, model: str) -> dict[str, Any]:
 def _timm_config(name: str) -> dict[str, Any]:
     """A config with timm's tower under its own preprocessing, and the paper's text tower beside it."""
     import timm
-    import torch
 
     if not timm.is_model(name.split(".")[0]):
         raise InputError(
