@@ -86,8 +86,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     [
         ("{", "spec.json"),
         ("[]", "expected keys"),
-        ('{"format": 99}', "format 99.*reads format 1"),
-        ('{"format": 1}', "missing"),
+        ('{"format": 99}', "format 99.*reads format 2"),
+        ('{"format": 2}', "missing"),
     ],
 )
 def test_a_spec_that_cannot_be_read_names_the_file_and_why(directory, text, message):

@@ -22,9 +22,9 @@ from repro.config.setups import SETUPS
 from repro.config.units import format_batch_size, format_examples, parse_batch_size, parse_examples
 from repro.loss.registry import LOSSES
 
-FORMAT = 1
-"""Version of the run directory. Raised when older code could no longer read what newer code writes, or when a default
-changes: ids leave defaults out.
+FORMAT = 2
+"""Version of the run directory, part of every id. Raised when older code could not read what newer code writes, or when
+a default changes: ids leave defaults out. 2: weight decay is for kernels alone, Adafactor clips no update.
 """
 
 SCALES = ("laptop", "gpu", "paper")
@@ -59,7 +59,7 @@ class RunSpec(BaseModel):
 
     model_config = FROZEN
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     setup: Annotated[str, AfterValidator(partial(known_name, SETUPS))]
     scale: Literal["laptop", "gpu", "paper"]
     seed: int = Field(0, ge=0, lt=2**31, description="initial weights and sample order")
@@ -113,12 +113,19 @@ class RunSpec(BaseModel):
     weight_decay: float = Field(ge=0, description="share of a weight lost a step at the peak of the schedule")
     image_learning_rate_multiplier: float = Field(1.0, ge=0, description="of the image tower; 0: it is locked")
     text_learning_rate_multiplier: float = Field(1.0, ge=0)
+    decay_on: Literal["kernels", "matrices"] = Field(
+        "kernels", description="which weights decay: those of dense, convolution and attention layers, or all matrices"
+    )
     image_weight_decay: float | None = Field(None, ge=0, description="of the image tower; null: as weight_decay")
     text_weight_decay: float | None = Field(None, ge=0)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     epsilon: float = Field(1e-8, gt=0)
+    momentum_precision: Literal["fp32", "bf16"] = Field("bf16", description="of adafactor's momentum")
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule_at: Literal["start", "end"] = Field(
+        "end", description="where in a step warm-up is read; start: the first step's rate is 0, as in big_vision"
+    )
     warmup_examples: Examples = 0
     grad_clip: float | None = Field(None, gt=0, description="largest norm of the gradient; null for no limit")
 
@@ -253,7 +260,7 @@ class RunSpec(BaseModel):
     @property
     def spec_hash(self) -> str:
         """Eight hexadecimal digits of all that is not the default, places aside."""
-        values = self.model_dump(exclude=set(PLACES), exclude_defaults=True)
+        values = self.model_dump(exclude=set(PLACES), exclude_defaults=True) | {"format": FORMAT}
         if self.model_fingerprint:
             del values["model"]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
