@@ -1,4 +1,4 @@
-"""Twenty kills at random moments, of a random rank or of all, and the run ends with the bits of an undisturbed one."""
+"""Ten kills at random moments, of a random rank or of all, and the run ends with the bits of an undisturbed one."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from repro.runs import ownership
 from repro.runs.directory import RunDirectory, run_directories
 from tests.launch.conftest import kill, processes_of
 
-KILLS = 20
+KILLS = 10
 STEPS = 400
 SETTINGS = JobSettings(ranks=2, checkpoint_seconds=0.2)
 
@@ -59,7 +59,7 @@ def assert_same(run: RunDirectory, undisturbed: RunDirectory) -> None:
     assert logs[0] == logs[1]
 
 
-def test_killed_twenty_times_a_run_on_two_ranks_ends_with_the_bits_of_an_undisturbed_one(cell, tmp_path):
+def test_killed_ten_times_a_run_on_two_ranks_ends_with_the_bits_of_an_undisturbed_one(cell, tmp_path):
     chance = random.Random(4)
     killed = cell(examples_seen=STEPS * 64)
     undisturbed = type(killed)(killed.spec, RunDirectory(tmp_path / "undisturbed" / "mine" / killed.spec.run_id))

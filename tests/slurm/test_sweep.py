@@ -121,8 +121,11 @@ def test_preempted_twice_and_its_node_lost_a_run_ends_with_the_bits_of_an_undist
     person.waits(lambda: outcomes(run)[-1] == "finished", "the end")
     jobs = {attempt.job_id for attempt in ownership.all_attempts(run.attempts)}
     assert len(jobs) == 1 and outcomes(run)[:2] == ["interrupted"] * 2
-    # A run that is slow may be ended once more: SLURM repeats what the lost node did not hear, about a minute later.
-    assert outcomes(run)[3:] in (["finished"], ["interrupted", "finished"]), outcomes(run)
+    # SLURM repeats what the lost node did not hear (SIGTERM, then SIGKILL) about a minute later, and meets the requeued
+    # job there, which has the same id: so often a slow run is ended once more.
+    repeated = outcomes(run)[3:-1]
+    assert len(repeated) <= 2, outcomes(run)
+    assert all(end == "interrupted" or end.startswith("died: rank 1 of 2 on n2 was killed") for end in repeated)
     weights, wanted = (torch.load(file, weights_only=True) for file in (run.final, expected))
     assert all(torch.equal(value, weights[name]) for name, value in wanted.items())
     undisturbed = type(run)(expected.parents[1]).read_log()

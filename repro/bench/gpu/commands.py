@@ -32,11 +32,7 @@ MEASURED = ("time", "examples_per_second", "data_wait_share", "peak_memory_bytes
 """Values of a log line that differ between two runs of the same spec."""
 MOST_ATTEMPTS = 3
 TESTS = ("tests/gpu", "tests/loss/test_kernels.py")
-IN_A_REHEARSAL = (
-    "tests/gpu/test_losses.py::test_the_same_bits_come_out_twice",
-    "tests/gpu/test_training.py::test_micro_batches_have_the_gradient_of_the_whole_batch",
-    "tests/loss/test_kernels.py::test_the_same_bits_come_out_twice",
-)
+IN_A_REHEARSAL = ("tests/gpu/test_training.py::test_micro_batches_have_the_gradient_of_the_whole_batch",)
 """On a CPU all of them take minutes, and are run by the project's own test command."""
 MOST_PROCESSES = 12
 """That share the GPU: a test takes little of it, and much time to compile kernels for its sizes."""
