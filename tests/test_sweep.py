@@ -38,13 +38,14 @@ def test_every_sweep_that_comes_along_expands_at_each_of_its_scales():
 @pytest.mark.parametrize("scale", ["gpu", "paper"])
 def test_a_recipe_of_what_is_private_says_what_stands_in(setup, scale):
     assert "private" in stands_in(setup, scale)
+    assert "Unlike the authors' code: " in stands_in(setup, scale)
     assert not stands_in(setup, "laptop")
 
 
 def test_every_value_of_a_recipe_says_where_it_comes_from():
     for file in (resource("sweeps") / "recipes").glob("*.yaml"):
         for line in file.read_text().splitlines():
-            assert line.startswith("#") or "#" in line, f"{file.name}: {line}"
+            assert line.startswith(("#", "  - ")) or "#" in line, f"{file.name}: {line}"
 
 
 def test_the_batch_size_sweep_pairs_both_losses_at_every_size():

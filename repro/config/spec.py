@@ -80,6 +80,12 @@ class RunSpec(BaseModel):
     model_fingerprint: str = Field("", description="content of the model config; found by the sweep")
     precision: Literal["fp32", "bf16"] = "fp32"
     deterministic: bool = Field(True, description="the same bits each time on the same GPUs; false is faster")
+    init: Literal["open_clip", "authors"] = Field(
+        "open_clip", description="how initial weights are drawn: as open_clip and timm do, or as the authors' code does"
+    )
+    interpolation: Literal["bicubic", "bilinear", "bilinear-aliased"] | None = Field(
+        None, description="of images resized for training; null: the model's; bilinear-aliased: big_vision's default"
+    )
     token_bottleneck: int | None = Field(
         None, gt=0, description="K: the token embedding is a table of K columns times K × width (section 4.3)"
     )
@@ -179,6 +185,11 @@ class RunSpec(BaseModel):
             yield (
                 f"image_learning_rate_multiplier {self.image_learning_rate_multiplier:g}: setup siglit locks the image "
                 "tower; expected 0, or setup finetune"
+            )
+        if (kind.reads_embeddings or kind.evaluates_only) and self.interpolation:
+            yield (
+                f"interpolation {self.interpolation}: setup {self.setup} prepares images as its weights' own config "
+                "says; expected null"
             )
         if kind.reads_embeddings and self.languages:
             yield "languages: setup siglit reads the captions that were embedded with the images; expected none"

@@ -9,8 +9,9 @@ A scale can have a measurement in the place of runs: `bench` names a command of 
 Runs are the product of the axes with the cases, which are fields that vary together; a list in a case stands for
 several cases. Where setups differ in what varies, `setups` has for each its own `axes`, `set` and `cases`.
 
-Two keys of recipes are no fields of a run: `stands_in`, what takes the place of what the paper has and is private, told
-in reports; and `local_batch` (also of `set`), how many examples of a batch one rank holds at most.
+Three keys of recipes are no fields of a run: `stands_in`, what takes the place of what the paper has and is private,
+and `differs`, where the recipe leaves the authors' code, both told in reports; and `local_batch` (also of `set`), how
+many examples of a batch one rank holds at most.
 On a cluster the ranks follow from it (cluster.py), and ranks change no result.
 """
 
@@ -33,7 +34,7 @@ from repro.config.spec import CORRUPTIONS, LOG_COLUMNS, SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples, parse_positive
 from repro.loss.registry import LOSSES
 
-NO_FIELDS = ("local_batch", "stands_in")
+NO_FIELDS = ("local_batch", "stands_in", "differs")
 """Keys of recipes that change no result."""
 
 
@@ -174,12 +175,16 @@ def load_recipe(setup: str, scale: str) -> tuple[dict[str, Any], Path]:
 
 
 def stands_in(setup: str, scale: str) -> str:
-    """The recipe's stand-in for what the paper has and is private; '' where there is none, or no recipe."""
+    """The recipe's stand-in for what the paper has and is private, and where it differs from the authors' code.
+
+    '' where there is neither, or no recipe.
+    """
     try:
         recipe, _ = load_recipe(setup, scale)
     except InputError:
         return ""
-    return str(recipe.get("stands_in", ""))
+    differs = "; ".join(recipe.get("differs", ()))
+    return " ".join(filter(None, (recipe.get("stands_in"), differs and f"Unlike the authors' code: {differs}.")))
 
 
 def expand(sweep: Sweep, scale: str, overrides: Overrides) -> list[RunSpec]:

@@ -101,15 +101,18 @@ class Classifications:
         from clip_benchmark.metrics import zeroshot_classification
 
         test = self._test_split(data)
-        prompts = json.dumps([test.dataset.classes, test.dataset.templates])
+        classes, templates = test.dataset.classes, test.dataset.templates
+        if self.towers.canonical_prompts:
+            classes, templates = canonical(classes, ","), canonical(templates, "{c}")
+        prompts = json.dumps([classes, templates])
         classifier = self.folder / f"{hashlib.sha256(prompts.encode()).hexdigest()}.pt"
         place = {"load_clfs": [classifier]} if classifier.exists() else {"save_clf": classifier}
         return zeroshot_classification.evaluate(
             self.takes_embeddings,
             test,
             self.towers.tokenize,
-            test.dataset.classes,
-            test.dataset.templates,
+            classes,
+            templates,
             self.device.type,
             amp=True,
             **place,
@@ -141,6 +144,13 @@ class Classifications:
             with torch.autocast(self.device.type):
                 features = self.towers.model.encode_image(images.to(self.device))
             yield features.cpu(), labels
+
+
+def canonical(texts: list[str], kept: str) -> list[str]:
+    """Lower case, no punctuation but `kept`: big_vision's prompts of zero-shot classification."""
+    from open_clip.tokenizer import canonicalize_text
+
+    return [canonicalize_text(text, keep_punctuation_exact_string=kept) for text in texts]
 
 
 def _batched(samples: Iterable[tuple[torch.Tensor, int]]) -> Iterator[Batch]:

@@ -4,6 +4,7 @@ A run's checkpoints folder is an open_clip `local-dir`: config, tokenizer files,
 and the stock tools all load from there, so they cannot disagree.
 """
 
+import dataclasses
 import logging
 import math
 import shutil
@@ -12,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from repro.config.errors import InputError, Interrupted
-from repro.config.files import write_atomically, write_json
+from repro.config.files import read_object, write_atomically, write_json
 from repro.data.network import retried, weights_from_hub
-from repro.models.model_config import CONFIG_NAME, read_config, vocabulary_file
+from repro.models.model_config import CONFIG_NAME, LOWER_CASED, read_config, vocabulary_file
 
 WEIGHTS_NAME = "open_clip_pytorch_model.bin"
 """The name under which open_clip finds the weights of a local-dir; a link to final.pt."""
 
+ALIASED = "-aliased"
 LEAST_TOWER = {"image_size": 16, "patch_size": 16, "width": 64, "layers": 1}
 """open_clip makes no model without an image tower: this one is made and let go where none is wanted."""
 
@@ -31,7 +35,9 @@ LEAST_TOWER = {"image_size": 16, "patch_size": 16, "width": 64, "layers": 1}
 class Towers:
     """A model with what goes before it.
 
-    transform (open_clip's own) is resize, PIL image to PIL image, then normalize, [n, 3, H, W] uint8 to fp32.
+    transform (open_clip's own, but for the interpolation) is resize, PIL image to PIL image, then normalize,
+    [n, 3, H, W] uint8 to fp32. canonical_prompts: whether prompts of classes lose their punctuation, and captions keep
+    it, as in the authors' training and evaluation.
     """
 
     model: torch.nn.Module
@@ -42,17 +48,29 @@ class Towers:
     image_size: tuple[int, int]
     context_length: int
     vocabulary_size: int
+    canonical_prompts: bool = False
 
 
 def export(
-    name: str, folder: Path, init_logit_scale: float = math.log(10), init_logit_bias: float | None = None
+    name: str,
+    folder: Path,
+    init_logit_scale: float = math.log(10),
+    init_logit_bias: float | None = None,
+    interpolation: str | None = None,
 ) -> None:
-    """Make `folder` an open_clip local-dir for a model: its config with t' and b, and its tokenizer."""
+    """Make `folder` an open_clip local-dir for a model: its config with t' and b, and its tokenizer.
+
+    interpolation: in place of the model's own. bilinear-aliased stands in the config as bilinear, for stock tools, and
+    as `antialias` false, for us.
+    """
     config, source = read_config(name)
     folder.mkdir(parents=True, exist_ok=True)
     model_cfg, text_cfg = config["model_cfg"], config["model_cfg"]["text_cfg"]
     model_cfg["init_logit_scale"] = init_logit_scale
     model_cfg["init_logit_bias"] = init_logit_bias
+    if interpolation is not None:
+        config["preprocess_cfg"] |= {"interpolation": interpolation.removesuffix(ALIASED)}
+        config["antialias"] = not interpolation.endswith(ALIASED)
     if vocabulary := vocabulary_file(config, source):
         copy = folder.resolve() / vocabulary.name
         write_atomically(copy, lambda temporary: shutil.copyfile(vocabulary, temporary) and None)
@@ -91,10 +109,42 @@ def load(folder: Path, device: torch.device | str = "cpu", weights: bool = False
         raise InputError(
             f"{folder / CONFIG_NAME}: open_clip cannot build a model {what}: {type(error).__name__}: {message}"
         ) from error
+    config = read_object(folder / CONFIG_NAME)
+    if not config.get("antialias", True):
+        transform = _aliased(transform, str(folder))
     towers = _towers(model, transform, tokenizer_of(folder), str(folder), device)
     if not image_tower:
         model.visual = None
-    return towers
+    return dataclasses.replace(towers, canonical_prompts=config.get("captions") == LOWER_CASED)
+
+
+class AliasedResize:
+    """PIL image → PIL image of `size`, as tf.image.resize does by default: bilinear, without antialiasing.
+
+    Half-pixel centres; the result is cut to whole numbers, not rounded (big_vision's pp/ops_image.py).
+    """
+
+    def __init__(self, size: tuple[int, int]):
+        self.size = size
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float()
+        resized = F.interpolate(pixels, self.size, mode="bilinear", align_corners=False, antialias=False)
+        return Image.fromarray(resized[0].clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy())
+
+
+def _aliased(transform: Any, where: str) -> Any:
+    """The same preprocessing with its resizing replaced. Raises InputError where it is not one resizing to a square."""
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    first, *others = transform.transforms
+    size = getattr(first, "size", None)
+    if not isinstance(first, Resize) or not isinstance(size, list | tuple) or isinstance(others[0], CenterCrop):
+        raise InputError(
+            f"{where}: interpolation bilinear-aliased resizes to the model's size, whatever the aspect ratio; expected "
+            "resize_mode squash in the model's preprocess_cfg"
+        )
+    return Compose([AliasedResize(tuple(size)), *others])
 
 
 def load_released(name: str, tag: str, device: torch.device | str = "cpu") -> Towers:
@@ -137,10 +187,13 @@ def _towers(model: torch.nn.Module, transform: Any, tokenize: Any, where: str, d
 
 
 def tokenizer_of(folder: Path) -> Callable[[list[str]], torch.Tensor]:
-    """The tokenizer of a local-dir."""
+    """The tokenizer of a local-dir. Where its config says `captions` lower-cased, that is all that happens to a text
+    before: stock tools, which do not know the word, canonicalise it.
+    """
     import open_clip
 
-    return open_clip.get_tokenizer(f"local-dir:{folder}")
+    how = {"clean": "lower"} if read_object(folder / CONFIG_NAME).get("captions") == LOWER_CASED else {}
+    return open_clip.get_tokenizer(f"local-dir:{folder}", **how)
 
 
 def _save_hub_tokenizer(text_cfg: dict[str, Any], folder: Path) -> None:

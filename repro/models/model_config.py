@@ -14,6 +14,8 @@ from repro.config.files import PACKAGE
 
 OPEN_CLIPS_WIDTH = 512
 """Context length of a text tower whose config names none."""
+LOWER_CASED = "lower-cased"
+"""In a config of ours, `captions`: what happens to a text before it is tokenized, in training and retrieval."""
 CONFIG_NAME = "open_clip_config.json"
 """In an open_clip local-dir: its model config."""
 
@@ -108,7 +110,8 @@ def tokenizer_fingerprint(name: str) -> str:
     text_cfg = config["model_cfg"]["text_cfg"]
     kwargs = {key: value for key, value in text_cfg.get("tokenizer_kwargs", {}).items() if key != "bpe_path"}
     names = [text_cfg.get(key) for key in ("hf_tokenizer_name", "hf_model_name", "tokenizer_mode")]
-    digest = hashlib.sha256(json.dumps([context_length(name), names, kwargs], sort_keys=True).encode())
+    parts = [context_length(name), names, kwargs] + ([config["captions"]] if "captions" in config else [])
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
     if vocabulary := vocabulary_file(config, folder):
         digest.update(vocabulary.read_bytes())
     return digest.hexdigest()[:16]

@@ -49,6 +49,7 @@ class RunDirectory:
         self.path = Path(path)
         self.spec_file = self.path / "spec.json"
         self.provenance_file = self.path / "provenance.json"
+        self.optimizer_file = self.path / "optimizer.json"
         self.log_file = self.path / "log.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.final = self.checkpoints / "final.pt"

@@ -34,7 +34,8 @@ def _open_pairs(spec: RunSpec, towers: build.Towers) -> tuple[Pairs, Counter]:
     _refuse_unusable(unusable, good, spec)
     order = SampleOrder([len(index) for index in indexes], spec.seed, spec.shuffle_shards)
     size, length = towers.image_size, towers.context_length
-    kept = open_kept(files, good, spec.model_fingerprint, size, length, spec.languages)
+    prepared = f"{spec.model_fingerprint} {spec.interpolation or ''}".strip()
+    kept = open_kept(files, good, prepared, size, length, spec.languages)
     corruption = Corruption.of(spec, towers.tokenize, towers.vocabulary_size)
     pairs = Pairs(files, indexes, order, towers.resize, towers.tokenize, kept, spec.languages, corruption)
     return pairs, unusable

@@ -80,6 +80,11 @@ def parameter_groups(model: torch.nn.Module, spec: RunSpec) -> list[dict[str, An
     ]
 
 
+def describe_groups(model: torch.nn.Module, spec: RunSpec) -> list[dict[str, Any]]:
+    """`parameter_groups` for a run's directory: which tensor is where, by name."""
+    return [group | {"parameters": list(group["parameters"])} for group in parameter_groups(model, spec)]
+
+
 def make_optimizer(model: torch.nn.Module, spec: RunSpec) -> torch.optim.Optimizer:
     """The spec's optimizer over `parameter_groups`."""
     groups = [

@@ -12,13 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from repro.config.errors import BadData, Diverged, InputError
-from repro.config.files import full_disk_named
+from repro.config.files import full_disk_named, write_json
 from repro.config.spec import RunSpec
 from repro.data.pairs import PairBatch
 from repro.loss import Negatives, NonFiniteError, make_loss
 from repro.loss.exchange import measure_waiting
 from repro.models import build
 from repro.models.build import bottleneck_tokens, stock_weights
+from repro.models.initial import initialise
 from repro.models.pretrained import VISUAL, image_tower_weights, load_image_tower
 from repro.runs.directory import RunDirectory
 from repro.runs.liveness import WAITING, activity
@@ -27,7 +28,7 @@ from repro.train.checkpoint import Background, Checkpoints
 from repro.train.failures import LossBound, describe_bad, out_of_memory_named, write_bad
 from repro.train.meters import Clock, mean_logits, norm, peak_memory_bytes
 from repro.train.open_data import open_data
-from repro.train.optim import lock_towers, make_optimizer, schedule, set_learning_rate
+from repro.train.optim import describe_groups, lock_towers, make_optimizer, schedule, set_learning_rate
 from repro.train.state import from_first_rank, random_state, set_random_state, to_host
 from repro.train.step import accumulate_gradient, in_turn, side_by_side
 
@@ -50,11 +51,14 @@ class Trainer:
         self.rank, self.ranks = distributed.rank(), distributed.ranks()
         with distributed.rank_0_first():
             if self.rank == 0:
-                build.export(spec.model, directory.checkpoints, spec.init_logit_scale, spec.init_logit_bias)
+                starts = spec.init_logit_scale, spec.init_logit_bias
+                build.export(spec.model, directory.checkpoints, *starts, spec.interpolation)
         torch.manual_seed(spec.seed)
         self.frozen = spec.reads_embeddings
         self.towers = build.load(directory.checkpoints, device, image_tower=not self.frozen)
         self.model = self.towers.model
+        if spec.init == "authors":
+            initialise(self.model, spec.seed)
         if spec.token_bottleneck is not None:
             bottleneck_tokens(self.model, spec.token_bottleneck, f"model {spec.model}")
         if spec.setup == "finetune":
@@ -67,6 +71,8 @@ class Trainer:
         if self.logit_bias is not None:
             self.logit_bias.requires_grad_(spec.learn_logit_bias)
         self.optimizer = make_optimizer(self.model, spec)
+        if self.rank == 0:
+            write_json(directory.optimizer_file, describe_groups(self.model, spec))
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         chosen = spec.negatives != "all"
         negatives = Negatives(spec.negatives, spec.negatives_share, spec.seed) if chosen else None
