@@ -133,11 +133,16 @@ def runs_option(command: Any) -> Any:
 def overrides(options: dict[str, Any]) -> Any:
     """Changes that SPEC_OPTIONS make to a sweep, as sweep.Overrides. Raises InputError."""
     from repro.config.sweep import Overrides, parse_setting
+    from repro.data.eval_sets import WORLDS
 
     axes = {field: list(options[option]) for option, field in AXES.items() if options[option]}
     values = dict(parse_setting(text) for text in options["settings"])
     if options["data"]:
-        values |= {"data": options["data"], "evals": ()}
+        values["data"] = options["data"]
+        if options["data"].partition(":")[0] not in WORLDS:
+            values["evals"] = ()
+        elif options["scale"] != "laptop":
+            values["evals"] = ("shapes",)
     if options["evals"]:
         values["evals"] = options["evals"]
     return Overrides(axes, values)

@@ -28,7 +28,8 @@ def plan(name: str, out: Path | None, **options: Any) -> None:
     loaded, scale = load_sweep(name), options["scale"]
     loaded.bench(scale)  # names the scales that there are
     predictions = outline(loaded, scale, overrides(options), Path("runs"), usual_options(scale, **how)).predictions()
-    Console().print(predictions_table(predictions))
+    console = Console()
+    console.print(predictions_table(predictions, console.width))
     click.echo()
     for note in notes(predictions):
         click.echo(note)

@@ -24,31 +24,54 @@ HEADINGS = {
     "precision": "preci-\nsion",
 }
 """Fields that change what a run takes, and their headings; the first two that differ are shown."""
+FIELD_WIDTH = 10
+"""Longer values are folded."""
+NO_ROOM = ("\nFLOPs", "loss'\nshare", "GB sent\na step", "micro-\nbatch")
+"""Columns that narrow terminals do without, the first to go first."""
 SMALL_SHARES = (0.1, 0.5)
 """Shares of the towers' FLOPs at which the loss is no longer small."""
 
 
-def predictions_table(predictions: "Sequence[Prediction]") -> Table:
-    """Runs that take the same share a line; at most 100 columns."""
+def predictions_table(predictions: "Sequence[Prediction]", width: int = 80) -> Table:
+    """Runs that take the same share a line; in so many columns of a terminal, without what there is no room for."""
     rows = [dict(each.spec) for each in predictions]
     differ = differing([row | {"loss": "", "batch_size": 0, "seed": 0} for row in rows])
     fields = [name for name in HEADINGS if name in differ][:2]
-    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    shown.add_column("\nloss", no_wrap=True)
-    shown.add_column("batch\nsize", justify="right", no_wrap=True)
-    for name in fields:
-        shown.add_column(HEADINGS[name], justify="right", overflow="fold", min_width=6)
-    unit = predictions[0].place.processor
-    columns = ("\nruns", "\nsteps", "\nranks", "micro-\nbatch", "GiB\na rank", "\nfits", "\nFLOPs", "loss'\nshare")
-    for column in (*columns, "GB sent\na step", "\ntime", f"{unit}-\nhours"):
-        shown.add_column(column, justify="right", no_wrap=True)
     lines: dict[tuple[str, ...], int] = {}
     for each in predictions:
         cells = _cells(each, fields)
         lines[cells] = lines.get(cells, 0) + 1
     place = 2 + len(fields)
-    for cells, count in lines.items():
-        shown.add_row(*cells[:place], f"{count:,}", *cells[place:])
+    columns = ["\nloss", "batch\nsize", *(HEADINGS[name] for name in fields), "\nruns", "\nsteps", "\nranks"]
+    columns += ["micro-\nbatch", "GiB\na rank", "\nfits", "\nFLOPs", "loss'\nshare", "GB sent\na step", "\ntime"]
+    columns += [f"{predictions[0].place.processor}-\nhours"]
+    table = [(*cells[:place], f"{count:,}", *cells[place:]) for cells, count in lines.items()]
+    shown = _fitting(columns, table, 2, place, width)
+    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    for number in shown:
+        folded = {"overflow": "fold", "max_width": FIELD_WIDTH} if 2 <= number < place else {"no_wrap": True}
+        made.add_column(columns[number], justify="right" if number else "left", **folded)
+    for cells in table:
+        made.add_row(*(cells[number] for number in shown))
+    absent = (columns[number] for number in range(len(columns)) if number not in shown)
+    if lacking := [name.replace("-\n", "-").replace("\n", " ").strip() for name in absent]:
+        made.caption = f"no room for {', '.join(lacking)}: a wider terminal, or repro plan --csv"
+        made.caption_justify = "left"
+    return made
+
+
+def _fitting(columns: Sequence[str], table: Sequence[Sequence[str]], first: int, last: int, width: int) -> list[int]:
+    """Numbers of the columns that fit, when those of NO_ROOM are left out in their order. first to last: folded."""
+
+    def wide(number: int) -> int:
+        longest = max(len(text) for text in (*columns[number].split("\n"), *(cells[number] for cells in table)))
+        return 1 + (min(longest, FIELD_WIDTH) if first <= number < last else longest)
+
+    shown = list(range(len(columns)))
+    for name in NO_ROOM:
+        if sum(map(wide, shown)) <= width:
+            break
+        shown.remove(columns.index(name))
     return shown
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @runs_option
 @with_options(*JOB_OPTIONS)
 @click.option("--retry", is_flag=True, help="Run failed runs again.")
-@click.option("--dry-run", is_flag=True, help="Only say what would run, and what it would need.")
+@click.option("--dry-run", is_flag=True, help="Check all that a launch checks; say what would run, and what it needs.")
 def sweep(name: str | None, runs: Path, dry_run: bool, **options: Any) -> None:
     """Expand sweep NAME (or a YAML file) into runs, and run those that are missing; or measure, where it says so.
 
@@ -43,7 +43,7 @@ def sweep(name: str | None, runs: Path, dry_run: bool, **options: Any) -> None:
     from repro.config.hardware import cores
     from repro.config.sweep import load_sweep
     from repro.launch.complete import prepare_data
-    from repro.launch.prepare import Options, outline, prepare
+    from repro.launch.prepare import Options, prepare
 
     loaded = load_sweep(name)
     if loaded.bench(options["scale"]):
@@ -53,10 +53,10 @@ def sweep(name: str | None, runs: Path, dry_run: bool, **options: Any) -> None:
         return
     asked = loaded, options["scale"], overrides(options), runs
     how = Options.chosen(options | {"sweep": str(loaded.file.resolve())})
-    if options["data"] and not options["evals"]:
+    if options["data"] and not options["evals"] and not overrides(options).values.get("evals", True):
         click.echo("No --eval given with --data: runs are trained and timed, but not evaluated.", err=True)
     if dry_run:
-        _print_outline(outline(*asked, how))
+        _print_outline(prepare(*asked, how, dry=True))
         return
     launch = prepare(*asked, how)
     for unusable in prepare_data(launch.specs, how.jobs or cores(), lines_on_stderr("preparing the data")):
@@ -68,11 +68,12 @@ def _print_outline(launch: "Launch") -> None:
     from rich.console import Console
 
     from repro.cli.predictions import arrays_notes, arrays_table, notes, predictions_table
+    from repro.launch.complete import evaluations_notes
     from repro.launch.scheduler import SchedulerError, largest_array
 
     predictions = launch.predictions()
     if launch.profile is None:
-        shown, sentences = predictions_table(predictions), list(notes(predictions))
+        shown, sentences = predictions_table(predictions, Console().width), list(notes(predictions))
     else:
         largest = None
         with contextlib.suppress(SchedulerError):  # away from the cluster the profile alone decides
@@ -81,7 +82,7 @@ def _print_outline(launch: "Launch") -> None:
         shown, sentences = (each(arrays, predictions, launch.profile) for each in (arrays_table, arrays_notes))
     Console().print(shown)
     click.echo()
-    for sentence in sentences:
+    for sentence in [*sentences, *evaluations_notes(launch.specs)]:
         click.echo(sentence)
     click.echo(f"{len(launch.cells)} runs; nothing was started (--dry-run).")
 

@@ -9,14 +9,14 @@ A data set in several languages is as many data sets over the same images: `cros
 import ast
 import functools
 import importlib.util
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from repro.config.errors import InputError, nearest
-from repro.config.files import cache_folder, read_object
+from repro.config.files import read_object
 from repro.config.spec import RunSpec
+from repro.data.named_sets import DATASETS, check_obtainable, collections, known_datasets, sets_of
 from repro.data.network import retried
 from repro.runs.directory import RunDirectory
 
@@ -36,6 +36,7 @@ MULTILINGUAL = {
 }
 """clip-benchmark's retrieval sets in many languages, and its modules that know which."""
 RETRIEVALS = ("flickr30k", "flickr8k", "mscoco_captions")
+COLLECTIONS_OF_PARTS = ("vtab/", "sugar_crepe/", "datacomp/")
 ALSO_IN = {"flickr30k": ("en", "zh"), "flickr8k": ("en", "zh")}
 """Sets whose name stands for English alone."""
 _FEW_SHOT = re.compile(r"(.+):(\d+)-shot")
@@ -66,8 +67,25 @@ def split_shots(name: str) -> tuple[str, int]:
 
 
 def parts(name: str) -> list[str]:
-    """The data sets that one name stands for: one for each language, or the name itself."""
-    return [f"{name}:{language}" for language in languages_of(name)] if name in MULTILINGUAL else [name]
+    """The data sets that one name stands for: those of a collection, one for each language, or the name itself."""
+    languages = ((each, languages_of(each) if each in MULTILINGUAL else ()) for each in members(name))
+    return [part for each, named in languages for part in ([f"{each}:{language}" for language in named] or [each])]
+
+
+def members(name: str) -> list[str]:
+    """The data sets of a collection, each with the name's shots; what else a data set is called; or the name itself."""
+    base, shots = split_shots(name)
+    if Path(base).is_dir():
+        return [name]
+    return [f"{each}:{shots}-shot" if shots else each for each in sets_of(base)]
+
+
+def named_parts(specs: Iterable[RunSpec]) -> list[str]:
+    """The data sets of clip-benchmark that these runs are evaluated on by name, without language or shots."""
+    given = dict.fromkeys(name for spec in specs for name in spec.evals if split_shots(name)[0] not in WORLDS)
+    bases = dict.fromkeys(split_shots(part)[0] for name in given for part in parts(name))
+    known = known_datasets()
+    return list(dict.fromkeys(base for name in bases if (base := split_language(name)[0]) in known))
 
 
 def split_language(name: str) -> tuple[str, str]:
@@ -150,22 +168,26 @@ def check_eval(name: str) -> None:
             _check_tars(name, folder / split)
         return
     if "://" in name:
+        if not _remote_text(f"{_raw(name)}/test/nshards.txt").strip().isdigit():
+            raise InputError(f"--eval {name}: has no test/nshards.txt with the number of its tar files")
         return
-    if "/" in name or folder.suffix:
+    known = known_datasets()
+    if ("/" in name and name not in known and not name.startswith(COLLECTIONS_OF_PARTS)) or folder.suffix:
         parent = next(p for p in folder.resolve().parents if p.is_dir())
         beside = [p.name for p in parent.iterdir() if p.is_dir() and missing_eval_part(p) is None]
         raise InputError(f"--eval {name}: no such folder{nearest(folder.name, beside)} (in {parent})")
-    known = known_datasets()
     base, _, language = name.partition(":")
     if base in WORLDS:
         raise InputError(f"--eval {name}: expected {base}, or {base}:10-shot for the linear probe")
     if base not in known:
-        raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, known)}")
+        names = [*known, *DATASETS, *collections()]
+        raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, names)}")
     if language and language not in languages_of(base):
         has = f"has no language '{language}'{nearest(language, languages_of(base))}"
         raise InputError(f"--eval {name}: {base} {has if languages_of(base) else f'is in one language; name {base}'}")
-    if shots and (name in MULTILINGUAL or name in RETRIEVALS):
+    if shots and (base in MULTILINGUAL or base in RETRIEVALS):
         raise InputError(f"--eval {name}:{shots}-shot: {name} is for retrieval; a probe needs classes")
+    check_obtainable(base)
 
 
 def _missing_few_shot_part(folder: Path) -> str | None:
@@ -191,13 +213,6 @@ def _check_tars(name: str, folder: Path) -> None:
             raise InputError(f"--eval {name}: {folder.name}/{file.name} is no whole tar file: {broken}")
 
 
-def known_datasets() -> list[str]:
-    """The data sets that clip-benchmark knows by name; its collections leave out those in many languages."""
-    from clip_benchmark.datasets.builder import dataset_collection
-
-    return sorted({*MULTILINGUAL, *(name for names in dataset_collection.values() for name in names)})
-
-
 def missing_eval_part(folder: Path) -> str | None:
     """Why a folder is not a clip-benchmark webdataset, or None."""
     if not (folder / "test" / "nshards.txt").is_file():
@@ -214,11 +229,16 @@ def missing_eval_part(folder: Path) -> str | None:
 def webdataset_task(name: str) -> str:
     """clip-benchmark's rule: what dataset_type.txt says, classification where it says nothing."""
     if "://" in name:
-        kind = _remote_text(name.replace("/tree/", "/raw/").rstrip("/") + "/dataset_type.txt")
+        kind = _remote_text(f"{_raw(name)}/dataset_type.txt")
     else:
         file = Path(name) / "dataset_type.txt"
         kind = file.read_text() if file.is_file() else ""
     return "zeroshot_retrieval" if kind.strip().lower() == "retrieval" else "zeroshot_classification"
+
+
+def _raw(name: str) -> str:
+    """The address of a data set's small files, on the hub or on any server."""
+    return name.replace("/tree/", "/raw/").rstrip("/")
 
 
 def _remote_text(url: str) -> str:
@@ -236,8 +256,3 @@ def _remote_text(url: str) -> str:
         return retried(f"--eval {url}", ask)
     except requests.RequestException as error:
         raise InputError(f"--eval {url}: {error}") from None
-
-
-def named_datasets_folder() -> Path:
-    """Where clip-benchmark keeps the data sets it knows by name: $REPRO_DATASETS, or in the cache."""
-    return Path(os.environ.get("REPRO_DATASETS") or cache_folder() / "datasets")

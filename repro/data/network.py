@@ -7,7 +7,7 @@ import email.utils
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from repro.config.errors import InputError, Interrupted
@@ -69,6 +69,26 @@ def weights_from_hub(place: str, fetch: Callable[[], Answer]) -> Answer:
             f"({type(error).__name__}: {_in_one_line(error)[:300]}); "
             "expected a network, or the weights in the hub's cache ($HF_HOME), or a file of weights"
         ) from None
+
+
+def check_on_hub(what: str, repository: str, files: Sequence[str]) -> None:
+    """Raises InputError where none of the files of a hub's repository is in its cache, and none can be downloaded."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+        return
+    for number, file in enumerate(files, 1):
+        try:
+            retried(f"{what} of the hub", lambda file=file: get_hf_file_metadata(hf_hub_url(repository, file)))
+            return
+        except InputError:
+            raise
+        except Exception as error:  # the hub's, its transport's, a proxy's
+            if number == len(files) or "EntryNotFound" not in type(error).__name__:
+                raise InputError(
+                    f"{what} could not be downloaded from the hub: {_in_one_line(error)[:300]}; expected a network, "
+                    "or its files in the hub's cache ($HF_HOME)"
+                ) from None
 
 
 def may_pass(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from repro.config.errors import InputError
 from repro.config.spec import RunSpec
-from repro.data.eval_sets import MULTILINGUAL, dataset_name, languages_of, split_shots, world_sets
+from repro.data.eval_sets import MULTILINGUAL, dataset_name, languages_of, members, split_shots, world_sets
 from repro.loss.registry import LOSSES
 from repro.models.sizes import ModelSize
 from repro.world.scenes import CLASSES
@@ -264,11 +264,16 @@ def eval_size(name: str, data: str) -> tuple[int, int] | None:
 
 def unknown_evals(spec: RunSpec) -> list[str]:
     """Evaluations whose size is not known here, and so not counted."""
-    return [name for name in spec.evals if eval_size(name, spec.data) is None]
+    return [name for name in _data_sets(spec) if eval_size(name, spec.data) is None]
+
+
+def _data_sets(spec: RunSpec) -> list[str]:
+    """The spec's evaluations, collections as their members."""
+    return [each for name in spec.evals for each in ([name] if world_sets(name, spec.data) else members(name))]
 
 
 def evaluated(spec: RunSpec) -> tuple[int, int]:
     """Images and texts of all evaluations of a run, also of those during training."""
-    sizes = [eval_size(name, spec.data) or (0, 0) for name in spec.evals]
+    sizes = [eval_size(name, spec.data) or (0, 0) for name in _data_sets(spec)]
     times = 1 + sum(0 < at < spec.examples_seen for at in spec.evaluate_at)
     return times * sum(images for images, _ in sizes), times * sum(texts for _, texts in sizes)

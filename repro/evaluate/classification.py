@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from repro.config.errors import InputError
-from repro.data.eval_sets import dataset_name, named_datasets_folder, split_language, webdataset_task
+from repro.data.eval_sets import dataset_name, split_language, webdataset_task
+from repro.data.named_sets import root_of
 from repro.models import build
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -50,7 +51,7 @@ class EvaluationData:
         if Path(name).is_dir() or "://" in name:
             return cls(name, f"wds/{dataset_name(name)}", webdataset_task(name), "en", name)
         base, language = split_language(name)
-        return cls(base, base, get_dataset_default_task(base), language, str(named_datasets_folder() / base))
+        return cls(base, base, get_dataset_default_task(base), language, str(root_of(base)))
 
     def build(self, transform: Any, split: str = "test") -> Any:
         """(image, class) or (image, captions), with the names of the classes and prompts where there are some."""

@@ -1,7 +1,9 @@
 """All that can be known to be wrong before anything starts, and the fingerprints that complete a spec."""
 
 import functools
+import logging
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from repro.data.shards import Progress, count_unusable, is_remote, list_shards, 
 from repro.models import pretrained
 from repro.runs.directory import run_directories
 from repro.world import source
+
+logger = logging.getLogger(__name__)
 
 MOST_NAMED = 10
 """Shards with unusable samples that are named."""
@@ -93,11 +97,42 @@ def absolute_pattern(data: str) -> str:
     return "::".join(p if is_remote(p) else os.path.abspath(os.path.expanduser(p)) for p in data.split("::"))
 
 
-def check_runs_folder(runs: Path, sweep: str) -> None:
-    """Raises InputError for a folder that cannot be written, or holds runs of another format."""
+def check_hub(specs: list[RunSpec]) -> None:
+    """Raises InputError for a tokenizer, text tower or weights that are neither on this machine nor to be reached."""
+    from repro.models.model_config import check_tokenizer
+
+    for model in {spec.model for spec in specs}:
+        check_tokenizer(model)
+    for place, model in {(spec.pretrained, spec.model) for spec in specs if spec.pretrained}:
+        pretrained.check_obtainable(place, model)
+
+
+def evaluations_notes(specs: list[RunSpec]) -> list[str]:
+    """Sentences on evaluation sets that have to be downloaded, and on what a collection leaves out."""
+    from repro.data.eval_sets import named_parts
+    from repro.data.named_sets import NOT_READ, is_on_disk, named_datasets_folder
+
+    absent = [name for name in named_parts(specs) if not is_on_disk(name)]
+    notes = []
+    if absent:
+        notes.append(
+            f"evaluation sets that are not on disk, and downloaded before the first run: {', '.join(absent)} "
+            f"(to {named_datasets_folder()})"
+        )
+    if any("datacomp" in spec.evals for spec in specs):
+        notes.append(f"datacomp: 32 of its 38 sets; clip-benchmark does not read {NOT_READ}")
+    return notes
+
+
+def check_runs_folder(runs: Path, sweep: str, dry: bool = False) -> None:
+    """Raises InputError for a folder that cannot be written, or holds runs of another format. dry: does not make it."""
     folder = runs / sweep
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if dry:
+            folder = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+            os.listdir(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--runs {runs}: cannot be made or written ({error.strerror}): {error.filename}") from None
     if not os.access(folder, os.W_OK):
@@ -134,12 +169,37 @@ def prepare_data(specs: list[RunSpec], processes: int, progress: Progress | None
                 lacking += check_languages(data, languages, shares_of_languages(files, indexes))
     for world in {source.world_of_eval(name, spec.data) for spec in specs for name in spec.evals} - {None}:
         source.make_world(world, processes, progress)
+    _download_evals(specs)
     for place in {spec.pretrained for spec in specs} - {""}:
         pretrained.prepare(place, processes, progress)
     _prepare_embeddings([spec for spec in specs if spec.reads_embeddings], progress)
     found = [f"{shard}: {reason} ({count:,} samples)" for (shard, reason), count in unusable.most_common()]
     more = [f"and {len(found) - MOST_NAMED:,} more such lines"] if len(found) > MOST_NAMED else []
     return found[:MOST_NAMED] + more + lacking
+
+
+def _download_evals(specs: list[RunSpec]) -> None:
+    """Raises InputError for a data set of clip-benchmark that cannot be downloaded; what it left is removed."""
+    from repro.data.eval_sets import named_parts
+    from repro.data.named_sets import is_on_disk, root_of
+
+    for name in named_parts(specs):
+        if is_on_disk(name):
+            continue
+        from repro.evaluate.classification import EvaluationData
+
+        root = root_of(name)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        logger.warning("--eval %s: downloaded to %s", name, root)
+        try:
+            EvaluationData.of(name).build(None)
+        except (Exception, SystemExit) as error:  # whatever torchvision, tfds or a shell command says
+            if root.is_dir() and not any(file.stat().st_size for file in root.rglob("*") if file.is_file()):
+                shutil.rmtree(root)
+            raise InputError(
+                f"--eval {name}: not on disk ({root}), and could not be downloaded: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:300]}"
+            ) from error
 
 
 def _prepare_embeddings(specs: list[RunSpec], progress: Progress | None) -> None:

@@ -14,7 +14,7 @@ from repro.config.sweep import Overrides, Sweep, expand, load_sweep, local_batch
 from repro.estimate import Prediction, check_memory, sizes_of
 from repro.estimate.costs import place_on, this_place
 from repro.launch.cell import Cell, JobSettings, labelled
-from repro.launch.complete import check_evals, check_runs_folder, complete
+from repro.launch.complete import check_evals, check_hub, check_runs_folder, complete
 
 OWN_OPTIONS = {
     "local": ("jobs", "ranks"),
@@ -163,19 +163,20 @@ def usual_options(scale: str, **given: Any) -> Options:
     return Options.chosen(given | {"executor": "slurm", "cluster": given.get("cluster") or CLUSTER, "job": job})
 
 
-def prepare(sweep: Sweep, scale: str, overrides: Overrides, runs: Path, options: Options) -> Launch:
-    """The launch of a sweep's runs, checked: that the data, evaluations and models are there, that every run can be
-    dealt to ranks, and fits them. Raises InputError.
+def prepare(sweep: Sweep, scale: str, overrides: Overrides, runs: Path, options: Options, dry: bool = False) -> Launch:
+    """The launch of a sweep's runs, checked: that data, evaluations, models, tokenizers and weights are there, that
+    every run can be dealt to ranks, and fits them. dry: writes nothing. Raises InputError.
     """
     specs = complete(expand(sweep, scale, overrides))
     check_evals(specs)
-    check_runs_folder(runs, sweep.name)
+    check_hub(specs)
+    check_runs_folder(runs, sweep.name, dry)
     cells = labelled([Cell.of(spec, runs, sweep.name) for spec in specs])
     return _fitting(_laid_out(cells, options, sweep))
 
 
 def outline(sweep: Sweep, scale: str, overrides: Overrides, runs: Path, options: Options) -> Launch:
-    """Prepare a dry run or plan: nothing need be there or fit, nothing is written. Raises InputError."""
+    """Prepare a plan: nothing need be there or fit, nothing is written. Raises InputError."""
     cells = [Cell.of(spec, runs, sweep.name) for spec in expand(sweep, scale, overrides)]
     return _laid_out(cells, options, sweep)
 
@@ -219,5 +220,6 @@ def prepare_run(spec_file: Path, runs: Path, sweep: str) -> Cell:
     if own.name == "spec.json" and own.parent.name == spec.run_id:
         runs, sweep = own.parents[2], own.parents[1].name
     check_evals([spec])
+    check_hub([spec])
     check_runs_folder(runs, sweep)
     return Cell.of(spec, runs, sweep)

@@ -117,6 +117,19 @@ def tokenizer_fingerprint(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def check_tokenizer(name: str) -> None:
+    """Raises InputError where the hub's tokenizer or text tower of a model is not here, and cannot be downloaded."""
+    from repro.data.network import check_on_hub
+
+    text_cfg = read_config(name)[0]["model_cfg"]["text_cfg"]
+    for key, file, what in (
+        ("hf_tokenizer_name", "tokenizer_config.json", "tokenizer"),
+        ("hf_model_name", "config.json", "text tower"),
+    ):
+        if (repository := text_cfg.get(key)) and not Path(repository).is_dir():
+            check_on_hub(f"model: {what} '{repository}'", repository, (file,))
+
+
 def vocabulary_file(config: dict[str, Any], folder: Path) -> Path | None:
     """The BPE merges file that the tokenizer names, relative to the config."""
     bpe_path = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")

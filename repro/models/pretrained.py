@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from repro.config.errors import InputError, nearest
 from repro.config.files import CorruptRun, read_object
 from repro.config.spec import RunSpec
-from repro.data.network import weights_from_hub
+from repro.data.network import check_on_hub, weights_from_hub
 from repro.data.shards import Progress
 from repro.models.laptop_tower import LAPTOP_TOWER, laptop_tower_file, laptop_tower_name, make_laptop_tower
 from repro.models.model_config import CONFIG_NAME, read_config
@@ -116,6 +116,35 @@ def tower_identity(model: str, pretrained: str, precision: str) -> dict[str, str
         "precision": precision,
         "tower_fingerprint": _digest(json.dumps([parts, weights, precision], sort_keys=True)),
     }
+
+
+def check_obtainable(pretrained: str, model: str) -> None:
+    """Raises InputError for weights that are neither on this machine nor to be reached. Nothing is made or fetched."""
+    place = resolve(pretrained, model)
+    if place == LAPTOP_TOWER or place.startswith("/"):
+        return
+    if place == TIMM:
+        import timm
+
+        where = timm.get_pretrained_cfg(_timm_name(model)).to_dict()
+        repository, url = where.get("hf_hub_id"), where.get("url")
+        files = ("model.safetensors", "pytorch_model.bin")
+    else:
+        import open_clip
+
+        where = open_clip.get_pretrained_cfg(*place.split("/", 1))
+        (repository, _, file), url = where.get("hf_hub", "").rpartition("/"), where.get("url")
+        files = (file,) if file else ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+    if repository:
+        check_on_hub(f"pretrained {pretrained}: weights '{repository}'", repository, files)
+    elif url and not (Path.home() / ".cache" / "clip" / url.rpartition("/")[2]).is_file():
+        weights_from_hub(f"{pretrained} ({url})", lambda: _head(url))
+
+
+def _head(url: str) -> None:
+    import requests
+
+    requests.head(url, timeout=30, allow_redirects=True).raise_for_status()
 
 
 def prepare(pretrained: str, processes: int = 1, progress: Progress | None = None) -> None:

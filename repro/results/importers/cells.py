@@ -19,6 +19,7 @@ from repro.config.setups import SETUPS
 from repro.config.spec import SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
 from repro.data.eval_sets import MULTILINGUAL
+from repro.data.named_sets import DATASETS
 from repro.loss.registry import LOSSES
 from repro.results import FIRST_COLUMNS
 
@@ -35,20 +36,6 @@ NAMES_OF_LOSSES = {name: kind.name for kind in LOSSES.values() for name in (kind
 CHOICES = {"setup": (*SETUPS, "unknown"), "scale": (*SCALES, "imported")}
 MISSING = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null")
 UNITS = ("share", "percent")
-OTHER_NAMES = {
-    "imagenet1k": ("imagenet", "imagenet2012", "imagenet-1k", "imagenet_1k", "in1k", "i1k", "ilsvrc2012"),
-    "imagenetv2": ("imagenet_v2", "imagenet-v2"),
-    "imagenet-a": ("imagenet_a",),
-    "imagenet-r": ("imagenet_r",),
-    "imagenet_sketch": ("imagenet-sketch",),
-    "imagenet1k_real": ("imagenet2012_real",),
-    "imagenet1k_minival": ("imagenet2012_minival",),
-    "mscoco_captions": ("coco", "coco_captions", "mscoco"),
-    "flickr30k": ("flickr", "flickr30k_captions"),
-    "crossmodal3600": ("xm3600",),
-}
-"""clip-benchmark's names of data sets, which are ours, and what other projects call them."""
-DATASETS = {other: name for name, others in OTHER_NAMES.items() for other in others}
 ACCURACY = re.compile(
     r"(lp_)?(\d+shot_)?acc\d*|\w*recall@\d+|(lp_)?mean_per_class_recall|mean_average_precision|\w+_acc(uracy)?|accuracy"
 )
