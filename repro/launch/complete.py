@@ -28,7 +28,7 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
     Raises InputError for data, a model or weights that are not there, and for what it lacks.
     """
     from repro.data.eval_sets import absolute
-    from repro.models.model_config import check_bottleneck, fingerprint
+    from repro.models.model_config import check_bottleneck, check_initial_weights, fingerprint
 
     for spec in specs:
         if not spec.data and spec.trains:
@@ -42,6 +42,8 @@ def complete(specs: list[RunSpec]) -> list[RunSpec]:
             check_languages(spec.data, spec.languages, dict.fromkeys(source.languages_of_world(spec.data), 1.0))
         if spec.token_bottleneck is not None:
             check_bottleneck(spec.model, spec.token_bottleneck)
+        if spec.init == "authors":
+            check_initial_weights(spec.model)
     data_fingerprint = functools.lru_cache(source.fingerprint)
     model_fingerprint = functools.lru_cache(fingerprint)
     pretrained_fingerprint = functools.lru_cache(pretrained.fingerprint)

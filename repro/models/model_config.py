@@ -90,6 +90,15 @@ def check_bottleneck(name: str, columns: int) -> None:
         )
 
 
+def check_initial_weights(name: str) -> None:
+    """Raises InputError for a text tower of the hub's, whose tensors the authors' towers have nothing like."""
+    if hub_name := read_config(name)[0]["model_cfg"]["text_cfg"].get("hf_model_name"):
+        raise InputError(
+            f"init authors: the text tower of model {name} is {hub_name} of the hub; expected a text transformer of "
+            "open_clip's, or init open_clip"
+        )
+
+
 def fingerprint(name: str) -> str:
     """Sixteen hexadecimal digits of the config and of the vocabulary file it names. Raises InputError."""
     config, folder = read_config(name)

@@ -119,3 +119,21 @@ def test_weights_that_cannot_be_evaluated_are_refused_before_anything_starts(val
 def test_only_the_weights_count_as_memory():
     size = ModelSize(*[10**9] * len(ModelSize.__dataclass_fields__))
     assert least_bytes(released(), Layout(1, 1), size, on_gpu=True) == 4 * 10**9
+
+
+FAMILIES = {
+    "SigLIP": ("squash", "bicubic", 64, {"clean": "canonicalize"}),
+    "CLIP": ("shortest", "bicubic", 77, None),
+    "OpenCLIP": ("shortest", "bicubic", 77, None),
+    "EVA-CLIP": ("shortest", "bicubic", 77, None),
+    "CLIPA-v2": ("squash", "bilinear", 32, {"strip_sep_token": True}),
+}
+"""As the table of docs/fidelity.md: resizing, interpolation, tokens, and how text is cleaned."""
+
+
+def test_released_weights_are_prepared_for_as_the_table_in_the_docs_says():
+    for case in load_sweep("released").scales["paper"].cases:
+        config = open_clip.get_pretrained_cfg(case["model"], case["pretrained"])
+        text = open_clip.get_model_config(case["model"])["text_cfg"]
+        found = config["resize_mode"], config["interpolation"], text.get("context_length", 77)
+        assert (*found, text.get("tokenizer_kwargs")) == FAMILIES[maker(case["model"], case["pretrained"])], case

@@ -71,3 +71,11 @@ def test_a_tower_of_another_shape_is_refused(finetune, tmp_path):
         finetune(pretrained="/no/such/final.pt")
     with pytest.raises(InputError, match="expected the same image tower"):
         trained(finetune(model="siglip-s16-128"), tmp_path / "a")
+
+
+def test_softmax_starts_from_weights_that_carry_a_bias_and_leaves_a_model_without(finetune, checkpoints, tmp_path):
+    assert "logit_bias" in torch.load(checkpoints / "final.pt", weights_only=True)
+    spec = finetune(loss="softmax", pretrained=str(checkpoints), init_logit_bias=None)
+    directory, _ = trained(spec, tmp_path / "a")
+    assert "logit_bias" not in weights(directory)
+    build.load(directory.checkpoints, weights=True)  # open_clip's own loader takes it, strictly
