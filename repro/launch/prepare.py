@@ -220,6 +220,5 @@ def prepare_run(spec_file: Path, runs: Path, sweep: str) -> Cell:
     if own.name == "spec.json" and own.parent.name == spec.run_id:
         runs, sweep = own.parents[2], own.parents[1].name
     check_evals([spec])
-    check_hub([spec])
     check_runs_folder(runs, sweep)
     return Cell.of(spec, runs, sweep)

@@ -131,12 +131,12 @@ def check_tokenizer(name: str) -> None:
     from repro.data.network import check_on_hub
 
     text_cfg = read_config(name)[0]["model_cfg"]["text_cfg"]
-    for key, file, what in (
-        ("hf_tokenizer_name", "tokenizer_config.json", "tokenizer"),
-        ("hf_model_name", "config.json", "text tower"),
+    for key, files, what in (
+        ("hf_tokenizer_name", ("tokenizer_config.json", "tokenizer.json"), "tokenizer"),
+        ("hf_model_name", ("config.json",), "text tower"),
     ):
         if (repository := text_cfg.get(key)) and not Path(repository).is_dir():
-            check_on_hub(f"model: {what} '{repository}'", repository, (file,))
+            check_on_hub(f"model: {what} '{repository}'", repository, files)
 
 
 def vocabulary_file(config: dict[str, Any], folder: Path) -> Path | None:
