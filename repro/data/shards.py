@@ -76,6 +76,11 @@ def list_shards(pattern: str) -> list[str]:
         if is_remote(part):
             shards += named
             continue
+        if "://" in part:
+            raise InputError(
+                f"--data {part}: {part.partition('://')[0]}:// is not read; expected files, http:// or https://, or a "
+                f"command that writes a shard, such as 'pipe:aws s3 cp {part} -'"
+            )
         if Path(part).expanduser().is_dir():
             raise InputError(f"--data {part}: is a folder; name the shards in it: '{part.rstrip('/')}/*.tar'")
         named = [os.path.expanduser(name) for name in named]
