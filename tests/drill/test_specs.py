@@ -36,7 +36,7 @@ KINDS = {
     "NaN": (changed(learning_rate=float("nan")), "spec.json: learning_rate nan: expected a finite number"),
     "infinity": (changed(weight_decay=float("inf")), "spec.json: weight_decay inf: expected a finite number"),
     "negative": (changed(seed=-1), "spec.json: seed -1: expected greater than or equal to 0"),
-    "format 99": (changed(format=99), "spec.json: format 99; this version of repro reads format 1"),
+    "format 99": (changed(format=99), "spec.json: format 99; this version of repro reads format 2"),
     "unknown value": (changed(loss="sigmod"), "spec.json: loss 'sigmod' is unknown; the nearest is 'sigmoid'"),
     "micro-batch that does not divide": (
         changed(batch_size=96),
