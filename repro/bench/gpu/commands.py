@@ -165,6 +165,7 @@ def measure_tests(place: Place) -> None:
     signal.signal(signal.SIGALRM, signal.default_int_handler)  # pytest ends as by Ctrl-C, between two tests or in one
     signal.setitimer(signal.ITIMER_REAL, max(1.0, place.left - RESERVE_SECONDS))
     options = ["-o", "addopts=", "-p", "no:cacheprovider", "-q", "-m", "gpu"]
+    options.append(f"--basetemp={place.scratch / 'tests'}")  # else pytest first removes what earlier calls have left
     if importlib.util.find_spec("xdist"):
         options += ["-n", str(min(MOST_PROCESSES, os.cpu_count() or 1)), "--dist", "worksteal"]
     recorder = Recorder(place)
