@@ -9,7 +9,7 @@ import torch
 from repro.config.errors import InputError
 from repro.models import build
 from repro.models.initial import distributions, initialise
-from repro.models.model_config import read_config
+from repro.models.model_config import check_initial_weights, read_config
 
 MIN_NUMBERS = 256
 """Fewer say little of a distribution."""
@@ -143,3 +143,8 @@ def test_the_optimizer_groups_of_siglip_b16_by_tensor():
     assert tables | {"visual.trunk.attn_pool.latent", "logit_scale", "logit_bias"} <= set(kept["parameters"])
     every = {name for name, _ in towers("siglip-b16").named_parameters()}
     assert every == {*decayed["parameters"], *kept["parameters"]}
+
+
+def test_a_text_tower_of_the_hub_is_refused_before_a_launch():
+    with pytest.raises(InputError, match=r"init authors: the text tower of model .* is xlm-roberta-base of the hub"):
+        check_initial_weights("xlm-roberta-base-ViT-B-32")

@@ -110,19 +110,25 @@ def test_every_model_of_ours_with_the_papers_vocabulary_says_so():
         assert config["model_cfg"]["text_cfg"]["tokenizer_kwargs"]["clean"] == "canonicalize"
 
 
-def test_a_cut_caption_still_ends_with_the_end_token_and_padding_is_that_token(tmp_path):
-    """A tokenizer built as T5's of the released weights is: the end token after each text, id 1, for padding too."""
-    from open_clip.tokenizer import HFTokenizer
+def t5_like_tokenizer(folder, words: list[str]):
+    """A tokenizer's folder, built as T5's of the released weights is: its end token, id 1, ends a text and pads it."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = {"<unk>": 0, "</s>": 1, "a": 2, "red": 3, "square": 4, ",": 5}
-    made = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    vocabulary = {word: number for number, word in enumerate(["<unk>", "</s>", *words])}
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     special = {"eos_token": "</s>", "pad_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(tmp_path)
-    tokenize = HFTokenizer(str(tmp_path), context_length=4, clean="lower")
+    PreTrainedTokenizerFast(tokenizer_object=made, **special).save_pretrained(folder)
+    return folder
+
+
+def test_a_cut_caption_still_ends_with_the_end_token_and_padding_is_that_token(tmp_path):
+    from open_clip.tokenizer import HFTokenizer
+
+    folder = t5_like_tokenizer(tmp_path, ["a", "red", "square", ","])
+    tokenize = HFTokenizer(str(folder), context_length=4, clean="lower")
     assert tokenize(["A red", "a RED, square a red"]).tolist() == [[2, 3, 1, 1], [2, 3, 5, 1]]
 
 

@@ -51,9 +51,10 @@ def sweep(name: str | None, runs: Path, dry_run: bool, **options: Any) -> None:
 
         measure(loaded, options, dry_run)
         return
-    asked = loaded, options["scale"], overrides(options), runs
+    changes = overrides(options)
+    asked = loaded, options["scale"], changes, runs
     how = Options.chosen(options | {"sweep": str(loaded.file.resolve())})
-    if options["data"] and not options["evals"] and not overrides(options).values.get("evals", True):
+    if changes.values.get("evals") == ():
         click.echo("No --eval given with --data: runs are trained and timed, but not evaluated.", err=True)
     if dry_run:
         _print_outline(prepare(*asked, how, dry=True))

@@ -16,7 +16,7 @@ from pathlib import Path
 from repro.config.errors import InputError, nearest
 from repro.config.files import read_object
 from repro.config.spec import RunSpec
-from repro.data.named_sets import DATASETS, check_obtainable, collections, known_datasets, sets_of
+from repro.data.named_sets import BY_OTHER_NAME, check_obtainable, collections, known_datasets, sets_of
 from repro.data.network import retried
 from repro.runs.directory import RunDirectory
 
@@ -36,7 +36,8 @@ MULTILINGUAL = {
 }
 """clip-benchmark's retrieval sets in many languages, and its modules that know which."""
 RETRIEVALS = ("flickr30k", "flickr8k", "mscoco_captions")
-COLLECTIONS_OF_PARTS = ("vtab/", "sugar_crepe/", "datacomp/")
+PREFIXES = ("vtab/", "sugar_crepe/", "datacomp/")
+"""Of names that are no folders, known or not."""
 ALSO_IN = {"flickr30k": ("en", "zh"), "flickr8k": ("en", "zh")}
 """Sets whose name stands for English alone."""
 _FEW_SHOT = re.compile(r"(.+):(\d+)-shot")
@@ -172,7 +173,7 @@ def check_eval(name: str) -> None:
             raise InputError(f"--eval {name}: has no test/nshards.txt with the number of its tar files")
         return
     known = known_datasets()
-    if ("/" in name and name not in known and not name.startswith(COLLECTIONS_OF_PARTS)) or folder.suffix:
+    if ("/" in name and name not in known and not name.startswith(PREFIXES)) or folder.suffix:
         parent = next(p for p in folder.resolve().parents if p.is_dir())
         beside = [p.name for p in parent.iterdir() if p.is_dir() and missing_eval_part(p) is None]
         raise InputError(f"--eval {name}: no such folder{nearest(folder.name, beside)} (in {parent})")
@@ -180,7 +181,7 @@ def check_eval(name: str) -> None:
     if base in WORLDS:
         raise InputError(f"--eval {name}: expected {base}, or {base}:10-shot for the linear probe")
     if base not in known:
-        names = [*known, *DATASETS, *collections()]
+        names = [*known, *BY_OTHER_NAME, *collections()]
         raise InputError(f"--eval {name}: neither a folder nor a data set of clip-benchmark{nearest(base, names)}")
     if language and language not in languages_of(base):
         has = f"has no language '{language}'{nearest(language, languages_of(base))}"

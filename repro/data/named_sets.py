@@ -30,7 +30,7 @@ OTHER_NAMES = {
     "cifar10": ("cifar-10",),
 }
 """clip-benchmark's names of data sets, which are ours, and what other projects call them."""
-DATASETS = {other: name for name, others in OTHER_NAMES.items() for other in others}
+BY_OTHER_NAME = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 DATACOMP = (
     *("cifar10", "country211", "fgvc_aircraft", "food101", "gtsrb", "imagenet1k", "imagenet_sketch", "imagenetv2"),
@@ -100,7 +100,7 @@ def sets_of(name: str) -> tuple[str, ...]:
 
     One of DataComp's is its folder where it is on disk, and its address on the hub where it is not.
     """
-    found = collections().get(name) or (DATASETS.get(name, name),)
+    found = collections().get(name) or (BY_OTHER_NAME.get(name, name),)
     return tuple(_datacomp(each) if each.startswith("datacomp/") else each for each in found)
 
 

@@ -112,7 +112,7 @@ def check_hub(specs: list[RunSpec]) -> None:
 def evaluations_notes(specs: list[RunSpec]) -> list[str]:
     """Sentences on evaluation sets that have to be downloaded, and on what a collection leaves out."""
     from repro.data.eval_sets import named_parts
-    from repro.data.named_sets import NOT_READ, is_on_disk, named_datasets_folder
+    from repro.data.named_sets import NOT_READ, collections, is_on_disk, named_datasets_folder
 
     absent = [name for name in named_parts(specs) if not is_on_disk(name)]
     notes = []
@@ -122,7 +122,9 @@ def evaluations_notes(specs: list[RunSpec]) -> list[str]:
             f"(to {named_datasets_folder()})"
         )
     if any("datacomp" in spec.evals for spec in specs):
-        notes.append(f"datacomp: 32 of its 38 sets; clip-benchmark does not read {NOT_READ}")
+        notes.append(
+            f"datacomp: {len(collections()['datacomp'])} of its 38 sets; clip-benchmark does not read {NOT_READ}"
+        )
     return notes
 
 

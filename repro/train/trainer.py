@@ -71,8 +71,9 @@ class Trainer:
         if self.logit_bias is not None:
             self.logit_bias.requires_grad_(spec.learn_logit_bias)
         self.optimizer = make_optimizer(self.model, spec)
-        if self.rank == 0:
-            write_json(directory.optimizer_file, describe_groups(self.model, spec))
+        with distributed.rank_0_first():
+            if self.rank == 0:
+                write_json(directory.optimizer_file, describe_groups(self.model, spec))
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         chosen = spec.negatives != "all"
         negatives = Negatives(spec.negatives, spec.negatives_share, spec.seed) if chosen else None

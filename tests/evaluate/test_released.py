@@ -7,6 +7,7 @@ from collections import Counter
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
 from repro import results
 from repro.config.cluster import Layout
@@ -22,6 +23,8 @@ from repro.runs.execute import evaluate_again, run
 from repro.train.checkpoint import Checkpoints
 from repro.train.loop import Options
 from tests.drill.conftest import eval_folder
+from tests.evaluate.test_evaluate import stock_command
+from tests.test_preprocessing import t5_like_tokenizer
 
 
 @pytest.fixture
@@ -137,3 +140,35 @@ def test_released_weights_are_prepared_for_as_the_table_in_the_docs_says():
         text = open_clip.get_model_config(case["model"])["text_cfg"]
         found = config["resize_mode"], config["interpolation"], text.get("context_length", 77)
         assert (*found, text.get("tokenizer_kwargs")) == FAMILIES[maker(case["model"], case["pretrained"])], case
+
+
+def siglip_in_small(folder, tokenizer) -> str:
+    """open_clip's config of SigLIP B/16 as a file, with smaller towers: attention pooling, no mask, 64 tokens, b."""
+    config = open_clip.get_model_config("ViT-B-16-SigLIP")
+    vision = config["vision_cfg"] | {"timm_model_name": "vit_tiny_patch16_224"}
+    text = config["text_cfg"] | {"width": 192, "heads": 3, "layers": 1, "vocab_size": 64}
+    text |= {"hf_tokenizer_name": str(tokenizer)}
+    config |= {"embed_dim": 192, "vision_cfg": vision, "text_cfg": text}
+    prepared = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    file = folder / "siglip-small.json"
+    file.write_text(json.dumps({"model_cfg": config, "preprocess_cfg": prepared}))
+    return str(file)
+
+
+def test_weights_with_siglips_config_have_the_stock_commands_numbers(tmp_path, small):
+    words = ["a", "photo", "of", "the", "small", "large", "red", "green", "blue", "square", "circle"]
+    folder, tokenizer = tmp_path / "checkpoints", t5_like_tokenizer(tmp_path / "tokenizer", words)
+    build.export(siglip_in_small(tmp_path, tokenizer), folder, init_logit_bias=-10)
+    torch.manual_seed(0)
+    Checkpoints(folder).save_final(build.load(folder).model.state_dict(), {})
+    theirs = stock_command(folder, small, tmp_path / "theirs.json", "--num_workers", "1")
+    expected = {f"wds_small/{key}": value for key, value in theirs.items()}
+    assert evaluate_checkpoint(folder, [small]) == pytest.approx(
+        expected, abs=0, nan_ok=True
+    )  # no top 5 of two classes
+    towers = build.load(folder)
+    _, _, stock = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    image = Image.effect_noise((300, 200), 80)
+    assert torch.equal(stock(image), towers.transform(image)) and stock(image).shape == (3, 224, 224)
+    assert towers.tokenize(["A  red, SQUARE."]).shape == (1, 64)
+    assert torch.equal(towers.tokenize(["A  red, SQUARE."]), towers.tokenize(["a red square"]))

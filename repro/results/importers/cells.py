@@ -19,7 +19,7 @@ from repro.config.setups import SETUPS
 from repro.config.spec import SCALES, RunSpec
 from repro.config.units import parse_batch_size, parse_examples
 from repro.data.eval_sets import MULTILINGUAL
-from repro.data.named_sets import DATASETS
+from repro.data.named_sets import BY_OTHER_NAME
 from repro.loss.registry import LOSSES
 from repro.results import FIRST_COLUMNS
 
@@ -74,7 +74,7 @@ def is_metric(column: str) -> bool:
 def dataset_name(name: str, language: str = "en") -> str:
     """'wds/vtab/cifar100' → 'vtab_cifar100'; of a set in several languages the language too: 'crossmodal3600_de'."""
     name = re.sub("[/:]", "_", name.removeprefix("wds/"))
-    name = DATASETS.get(name.lower(), name)
+    name = BY_OTHER_NAME.get(name.lower(), name)
     told = language != "en" or name in MULTILINGUAL
     return f"{name}_{language}" if told and not name.endswith(f"_{language}") else name
 
