@@ -163,9 +163,7 @@ def test_weights_with_siglips_config_have_the_stock_commands_numbers(tmp_path, s
     Checkpoints(folder).save_final(build.load(folder).model.state_dict(), {})
     theirs = stock_command(folder, small, tmp_path / "theirs.json", "--num_workers", "1")
     expected = {f"wds_small/{key}": value for key, value in theirs.items()}
-    assert evaluate_checkpoint(folder, [small]) == pytest.approx(
-        expected, abs=0, nan_ok=True
-    )  # no top 5 of two classes
+    assert evaluate_checkpoint(folder, [small]) == pytest.approx(expected, abs=0, nan_ok=True)  # acc5
     towers = build.load(folder)
     _, _, stock = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     image = Image.effect_noise((300, 200), 80)
